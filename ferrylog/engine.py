@@ -1,0 +1,63 @@
+"""The engine: a crank. Life and the simulator turn the same one.
+
+No clock, no thread, no chance in here: time is an argument, outcomes are arguments.
+"""
+
+from collections.abc import Sequence
+
+from journal.protocol import Journal
+from statemachine.decide import decide
+from statemachine.effects import Effect, wanted_effects
+from statemachine.events import AnyEvent
+from statemachine.evolve import evolve
+from statemachine.state import State
+from statemachine.stimuli import Stimulus, Tick
+from statemachine.words import JobId, Millis, TaskKey
+
+
+class Engine:
+    """One job: its state, its place in the journal, and what is in flight.
+
+    A turn that raises leaves the engine unusable: the state may hold what the journal does
+    not. Close everything, read the journal again, decide from what is there.
+    """
+
+    def __init__(self, journal: Journal, job: JobId) -> None:
+        """Reads the job's whole past. Raises what `Journal.read` raises."""
+        self._journal = journal
+        self.job = job
+        self.state = State()
+        self.version = 0
+        self._in_flight: set[tuple[TaskKey, int]] = set()
+        for recorded in journal.read(job):
+            evolve(self.state, recorded.event)
+            self.version = recorded.version
+
+    def turn(self, stimuli: Sequence[Stimulus], *, now: Millis) -> tuple[Effect, ...]:
+        """News in, events journaled, effects out. Append, then believe, then act.
+
+        All news of a turn become one commit. Returned are the effects that are wanted now and
+        were not before; each is to be started once.
+        """
+        events: list[AnyEvent] = []
+        for stimulus in stimuli:
+            events += self._happen(stimulus, now)
+        while ticked := self._happen(Tick(), now):
+            events += ticked
+        self.version = self._journal.append(
+            self.job, events, expected=self.version, epoch=self.state.epoch, at_ms=now
+        )
+        return self._newly_wanted()
+
+    def _happen(self, stimulus: Stimulus, now: Millis) -> list[AnyEvent]:
+        """Each decision sees what the one before it decided; nobody else does before the commit."""
+        events = decide(self.state, stimulus, now)
+        for event in events:
+            evolve(self.state, event)
+        return events
+
+    def _newly_wanted(self) -> tuple[Effect, ...]:
+        wanted = {(effect.task, effect.attempt): effect for effect in wanted_effects(self.state)}
+        new = [effect for key, effect in wanted.items() if key not in self._in_flight]
+        self._in_flight = set(wanted)
+        return tuple(new)

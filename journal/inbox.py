@@ -1,0 +1,73 @@
+"""The inbox: requests of other terminals, in a SQLite file of its own.
+
+The journal keeps exactly one writing process; whoever else wants something leaves it here and
+the engine turns it into a stimulus. A request is removed once the journal holds its event;
+its number keeps a second delivery from counting.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import apsw
+
+from journal.errors import JournalUnreachable
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    id: int
+    job: str
+    verb: str
+    by: str
+    details: dict[str, str]
+
+
+class Inbox:
+    """Requests in the order in which they were left."""
+
+    def __init__(self, journal: Path) -> None:
+        self.path = Path(f"{journal}.inbox")
+
+    def leave(self, job: str, verb: str, by: str, **details: str) -> int:
+        """Durable when it returns; the number of the request."""
+        with self._open() as db:
+            row = db.execute(
+                "INSERT INTO requests (job, verb, by, details) VALUES (?, ?, ?, ?) RETURNING id",
+                (job, verb, by, json.dumps(details)),
+            ).fetchone()
+        return int(row[0])
+
+    def waiting(self, job: str) -> list[Request]:
+        if not self.path.exists():
+            return []
+        with self._open() as db:
+            rows = db.execute(
+                "SELECT id, job, verb, by, details FROM requests WHERE job = ? ORDER BY id", (job,)
+            ).fetchall()
+        return [Request(*row[:4], json.loads(row[4])) for row in rows]
+
+    def remove(self, requests: list[Request]) -> None:
+        with self._open() as db:
+            db.executemany("DELETE FROM requests WHERE id = ?", [(each.id,) for each in requests])
+
+    @contextmanager
+    def _open(self) -> Iterator[apsw.Connection]:
+        try:
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            db = apsw.Connection(str(self.path))
+            db.set_busy_timeout(10_000)
+            db.execute(
+                "CREATE TABLE IF NOT EXISTS requests ("
+                " id INTEGER PRIMARY KEY AUTOINCREMENT,"  # never given twice
+                " job TEXT NOT NULL, verb TEXT NOT NULL, by TEXT NOT NULL,"
+                " details TEXT NOT NULL) STRICT"
+            )
+        except (apsw.Error, OSError) as error:
+            raise JournalUnreachable(self.path, str(error)) from error
+        with db:
+            yield db
+        db.close()

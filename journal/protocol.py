@@ -1,0 +1,53 @@
+"""The promise of a journal."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from statemachine.events import AnyEvent
+from statemachine.words import JobId, Millis
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One event in its envelope, as it stands in the journal."""
+
+    seq: int
+    """Position among all events of the file, from 1, without gaps."""
+    job: JobId
+    version: int
+    """Position among the events of its job, from 1, without gaps."""
+    epoch: int
+    recorded_at_ms: Millis
+    event: AnyEvent
+    hash: bytes
+    """SHA-256 over the hash of the job's event before it and all of this one but `seq`."""
+
+
+class Journal(Protocol):
+    """Keeps events in order, for ever.
+
+    An append that returned is durable: it survives the death of the process and a power cut.
+    An append that raised `JournalUnknown` may or may not have happened: close, reopen, read.
+    Nothing that was appended is ever changed or removed. One process appends; any number read.
+    """
+
+    def append(
+        self,
+        job: JobId,
+        events: Sequence[AnyEvent],
+        *,
+        expected: int,
+        epoch: int,
+        at_ms: Millis,
+    ) -> int:
+        """Append all of `events` or none; return the version of the last.
+
+        Raises `StalePosition` when the job's last version is not `expected`, `EpochFenced`
+        when a newer epoch has written; in both cases nothing was appended.
+        """
+        ...
+
+    def read(self, job: JobId, *, after: int = 0) -> Iterator[Recorded]:
+        """The job's events with a version above `after`, in order, each with its hash checked."""
+        ...

@@ -1,0 +1,65 @@
+"""The tip: how many events were acknowledged, kept outside the journal.
+
+SQLite drops the end of a damaged write-ahead log without a word, and a prefix of a hash chain
+is a valid chain. Only a record elsewhere shows that events are missing. It is written after
+each commit, so it may be behind, never ahead.
+"""
+
+import os
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+_RECORD = struct.Struct("<8sQ32s")
+_MAGIC = b"ferrytip"
+_SLOT = 512
+"""Bytes between the two slots: a torn write of one leaves the other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tip:
+    seq: int
+    hash: bytes
+
+
+class TipFile:
+    """Two slots, written in turn; the valid one with the greater seq counts."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        newest = _slots(path.read_bytes())
+        self._slot = 1 if newest and newest[0][0] == 0 else 0
+
+    def write(self, tip: Tip) -> None:
+        """Durable when it returns. Raises OSError."""
+        body = _RECORD.pack(_MAGIC, tip.seq, tip.hash)
+        record = body + struct.pack("<I", zlib.crc32(body))
+        os.pwrite(self._fd, record, self._slot * _SLOT)
+        os.fdatasync(self._fd)
+        self._slot ^= 1
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def read_tip(path: Path) -> Tip | None:
+    """The newest whole record; `None` when there is none. Raises `FileNotFoundError`."""
+    newest = _slots(path.read_bytes())
+    return newest[0][1] if newest else None
+
+
+def _slots(raw: bytes) -> list[tuple[int, Tip]]:
+    """The whole records and where they stand, the newest first."""
+    found = [(slot, _parse(raw[slot * _SLOT :])) for slot in (0, 1)]
+    tips = [(slot, tip) for slot, tip in found if tip is not None]
+    return sorted(tips, key=lambda each: each[1].seq, reverse=True)
+
+
+def _parse(raw: bytes) -> Tip | None:
+    body, check = raw[: _RECORD.size], raw[_RECORD.size : _RECORD.size + 4]
+    if len(check) < 4 or struct.unpack("<I", check)[0] != zlib.crc32(body):
+        return None
+    magic, seq, hash_ = _RECORD.unpack(body)
+    return Tip(seq, hash_) if magic == _MAGIC else None

@@ -1,0 +1,57 @@
+"""Stimuli to facts: all opinions of ferrylog live here, as pure functions.
+
+`decide` is idempotent: news that is late or comes twice is no news. What it returns has not
+happened yet: the engine journals it first.
+"""
+
+from typing import assert_never
+
+from statemachine.decide.outcomes import failed, file_damaged, progressed, succeeded
+from statemachine.decide.recovery import run_began
+from statemachine.decide.schedule import tick
+from statemachine.events import AnyEvent, JobRequested, PauseRequested
+from statemachine.state import State
+from statemachine.stimuli import (
+    Failed,
+    FileDamaged,
+    JobAsked,
+    PauseAsked,
+    Progressed,
+    RunBegan,
+    Stimulus,
+    Succeeded,
+    Tick,
+)
+from statemachine.words import JobStatus, Millis
+
+__all__ = ["decide"]
+
+
+def decide(state: State, stimulus: Stimulus, now: Millis) -> list[AnyEvent]:
+    """What happens because of this news, given all that happened before it."""
+    match stimulus:
+        case JobAsked():
+            return [] if state.spec else [JobRequested(by=stimulus.by, spec=stimulus.spec)]
+        case RunBegan():
+            return run_began(state, stimulus)
+        case PauseAsked():
+            return _pause_asked(state, stimulus)
+        case Tick():
+            return tick(state, now)
+        case Succeeded():
+            return succeeded(state, stimulus)
+        case Progressed():
+            return progressed(state, stimulus)
+        case Failed():
+            return failed(state, stimulus, now)
+        case FileDamaged():
+            return file_damaged(state, stimulus, now)
+        case _:
+            assert_never(stimulus)
+
+
+def _pause_asked(state: State, asked: PauseAsked) -> list[AnyEvent]:
+    seen = 0 < asked.request <= state.last_request
+    if seen or state.status is not JobStatus.RUNNING:
+        return []
+    return [PauseRequested(by=asked.by, why=asked.why, request=asked.request)]

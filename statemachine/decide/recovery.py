@@ -1,0 +1,89 @@
+"""A process takes the job over: all the recovery there is."""
+
+from statemachine.decide.outcomes import give_up
+from statemachine.events import (
+    AnyEvent,
+    DeadLettered,
+    InDoubt,
+    JobResumed,
+    Requeued,
+    Resolved,
+    RunStarted,
+)
+from statemachine.evolve import unit_of
+from statemachine.policy import MAX_INTERRUPTIONS
+from statemachine.state import State
+from statemachine.stimuli import RunBegan
+from statemachine.words import Cause, ChunkId, JobStatus, Status, TaskKey, TaskKind
+
+
+def run_began(state: State, began: RunBegan) -> list[AnyEvent]:
+    """A new epoch: what an older one started is in doubt, and one decision follows for each."""
+    events: list[AnyEvent] = [
+        RunStarted(
+            epoch=state.epoch + 1,
+            by=began.by,
+            host=began.host,
+            pid=began.pid,
+            version=began.version,
+            settings=began.settings,
+        )
+    ]
+    if state.terminal:
+        return events
+    in_doubt = [key for key, task in state.tasks.items() if task.status is Status.PROCESSING]
+    decisions = [_resolve(state, key) for key in in_doubt]
+    for key, decision in zip(in_doubt, decisions, strict=True):
+        attempt = state.tasks[key].attempt
+        events += [
+            InDoubt(kind=f"{key.kind}_in_doubt", entity=key.entity, attempt=attempt),
+            decision,
+        ]
+    if state.status in (JobStatus.PAUSING, JobStatus.PAUSED):
+        events.append(JobResumed(by=began.by))
+    events += _requeue(state, began.by)
+    letters = [decision for decision in decisions if isinstance(decision, DeadLettered)]
+    return events + (give_up(letters[0], began.settings) if letters else [])
+
+
+def _resolve(state: State, key: TaskKey) -> DeadLettered | Resolved:
+    """A restore goes on after its last acknowledged block: what it wrote beyond that is found
+    there, compared and counted as present. Everything else is done again from nothing, because
+    nothing of it is trusted before its outcome."""
+    task = state.tasks[key]
+    if task.interruptions + 1 >= MAX_INTERRUPTIONS:
+        return DeadLettered(
+            kind=f"{key.kind}_dead_lettered",
+            entity=key.entity,
+            attempt=task.attempt,
+            cause=Cause.PERMANENT,
+            code="ETASK001",
+            why=f"the process died {task.interruptions + 1} times while this was running",
+        )
+    position = 0
+    if key.kind is TaskKind.RESTORE:
+        position = state.chunks[ChunkId(key.entity)].done.position
+    return Resolved(
+        kind=f"{key.kind}_resolved",
+        entity=key.entity,
+        decision="continue" if position else "discard",
+        position=position,
+    )
+
+
+def _requeue(state: State, by: str) -> list[AnyEvent]:
+    """Going on after a pause is the operator's word that the cause is removed: dead letters of
+    units that were not given up are tried again."""
+    return [
+        Requeued(kind=f"{key.kind}_requeued", entity=key.entity, by=by)
+        for key, task in state.tasks.items()
+        if task.status is Status.FAILED and _blocks(state, key)
+    ]
+
+
+def _blocks(state: State, key: TaskKey) -> bool:
+    """Whether the job cannot end well while this dead letter stands."""
+    if key.kind is TaskKind.INDEX:
+        return True
+    unit = unit_of(key)
+    return unit is None or unit in state.open_units

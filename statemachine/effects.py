@@ -1,0 +1,45 @@
+"""State to wishes: what the world should be asked to do. Derived from the state, never stored."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from statemachine.evolve import unit_of
+from statemachine.state import Chunk, State, Unit
+from statemachine.words import ChunkId, Status, TaskKey, TaskKind, UnitId
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """One attempt of one task, with all an executor needs beside its wiring."""
+
+    task: TaskKey
+    attempt: int
+    epoch: int
+    unit: Unit | None = None
+    chunk: Chunk | None = None
+    file: str = ""
+    """Of a release: the name of the chunk file."""
+
+
+def wanted_effects(state: State) -> Iterator[Effect]:
+    """Everything started in this epoch without an outcome, and the files to remove."""
+    for (_, status), queue in state.queues.items():
+        if status is Status.PROCESSING:
+            for key in queue:
+                yield _effect(state, key)
+    for chunk_id, file in state.releasing.items():
+        unit = state.units[UnitId(chunk_id.rpartition("#")[0])]
+        key = TaskKey(TaskKind.RELEASE, chunk_id)
+        yield Effect(key, attempt=0, epoch=state.epoch, unit=unit, file=file)
+
+
+def _effect(state: State, key: TaskKey) -> Effect:
+    task = state.tasks[key]
+    unit = unit_of(key)
+    return Effect(
+        task=key,
+        attempt=task.attempt,
+        epoch=task.epoch,
+        unit=state.units[unit] if unit is not None else None,
+        chunk=state.chunks.get(ChunkId(key.entity)),
+    )

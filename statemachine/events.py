@@ -1,0 +1,554 @@
+"""The facts: what can stand in a journal. Past tense, frozen, strict, a literal `kind`.
+
+Time, epoch and sequence live in the envelope (`journal.protocol.Recorded`). The kinds and
+fields are a public format: `tests/golden/events` holds one of each, for ever.
+"""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
+
+from statemachine.words import (
+    BsonText,
+    Cause,
+    ChunkId,
+    Key,
+    Millis,
+    TaskKey,
+    TaskKind,
+    UnitId,
+    Verb,
+)
+
+
+class Value(BaseModel):
+    """A part of an event."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class Event(Value):
+    """Something that happened."""
+
+    kind: str
+
+    @property
+    def about(self) -> str:
+        """The entity that the event is about, for filters and reports."""
+        return "job"
+
+
+# --- what was asked for ------------------------------------------------------------------
+
+
+class JobSpec(Value):
+    """What a job is to do; fixed for its life. URIs stand here without credentials."""
+
+    kind: Literal["migrate", "verify"]
+    source: str
+    target: str
+    source_id: str
+    """Identity of the source deployment, made by `executors.clients`."""
+    target_id: str
+    include: tuple[str, ...] = ()
+    """Globs over `db.collection`; empty means everything that is not the server's own."""
+    exclude: tuple[str, ...] = ()
+    chunk_docs: PositiveInt
+    chunk_bytes: PositiveInt
+    compression: Literal["none", "zstd"]
+    write_concern: str
+    """`majority`, or a number of members as text."""
+    drop: bool
+    on_conflict: Literal["stop", "skip", "overwrite"]
+    verify: bool
+    of: str = ""
+    """For a `verify` job: the job whose work it verifies."""
+
+
+class RunSettings(Value):
+    """What an operator may change from run to run."""
+
+    dump_workers: PositiveInt
+    restore_workers: PositiveInt
+    max_retries: PositiveInt
+    """Attempts of one task that may fail; the last of them dead-letters it (A8)."""
+    on_exhausted: Literal["pause", "skip-unit", "fail-job"]
+    retry_base_ms: NonNegativeInt
+    retry_cap_ms: NonNegativeInt
+    files_ahead: PositiveInt
+    """Chunk files that may lie in the work folder before dumping waits."""
+
+
+class IndexSpec(Value):
+    """One index, as the source server describes it."""
+
+    name: str
+    unique: bool
+    spec: BsonText
+
+
+# --- the job -----------------------------------------------------------------------------
+
+
+class JobRequested(Event):
+    """Somebody asked for a job."""
+
+    kind: Literal["job_requested"] = "job_requested"
+    by: str
+    spec: JobSpec
+
+
+class RunStarted(Event):
+    """A process took the job over; whatever an older epoch started is in doubt from here on."""
+
+    kind: Literal["run_started"] = "run_started"
+    epoch: PositiveInt
+    by: str
+    host: str
+    pid: PositiveInt
+    version: str
+    settings: RunSettings
+
+
+class PauseRequested(Event):
+    """Nothing new starts from here on; what runs goes on to its outcome (A18)."""
+
+    kind: Literal["pause_requested"] = "pause_requested"
+    by: str
+    why: str
+    request: NonNegativeInt = 0
+    """Number of the inbox request that asked; 0 when none did."""
+
+
+class JobPaused(Event):
+    """The pause was reached: nothing runs, nothing is in doubt."""
+
+    kind: Literal["job_paused"] = "job_paused"
+
+
+class JobResumed(Event):
+    """Somebody asked to go on after a pause (A19)."""
+
+    kind: Literal["job_resumed"] = "job_resumed"
+    by: str
+
+
+class JobCompleted(Event):
+    """Every unit reached its end; rejects and differences, if any, are counted here."""
+
+    kind: Literal["job_completed"] = "job_completed"
+    rejected: NonNegativeInt
+    dead_letters: NonNegativeInt
+    mismatched: NonNegativeInt
+
+
+class JobFailed(Event):
+    """The job ended without reaching what was asked for."""
+
+    kind: Literal["job_failed"] = "job_failed"
+    code: str
+    why: str
+
+
+class ResultIgnored(Event):
+    """News of a task that no longer waits for it arrived and changed nothing (I20)."""
+
+    kind: Literal["result_ignored"] = "result_ignored"
+    task: TaskKind
+    entity: str
+    attempt: NonNegativeInt
+    epoch: PositiveInt
+    what: str
+
+    @property
+    def about(self) -> str:
+        return self.entity
+
+
+# --- units and chunks ---------------------------------------------------------------------
+
+
+class UnitRegistered(Event):
+    """A collection or view of the source belongs to the job."""
+
+    kind: Literal["unit_registered"] = "unit_registered"
+    unit: UnitId
+    target: str
+    type: Literal["collection", "view"]
+    uuid: str
+    """The collection's UUID on the source, hexadecimal; empty for a view."""
+    options: BsonText
+    indexes: tuple[IndexSpec, ...]
+    documents: NonNegativeInt
+    bytes: NonNegativeInt
+
+    @property
+    def about(self) -> str:
+        return self.unit
+
+
+class ChunkPlanned(Event):
+    """A key range of a unit became a chunk: from `lower` (included) to `upper` (not included).
+
+    `None` is the open end: below every `_id` of every type, above every one (MaxKey included).
+    """
+
+    kind: Literal["chunk_planned"] = "chunk_planned"
+    unit: UnitId
+    chunk: ChunkId
+    lower: Key | None
+    upper: Key | None
+    documents: NonNegativeInt
+    """An estimate."""
+    natural: bool
+    """Read in insertion order (capped collections) instead of `_id` order."""
+
+    @property
+    def about(self) -> str:
+        return self.chunk
+
+
+class UnitCompleted(Event):
+    """Every chunk of the unit is settled and every index was tried."""
+
+    kind: Literal["unit_completed"] = "unit_completed"
+    unit: UnitId
+
+    @property
+    def about(self) -> str:
+        return self.unit
+
+
+class UnitSkipped(Event):
+    """A task of the unit was dead-lettered and the policy is to go on without the unit."""
+
+    kind: Literal["unit_skipped"] = "unit_skipped"
+    unit: UnitId
+    why: str
+
+    @property
+    def about(self) -> str:
+        return self.unit
+
+
+class ChunkReleased(Event):
+    """The chunk's file is no longer needed and is gone."""
+
+    kind: Literal["chunk_released"] = "chunk_released"
+    chunk: ChunkId
+
+    @property
+    def about(self) -> str:
+        return self.chunk
+
+
+class ChunkKept(Event):
+    """The chunk is settled but its file stays in the work folder."""
+
+    kind: Literal["chunk_kept"] = "chunk_kept"
+    chunk: ChunkId
+    why: str
+
+    @property
+    def about(self) -> str:
+        return self.chunk
+
+
+class DocumentRejected(Event):
+    """The target refused one document, or holds another under the same `_id`."""
+
+    kind: Literal["document_rejected"] = "document_rejected"
+    chunk: ChunkId
+    key: Key
+    code: str
+    why: str
+
+    @property
+    def about(self) -> str:
+        return self.chunk
+
+
+# --- tasks: one life, one class per verb, one kind per task and verb -------------------------
+
+
+class TaskEvent(Event):
+    """Something that happened to a task; `kind` is `<task kind>_<verb>`."""
+
+    verb: ClassVar[Verb]
+    entity: str
+
+    @property
+    def task(self) -> TaskKey:
+        return TaskKey(TaskKind(self.kind.partition("_")[0]), self.entity)
+
+    @property
+    def about(self) -> str:
+        return self.entity
+
+
+class Started(TaskEvent):
+    """The task is about to be handed to an executor; its effect is unknown until an outcome."""
+
+    verb = Verb.STARTED
+    kind: Literal[
+        "survey_started",
+        "create_started",
+        "plan_started",
+        "dump_started",
+        "restore_started",
+        "index_started",
+        "verify_started",
+    ]
+    attempt: PositiveInt
+
+
+class RetryScheduled(TaskEvent):
+    """The attempt did not succeed; the task may start again from `not_before_ms`."""
+
+    verb = Verb.RETRY_SCHEDULED
+    kind: Literal[
+        "survey_retry_scheduled",
+        "create_retry_scheduled",
+        "plan_retry_scheduled",
+        "dump_retry_scheduled",
+        "restore_retry_scheduled",
+        "index_retry_scheduled",
+        "verify_retry_scheduled",
+    ]
+    attempt: PositiveInt
+    cause: Cause
+    code: str
+    why: str
+    delay_ms: NonNegativeInt
+    jitter: Annotated[float, Field(ge=0, le=1)]
+    not_before_ms: Millis
+
+
+class DeadLettered(TaskEvent):
+    """The task is given up until somebody requeues it (A34)."""
+
+    verb = Verb.DEAD_LETTERED
+    kind: Literal[
+        "survey_dead_lettered",
+        "create_dead_lettered",
+        "plan_dead_lettered",
+        "dump_dead_lettered",
+        "restore_dead_lettered",
+        "index_dead_lettered",
+        "verify_dead_lettered",
+    ]
+    attempt: NonNegativeInt
+    cause: Cause
+    code: str
+    why: str
+
+
+class Cancelled(TaskEvent):
+    """The attempt ended without outcome and without blame; the task is pending again."""
+
+    verb = Verb.CANCELLED
+    kind: Literal[
+        "survey_cancelled",
+        "create_cancelled",
+        "plan_cancelled",
+        "dump_cancelled",
+        "restore_cancelled",
+        "index_cancelled",
+        "verify_cancelled",
+    ]
+    attempt: PositiveInt
+    code: str
+    why: str
+
+
+class InDoubt(TaskEvent):
+    """The process that started this attempt is gone; nobody knows how far it came."""
+
+    verb = Verb.IN_DOUBT
+    kind: Literal[
+        "survey_in_doubt",
+        "create_in_doubt",
+        "plan_in_doubt",
+        "dump_in_doubt",
+        "restore_in_doubt",
+        "index_in_doubt",
+        "verify_in_doubt",
+    ]
+    attempt: PositiveInt
+
+
+class Resolved(TaskEvent):
+    """What becomes of a task in doubt: done again from nothing, or continued after `position`."""
+
+    verb = Verb.RESOLVED
+    kind: Literal[
+        "survey_resolved",
+        "create_resolved",
+        "plan_resolved",
+        "dump_resolved",
+        "restore_resolved",
+        "index_resolved",
+        "verify_resolved",
+    ]
+    decision: Literal["discard", "continue"]
+    position: NonNegativeInt
+
+
+class Requeued(TaskEvent):
+    """Somebody asked for a given-up task to be tried again, with a fresh budget."""
+
+    verb = Verb.REQUEUED
+    kind: Literal[
+        "survey_requeued",
+        "create_requeued",
+        "plan_requeued",
+        "dump_requeued",
+        "restore_requeued",
+        "index_requeued",
+        "verify_requeued",
+    ]
+    by: str
+
+
+class SurveyCompleted(TaskEvent):
+    """Everything the source holds for this job is registered; no unit comes after this (I29)."""
+
+    verb = Verb.COMPLETED
+    kind: Literal["survey_completed"] = "survey_completed"
+    units: NonNegativeInt
+
+
+class CreateCompleted(TaskEvent):
+    """The target collection stands, with its options and its unique indexes."""
+
+    verb = Verb.COMPLETED
+    kind: Literal["create_completed"] = "create_completed"
+    built: tuple[str, ...]
+    """Names of the indexes that stand already."""
+
+
+class PlanCompleted(TaskEvent):
+    """The chunks planned so far cover the whole `_id` space of the unit, without overlap (I21)."""
+
+    verb = Verb.COMPLETED
+    kind: Literal["plan_completed"] = "plan_completed"
+    chunks: PositiveInt
+
+
+class DumpCompleted(TaskEvent):
+    """The chunk file is whole, durable and has its name."""
+
+    verb = Verb.COMPLETED
+    kind: Literal["dump_completed"] = "dump_completed"
+    file: str
+    """Name inside the job's work folder."""
+    documents: NonNegativeInt
+    bytes: NonNegativeInt
+    """Of the documents, uncompressed."""
+    file_bytes: NonNegativeInt
+    blocks: NonNegativeInt
+    sha256: str
+    """Of the whole file."""
+
+
+class DumpInvalidated(TaskEvent):
+    """The chunk file is damaged or gone; the chunk is dumped again (I24)."""
+
+    verb = Verb.INVALIDATED
+    kind: Literal["dump_invalidated"] = "dump_invalidated"
+    why: str
+
+
+class RestoreProgressed(TaskEvent):
+    """The target acknowledged every block of the chunk file before `position`."""
+
+    verb = Verb.PROGRESSED
+    kind: Literal["restore_progressed"] = "restore_progressed"
+    attempt: PositiveInt
+    position: NonNegativeInt
+    """Offset in the chunk file, in bytes: resume goes on here."""
+    documents: NonNegativeInt
+    """Of this chunk on the target so far: inserted, present, overwritten."""
+    bytes: NonNegativeInt
+    present: NonNegativeInt
+    """Of `documents`: found there already, equal to the byte."""
+    rejected: NonNegativeInt
+
+
+class RestoreCompleted(TaskEvent):
+    """The target acknowledged every document of the chunk file, or refused it by name."""
+
+    verb = Verb.COMPLETED
+    kind: Literal["restore_completed"] = "restore_completed"
+    documents: NonNegativeInt
+    bytes: NonNegativeInt
+    present: NonNegativeInt
+    rejected: NonNegativeInt
+
+
+class IndexCompleted(TaskEvent):
+    """The index stands on the target."""
+
+    verb = Verb.COMPLETED
+    kind: Literal["index_completed"] = "index_completed"
+
+
+class Difference(Value):
+    """One document on which source and target disagree."""
+
+    key: Key
+    what: Literal["missing", "extra", "different"]
+    """On the target, seen from the source."""
+
+
+class VerifyCompleted(TaskEvent):
+    """Source and target were read over the chunk's range and compared."""
+
+    verb = Verb.COMPLETED
+    kind: Literal["verify_completed"] = "verify_completed"
+    equal: bool
+    source_documents: NonNegativeInt
+    target_documents: NonNegativeInt
+    source_digest: str
+    target_digest: str
+    differing: tuple[Difference, ...]
+    """The first few."""
+
+
+Completed = (
+    SurveyCompleted
+    | CreateCompleted
+    | PlanCompleted
+    | DumpCompleted
+    | RestoreCompleted
+    | IndexCompleted
+    | VerifyCompleted
+)
+
+AnyEvent = (
+    JobRequested
+    | RunStarted
+    | PauseRequested
+    | JobPaused
+    | JobResumed
+    | JobCompleted
+    | JobFailed
+    | ResultIgnored
+    | UnitRegistered
+    | ChunkPlanned
+    | UnitCompleted
+    | UnitSkipped
+    | ChunkReleased
+    | ChunkKept
+    | DocumentRejected
+    | Started
+    | RetryScheduled
+    | DeadLettered
+    | Cancelled
+    | InDoubt
+    | Resolved
+    | Requeued
+    | DumpInvalidated
+    | RestoreProgressed
+    | Completed
+)

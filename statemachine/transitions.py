@@ -1,0 +1,73 @@
+"""The diagrams, as tables: a miss is the error. `docs/states.md` is generated from them."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from statemachine.errors import ImpossibleTransition
+from statemachine.words import JobStatus, Status, UnitStatus, Verb
+
+# fmt: off
+TASK_TRANSITIONS: Final[Mapping[Status, Mapping[Verb, Status]]] = {
+    Status.PENDING:    {Verb.STARTED:         Status.PROCESSING},
+    Status.WAITING:    {Verb.STARTED:         Status.PROCESSING,
+                        Verb.REQUEUED:        Status.PENDING},
+    Status.PROCESSING: {Verb.PROGRESSED:      Status.PROCESSING,
+                        Verb.COMPLETED:       Status.COMPLETED,
+                        Verb.RETRY_SCHEDULED: Status.WAITING,
+                        Verb.DEAD_LETTERED:   Status.FAILED,
+                        Verb.CANCELLED:       Status.PENDING,
+                        Verb.IN_DOUBT:        Status.IN_DOUBT},
+    Status.IN_DOUBT:   {Verb.RESOLVED:        Status.PENDING,
+                        Verb.DEAD_LETTERED:   Status.FAILED},
+    Status.COMPLETED:  {Verb.INVALIDATED:     Status.PENDING},
+    Status.FAILED:     {Verb.REQUEUED:        Status.PENDING},
+}
+
+UNIT_TRANSITIONS: Final[Mapping[UnitStatus, Mapping[str, UnitStatus]]] = {
+    UnitStatus.PENDING:    {"plan_completed": UnitStatus.PROCESSING,
+                            "unit_completed": UnitStatus.COMPLETED,
+                            "unit_skipped":   UnitStatus.FAILED},
+    UnitStatus.PROCESSING: {"unit_completed": UnitStatus.COMPLETED,
+                            "unit_skipped":   UnitStatus.FAILED},
+    UnitStatus.COMPLETED:  {},
+    UnitStatus.FAILED:     {},
+}
+
+JOB_TRANSITIONS: Final[Mapping[JobStatus, Mapping[str, JobStatus]]] = {
+    JobStatus.PENDING:   {"run_started":     JobStatus.RUNNING},
+    JobStatus.RUNNING:   {"run_started":     JobStatus.RUNNING,
+                          "pause_requested": JobStatus.PAUSING,
+                          "job_completed":   JobStatus.COMPLETED,
+                          "job_failed":      JobStatus.FAILED},
+    JobStatus.PAUSING:   {"run_started":     JobStatus.PAUSING,
+                          "pause_requested": JobStatus.PAUSING,
+                          "job_paused":      JobStatus.PAUSED,
+                          "job_resumed":     JobStatus.RUNNING,
+                          "job_failed":      JobStatus.FAILED},
+    JobStatus.PAUSED:    {"run_started":     JobStatus.PAUSED,
+                          "job_resumed":     JobStatus.RUNNING},
+    JobStatus.COMPLETED: {"run_started":     JobStatus.COMPLETED},
+    JobStatus.FAILED:    {"run_started":     JobStatus.FAILED},
+}
+# fmt: on
+
+
+def next_task_status(status: Status, verb: Verb, *, entity: str, event: str) -> Status:
+    try:
+        return TASK_TRANSITIONS[status][verb]
+    except KeyError:
+        raise ImpossibleTransition(entity=entity, status=status, event=event) from None
+
+
+def next_unit_status(status: UnitStatus, event: str, *, unit: str) -> UnitStatus:
+    try:
+        return UNIT_TRANSITIONS[status][event]
+    except KeyError:
+        raise ImpossibleTransition(entity=unit, status=status, event=event) from None
+
+
+def next_job_status(status: JobStatus, event: str) -> JobStatus:
+    try:
+        return JOB_TRANSITIONS[status][event]
+    except KeyError:
+        raise ImpossibleTransition(entity="", status=status, event=event) from None

@@ -1,0 +1,109 @@
+"""The vocabulary: ids, kinds and statuses, each word with one meaning.
+
+`docs/GLOSSARY.md` says the same in sentences. Units stand last in names; `_ms` is
+milliseconds since the Unix epoch for instants, milliseconds for durations.
+"""
+
+from enum import StrEnum
+from typing import NamedTuple, NewType
+
+JobId = NewType("JobId", str)
+UnitId = NewType("UnitId", str)
+"""A unit is one collection or view; its id is its source namespace, `db.collection`."""
+ChunkId = NewType("ChunkId", str)
+"""A chunk is one key range of a unit; its id is `db.collection#index`."""
+Key = NewType("Key", str)
+"""A document's `_id` as text. Opaque here: only `executors.boundaries` makes and reads it."""
+BsonText = NewType("BsonText", str)
+"""One BSON document as text, exact to the byte. Opaque here, like `Key`."""
+Millis = NewType("Millis", int)
+
+
+class TaskKind(StrEnum):
+    """Everything that has an effect is a task; all tasks share one life (`TASK_TRANSITIONS`)."""
+
+    SURVEY = "survey"
+    """Of a job: list what the source holds, register the units."""
+    CREATE = "create"
+    """Of a unit: make the target collection with its options and unique indexes."""
+    PLAN = "plan"
+    """Of a unit: cut its `_id` space into chunks."""
+    DUMP = "dump"
+    """Of a chunk: source to chunk file."""
+    RESTORE = "restore"
+    """Of a chunk: chunk file to target."""
+    INDEX = "index"
+    """Of one index of a unit: build it on the target, after the data."""
+    VERIFY = "verify"
+    """Of a chunk: source and target hold the same documents."""
+    RELEASE = "release"
+    """Of a chunk: its file is no longer needed and is removed."""
+
+
+class Status(StrEnum):
+    """Where a task stands."""
+
+    PENDING = "pending"
+    WAITING = "waiting"
+    PROCESSING = "processing"
+    IN_DOUBT = "in_doubt"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class Verb(StrEnum):
+    """What can happen to a task; `<task kind>_<verb>` is the kind of its event."""
+
+    STARTED = "started"
+    PROGRESSED = "progressed"
+    COMPLETED = "completed"
+    RETRY_SCHEDULED = "retry_scheduled"
+    DEAD_LETTERED = "dead_lettered"
+    CANCELLED = "cancelled"
+    IN_DOUBT = "in_doubt"
+    RESOLVED = "resolved"
+    REQUEUED = "requeued"
+    INVALIDATED = "invalidated"
+
+
+class UnitStatus(StrEnum):
+    """Where a unit stands."""
+
+    PENDING = "pending"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class JobStatus(StrEnum):
+    """Where a job stands. What the rejects and differences of a completed one are, is counted."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    PAUSING = "pausing"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class Cause(StrEnum):
+    """Who can make a failure go away: time, nobody, or only the operator."""
+
+    TRANSIENT = "transient"
+    """The same attempt may succeed later: network, failover, throttling."""
+    PERMANENT = "permanent"
+    """The same attempt will fail again: the task is dead-lettered at once."""
+    FATAL = "fatal"
+    """No attempt of any task can succeed now: disk full, not authorised. The job pauses."""
+
+
+class TaskKey(NamedTuple):
+    """The identity of a task: its kind and the id of what it works on."""
+
+    kind: TaskKind
+    entity: str
+    """`job`, a unit id, a chunk id, or `<unit id>@<index name>`."""
+
+
+THE_JOB = "job"
+"""The entity of tasks that belong to the job as a whole."""
