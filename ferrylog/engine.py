@@ -5,7 +5,7 @@ No clock, no thread, no chance in here: time is an argument, outcomes are argume
 
 from collections.abc import Sequence
 
-from journal.protocol import Journal
+from journal.protocol import Journal, Position
 from statemachine.decide import decide
 from statemachine.effects import Effect, wanted_effects
 from statemachine.events import AnyEvent
@@ -27,11 +27,13 @@ class Engine:
         self._journal = journal
         self.job = job
         self.state = State()
-        self.version = 0
+        self.position = Position()
+        self.news: tuple[AnyEvent, ...] = ()
+        """What the last turn journaled."""
         self._in_flight: set[tuple[TaskKey, int]] = set()
         for recorded in journal.read(job):
             evolve(self.state, recorded.event)
-            self.version = recorded.version
+            self.position = Position(recorded.version, recorded.seq)
 
     def turn(self, stimuli: Sequence[Stimulus], *, now: Millis) -> tuple[Effect, ...]:
         """News in, events journaled, effects out. Append, then believe, then act.
@@ -44,9 +46,15 @@ class Engine:
             events += self._happen(stimulus, now)
         while ticked := self._happen(Tick(), now):
             events += ticked
-        self.version = self._journal.append(
-            self.job, events, expected=self.version, epoch=self.state.epoch, at_ms=now
-        )
+        if events:
+            self.position = self._journal.append(
+                self.job,
+                events,
+                expected=self.position.version,
+                epoch=self.state.epoch,
+                at_ms=now,
+            )
+        self.news = tuple(events)
         return self._newly_wanted()
 
     def _happen(self, stimulus: Stimulus, now: Millis) -> list[AnyEvent]:

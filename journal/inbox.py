@@ -51,6 +51,8 @@ class Inbox:
         return [Request(*row[:4], json.loads(row[4])) for row in rows]
 
     def remove(self, requests: list[Request]) -> None:
+        if not requests:
+            return
         with self._open() as db:
             db.executemany("DELETE FROM requests WHERE id = ?", [(each.id,) for each in requests])
 

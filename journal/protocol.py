@@ -24,6 +24,14 @@ class Recorded:
     """SHA-256 over the hash of the job's event before it and all of this one but `seq`."""
 
 
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a job ends: its last version, and that event's place in the file."""
+
+    version: int = 0
+    seq: int = 0
+
+
 class Journal(Protocol):
     """Keeps events in order, for ever.
 
@@ -40,8 +48,8 @@ class Journal(Protocol):
         expected: int,
         epoch: int,
         at_ms: Millis,
-    ) -> int:
-        """Append all of `events` or none; return the version of the last.
+    ) -> Position:
+        """Append all of `events` (at least one) or none; return where the job ends now.
 
         Raises `StalePosition` when the job's last version is not `expected`, `EpochFenced`
         when a newer epoch has written; in both cases nothing was appended.

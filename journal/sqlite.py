@@ -26,7 +26,7 @@ from journal.errors import (
     StalePosition,
     TipMissing,
 )
-from journal.protocol import Recorded
+from journal.protocol import Position, Recorded
 from journal.tip import Tip, TipFile, read_tip
 from statemachine.events import AnyEvent
 from statemachine.words import JobId, Millis
@@ -106,18 +106,17 @@ class SqliteJournal:
         expected: int,
         epoch: int,
         at_ms: Millis,
-    ) -> int:
+    ) -> Position:
         """See the protocol. One commit, then the tip; both durable when this returns."""
         assert self._tip is not None, "opened to look"
-        if not events:
-            return expected
+        assert events, "an empty append"
         try:
             tip = self._commit(job, events, expected, epoch, at_ms)
             self._tip.write(tip)
         except (apsw.Error, OSError) as error:
             raise JournalUnknown(self.path, str(error) or type(error).__name__) from error
         self._checkpoint_sometimes()
-        return expected + len(events)
+        return Position(expected + len(events), tip.seq)
 
     def _commit(
         self, job: JobId, events: Sequence[AnyEvent], expected: int, epoch: int, at_ms: Millis
@@ -288,11 +287,17 @@ class SqliteJournal:
             why = f"event seq {tip.seq} is not the one that was acknowledged"
             raise DamagedJournal(self.path, why)
 
-    def renew_tip(self) -> None:
+    @staticmethod
+    def renew_tip(path: Path) -> None:
         """Write a tip for what is there: the operator vouches that nothing is missing."""
-        row = self._db.execute("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()
+        db = _connect(path)
+        try:
+            _check_header(path, db)
+            row = db.execute("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()
+        finally:
+            db.close()
         if row is not None:
-            tip = TipFile(tip_path(self.path))
+            tip = TipFile(tip_path(path), fresh=True)
             tip.write(Tip(row[0], bytes(row[1])))
             tip.close()
 

@@ -26,9 +26,11 @@ class Tip:
 class TipFile:
     """Two slots, written in turn; the valid one with the greater seq counts."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, fresh: bool = False) -> None:
         self.path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        if fresh:
+            os.ftruncate(self._fd, 0)
         newest = _slots(path.read_bytes())
         self._slot = 1 if newest and newest[0][0] == 0 else 0
 

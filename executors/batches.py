@@ -1,0 +1,219 @@
+"""The data plane of reading: a key range of a collection as blocks of raw documents.
+
+The server's replies are cut into blocks without decoding a document. A cursor that is cut
+(failover, network) goes on at the last key that arrived; the driver does not do that.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from bson import Int64, MaxKey
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.raw_bson import RawBSONDocument
+from pymongo import MongoClient
+from pymongo.client_session import ClientSession
+from pymongo.errors import PyMongoError
+
+from executors.boundaries import from_key
+from executors.classify import cursor_was_cut
+from executors.protocol import Stopped, StopToken
+from executors.rawbson import id_of, int32, int64
+from statemachine.words import Key
+
+RAW: Final[CodecOptions[RawBSONDocument]] = CodecOptions(
+    document_class=RawBSONDocument, datetime_conversion=DatetimeConversion.DATETIME_MS
+)
+
+BLOCK_BYTES: Final = 4 << 20
+"""A block ends once it holds this much: bounds memory and what a kill repeats."""
+BLOCK_DOCUMENTS: Final = 50_000
+"""Below the server's 100,000 operations a message."""
+CUTS_WITHOUT_PROGRESS: Final = 3
+"""Cursors in a row that may be cut without bringing a document."""
+_MAX_KEY: Final = RawBSONDocument(b"\x0a\0\0\0\x7f_id\0\0")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Whole documents, one after another."""
+
+    data: bytes
+    documents: int
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What to read: from `lower` (included) to `upper` (not included), `None` = open."""
+
+    database: str
+    collection: str
+    lower: Key | None = None
+    upper: Key | None = None
+    natural: bool = False
+    """In insertion order, the whole collection; a cut cursor cannot go on then."""
+
+
+def read_range(
+    client: MongoClient[Any], what: Range, stop: StopToken, *, document_bytes: int = 0
+) -> Iterator[Block]:
+    """The documents of the range as blocks, in `_id` order, each document once.
+
+    `document_bytes` is the mean size, a hint for the size of replies. Not a snapshot: writes
+    meanwhile may or may not be seen. Raises `PyMongoError` when the range cannot be finished,
+    `Stopped` when the token is set.
+    """
+    reader = _Reader(client, what, stop, _batch_size(document_bytes))
+    cuts = 0
+    while True:
+        before = reader.last
+        try:
+            yield from reader.run()
+            return
+        except PyMongoError as error:
+            cuts = 1 if reader.last != before else cuts + 1
+            if what.natural or not cursor_was_cut(error) or cuts > CUTS_WITHOUT_PROGRESS:
+                raise
+
+
+def _batch_size(document_bytes: int) -> int:
+    if not document_bytes:
+        return 1000
+    return max(1, min(BLOCK_DOCUMENTS, BLOCK_BYTES // document_bytes + 1))
+
+
+class _Reader:
+    """One range over as many cursors as it takes; `last` is the `{_id}` that arrived last."""
+
+    def __init__(
+        self, client: MongoClient[Any], what: Range, stop: StopToken, batch_size: int
+    ) -> None:
+        self._database = client.get_database(what.database)
+        self._client = client
+        self._what = what
+        self._stop = stop
+        self._batch_size = batch_size
+        self.last: bytes | None = None
+
+    def run(self) -> Iterator[Block]:
+        """The documents behind `last`, to the end of the range."""
+        with self._client.start_session(causal_consistency=False) as session:
+            lower = self.last or (from_key(self._what.lower).raw if self._what.lower else None)
+            yield from self._blocks(self._find(lower), session, skip=self.last)
+            if lower is not None and self._what.upper is None and self.last != _MAX_KEY.raw:
+                # `min` without `max` ends before MaxKey, which may be somebody's `_id`.
+                yield from self._blocks(self._find_max_key(), session, skip=None)
+
+    def _find(self, lower: bytes | memoryview | None) -> dict[str, Any]:
+        command = self._base()
+        command["hint"] = {"$natural": 1} if self._what.natural else {"_id": 1}
+        if lower is not None:
+            command["min"] = RawBSONDocument(bytes(lower))
+        if self._what.upper is not None:
+            command["max"] = from_key(self._what.upper)
+        return command
+
+    def _find_max_key(self) -> dict[str, Any]:
+        return {**self._base(), "filter": {"_id": MaxKey()}}
+
+    def _base(self) -> dict[str, Any]:
+        return {
+            "find": self._what.collection,
+            "batchSize": self._batch_size,
+            "readConcern": {"level": "majority"},
+        }
+
+    def _blocks(
+        self, command: dict[str, Any], session: ClientSession, skip: bytes | None
+    ) -> Iterator[Block]:
+        while True:
+            if self._stop.is_set():
+                raise Stopped
+            reply: Mapping[str, Any] = self._database.command(
+                command, codec_options=RAW, session=session
+            )
+            blocks, cursor = _cut_reply(bytes(reply["cursor"].raw))
+            del reply
+            for block, last in blocks:
+                whole = block if skip is None else _without(block, skip)
+                skip = None
+                if whole.documents:
+                    yield whole
+                    self.last = id_of(last)
+            if not cursor:
+                return
+            command = {
+                "getMore": Int64(cursor),
+                "collection": self._what.collection,
+                "batchSize": self._batch_size,
+            }
+
+
+def _without(block: Block, id_document: bytes) -> Block:
+    """`min` is inclusive: the document that arrived last comes again, unless it is gone."""
+    size = int32(block.data, 0)[0]
+    if id_of(block.data[:size]) != id_document:
+        return block
+    return Block(block.data[size:], block.documents - 1)
+
+
+def _cut_reply(cursor: bytes) -> tuple[list[tuple[Block, bytes]], int]:
+    """The batch in a reply's `cursor` document as blocks, each with its last document, and the
+    cursor's id (0: exhausted).
+
+    Element types in it are few; anything unknown raises rather than being skipped.
+    """
+    blocks: list[tuple[Block, bytes]] = []
+    cursor_id = -1
+    at, end = 4, len(cursor) - 1
+    while at < end:
+        kind = cursor[at]
+        name_end = cursor.index(b"\0", at + 1)
+        name, at = cursor[at + 1 : name_end], name_end + 1
+        if kind == 0x04:
+            size = int32(cursor, at)[0]
+            if name in (b"firstBatch", b"nextBatch"):
+                blocks = _cut_array(cursor, at + 4, at + size - 1)
+            at += size
+        elif kind == 0x12:
+            cursor_id = int64(cursor, at)[0]
+            at += 8
+        elif kind == 0x02:
+            at += 4 + int32(cursor, at)[0]
+        elif kind == 0x03:
+            at += int32(cursor, at)[0]
+        elif kind == 0x08:
+            at += 1
+        else:
+            raise ValueError(f"unknown element {name!r} of type {kind} in a cursor reply")
+    if cursor_id < 0:
+        raise ValueError("a cursor reply without an id")
+    return blocks, cursor_id
+
+
+def _cut_array(raw: bytes, at: int, end: int) -> list[tuple[Block, bytes]]:
+    """The documents of a BSON array, their names ("0", "1", ...) left out."""
+    blocks: list[tuple[Block, bytes]] = []
+    pieces: list[bytes] = []
+    append = pieces.append
+    held = 0
+    digits, next_digit, n = 2, 10, 0  # bytes of type + name without its end, see below
+    while at < end:
+        at += digits + 1  # type byte, `digits - 1` digits, NUL
+        size = int32(raw, at)[0]
+        append(raw[at : at + size])
+        at += size
+        held += size
+        n += 1
+        if n == next_digit:
+            digits += 1
+            next_digit *= 10
+        if held >= BLOCK_BYTES or len(pieces) >= BLOCK_DOCUMENTS:
+            blocks.append((Block(b"".join(pieces), len(pieces)), pieces[-1]))
+            pieces.clear()
+            held = 0
+    if at != end:
+        raise ValueError("a batch does not end where it says")
+    if pieces:
+        blocks.append((Block(b"".join(pieces), len(pieces)), pieces[-1]))
+    return blocks

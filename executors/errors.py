@@ -1,0 +1,156 @@
+"""What an operator can get wrong about servers and folders; each with its remedy."""
+
+from statemachine.errors import OperatorError
+
+
+class BadUri(OperatorError):
+    """The connection string cannot be used. Nothing of it is repeated: it may hold a password."""
+
+    code, exit_code = "ECONN001", 2
+
+    def __init__(self, role: str, why: str) -> None:
+        super().__init__(
+            f"the {role} URI is not valid: {why}",
+            remedy="write mongodb://user:password@host:port/; escape @ : / % in user and password "
+            "(%40 %3A %2F %25)",
+        )
+
+
+class Unreachable(OperatorError):
+    code = "ECONN002"
+
+    def __init__(self, role: str, where: str, why: str) -> None:
+        super().__init__(
+            f"cannot reach the {role} at {where}: {why}",
+            remedy="check host, port, firewall, and whether the server wants TLS (tls=true) or a "
+            "client certificate",
+        )
+
+
+class AuthenticationFailed(OperatorError):
+    code = "ECONN003"
+
+    def __init__(self, role: str, where: str, user: str, why: str) -> None:
+        super().__init__(
+            f"the {role} at {where} did not accept user {user!r}: {why}",
+            remedy="check user, password and authSource of the URI",
+        )
+
+
+class NotAuthorised(OperatorError):
+    code = "ECONN004"
+
+    def __init__(self, role: str, where: str, missing: str) -> None:
+        grant = "read (or backup)" if role == "source" else "readWrite and dbAdmin (or restore)"
+        super().__init__(
+            f"the user of the {role} at {where} lacks {missing}",
+            remedy=f"grant {grant} on the databases of this job"
+            + (", and read: what was written is read back" if role == "target" else ""),
+        )
+
+
+class NotAReplicaSet(OperatorError):
+    code = "ECONN005"
+
+    def __init__(self, role: str, where: str, what: str) -> None:
+        super().__init__(
+            f"the {role} at {where} is {what}; ferrylog needs a member of a replica set "
+            "(acknowledgement by a majority, retryable writes)",
+            remedy="start mongod with --replSet and call rs.initiate(); one member is enough",
+        )
+
+
+class SameDeployment(OperatorError):
+    code = "ECONN006"
+
+    def __init__(self, where: str) -> None:
+        super().__init__(
+            f"source and target are the same deployment ({where})",
+            remedy="name another target",
+        )
+
+
+class WeakWriteConcern(OperatorError):
+    code = "ECONN007"
+
+    def __init__(self, concern: str) -> None:
+        super().__init__(
+            f"the target URI asks for write concern {concern}: acknowledged writes could be lost",
+            remedy="remove w= and journal= from the URI; --write-concern sets it for the job",
+        )
+
+
+class OtherDeployment(OperatorError):
+    """Resume names another deployment than the job began with."""
+
+    code = "ERESUME001"
+
+    def __init__(self, role: str, began: str, found: str) -> None:
+        super().__init__(
+            f"this job began with the {role} {began}, the one given now is {found}",
+            remedy="give the same deployment again, or `ferrylog start --new`",
+        )
+
+
+class OtherCollection(OperatorError):
+    """The collection was dropped and made again since the job began."""
+
+    code = "ERESUME002"
+
+    def __init__(self, namespace: str, began: str, found: str) -> None:
+        super().__init__(
+            f"{namespace} is not the collection this job began with: its UUID was {began}, "
+            f"now {found or 'there is none'}",
+            remedy="it was dropped, renamed or made again; begin anew with `ferrylog start --new`",
+        )
+
+
+class NothingToRead(OperatorError):
+    code, exit_code = "ESOURCE001", 2
+
+    def __init__(self, what: str, where: str) -> None:
+        super().__init__(
+            f"no namespace on the source matches {what}",
+            remedy=f"the source at {where} was asked just now; check --db, --collection, "
+            "--ns-include and --ns-exclude",
+        )
+
+
+class CannotMigrate(OperatorError):
+    code = "ESOURCE002"
+
+    def __init__(self, namespace: str, what: str) -> None:
+        super().__init__(
+            f"{namespace} is {what}, which this version does not migrate",
+            remedy=f"leave it out with --ns-exclude {namespace!r}",
+        )
+
+
+class TargetNotEmpty(OperatorError):
+    code = "ETARGET001"
+
+    def __init__(self, namespace: str, documents: int) -> None:
+        super().__init__(
+            f"the target already holds {namespace} with about {documents} documents",
+            remedy="--drop replaces it; --on-conflict skip or overwrite merges into it",
+        )
+
+
+class TargetDiffers(OperatorError):
+    code = "ETARGET002"
+
+    def __init__(self, namespace: str, why: str) -> None:
+        super().__init__(
+            f"the target already has {namespace}, {why}",
+            remedy="--drop replaces it",
+        )
+
+
+class BadFolder(OperatorError):
+    code = "EDISK002"
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(
+            f"the work folder {path} cannot be used: {why}",
+            remedy="name another with --work-dir",
+        )

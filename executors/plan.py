@@ -1,0 +1,133 @@
+"""Cutting a collection's `_id` space into chunks of about equal work.
+
+Boundaries are `_id`s of sampled documents, sorted by the server in its own order: that crosses
+types, knows the collection's collation, and never skips. Ranges are half open and share their
+edges, so they are disjoint and cover everything by construction, if the edges ascend; the
+server is asked about each of them with the very bounds that the dump will use.
+"""
+
+from math import ceil
+from typing import Any, Final
+
+from bson.raw_bson import RawBSONDocument
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure
+
+from executors.batches import RAW
+from executors.boundaries import to_key
+from executors.metadata import fields, split
+from executors.rawbson import id_of
+from executors.survey import measure
+from statemachine.events import JobSpec
+from statemachine.state import Unit
+from statemachine.stimuli import Planned
+
+SAMPLES_PER_CHUNK: Final = (8, 64)
+SAMPLE_SHARE: Final = 0.04
+"""Above 5 % of a collection the server's `$sample` reads all of it."""
+MAX_CHUNKS: Final = 100_000
+"""Of one unit: bounds the journal's biggest commit."""
+NO_NEW_DOCUMENT: Final = 28799
+BOUNDS_DO_NOT_ASCEND: Final = 51175
+
+
+def plan(client: MongoClient[Any], unit: Unit, spec: JobSpec, *, capped: bool) -> Planned:
+    """Boundaries for the unit. A capped collection stays whole: it keeps its insertion order.
+
+    Raises `PyMongoError`.
+    """
+    database, collection = split(unit.id)
+    documents, size = measure(client, database, collection)
+    chunks = max(1, ceil(documents / spec.chunk_docs), ceil(size / spec.chunk_bytes))
+    if capped or chunks == 1:
+        return Planned((), documents, natural=capped)
+    chunks = min(chunks, MAX_CHUNKS)
+    db = client.get_database(database)
+    least, most = SAMPLES_PER_CHUNK
+    per_chunk = min(most, max(least, int(documents * SAMPLE_SHARE / chunks)))
+    try:
+        samples = _sample(db, collection, chunks * per_chunk)
+    except OperationFailure as error:
+        if error.code != NO_NEW_DOCUMENT:
+            raise
+        samples = []
+    edges = _cut(samples, chunks) if samples else _buckets(db, collection, chunks)
+    kept = _ascending(db, collection, edges)
+    return Planned(tuple(to_key(edge) for edge in kept), documents, natural=False)
+
+
+def is_capped(options: bytes) -> bool:
+    return bool(fields(options).get("capped", False))
+
+
+def _sample(db: Any, collection: str, size: int) -> list[tuple[bytes, int]]:
+    """`({_id}, bytes of the document)` of random documents, in the server's `_id` order."""
+    pipeline = [
+        {"$sample": {"size": size}},
+        {"$project": {"_id": 1, "bytes": {"$bsonSize": "$$ROOT"}}},
+        {"$sort": {"_id": 1}},
+    ]
+    found: list[tuple[bytes, int]] = []
+    for document in _aggregate(db, collection, pipeline):
+        edge = id_of(bytes(document.raw))
+        if not found or found[-1][0] != edge:  # a random cursor may meet a document twice
+            found.append((edge, int(document["bytes"])))
+    return found
+
+
+def _cut(samples: list[tuple[bytes, int]], chunks: int) -> list[bytes]:
+    """Edges where the work so far passes each share: bytes and documents count half each, so
+    that neither huge nor countless documents gather in one chunk."""
+    total = sum(size for _, size in samples)
+    edges: list[bytes] = []
+    work = 0.0
+    for edge, size in samples:
+        if work >= (len(edges) + 1) / chunks and len(edges) < chunks - 1:
+            edges.append(edge)
+        work += (size / total + 1 / len(samples)) / 2
+    return edges
+
+
+def _buckets(db: Any, collection: str, chunks: int) -> list[bytes]:
+    """The slow way for a collection that cannot be sampled: the server sorts all `_id`s."""
+    pipeline = [
+        {"$project": {"_id": 1}},
+        {"$bucketAuto": {"groupBy": "$_id", "buckets": chunks}},
+        {"$project": {"_id": "$_id.min"}},
+    ]
+    return [id_of(bytes(each.raw)) for each in _aggregate(db, collection, pipeline)][1:]
+
+
+def _aggregate(db: Any, collection: str, pipeline: list[dict[str, Any]]) -> Any:
+    return db.get_collection(collection, codec_options=RAW).aggregate(pipeline, allowDiskUse=True)
+
+
+def _ascending(db: Any, collection: str, edges: list[bytes]) -> list[bytes]:
+    """The edges without those that the index does not place behind the one before them: equal
+    numbers of two types, or all NaNs, are one place."""
+    kept: list[bytes] = []
+    for edge in edges:
+        if not kept or _ascends(db, collection, kept[-1], edge):
+            kept.append(edge)
+    return kept
+
+
+def _ascends(db: Any, collection: str, lower: bytes, upper: bytes) -> bool:
+    try:
+        db.command(
+            {
+                "find": collection,
+                "hint": {"_id": 1},
+                "min": RawBSONDocument(lower),
+                "max": RawBSONDocument(upper),
+                "projection": {"_id": 1},
+                "limit": 1,
+                "singleBatch": True,
+            },
+            codec_options=RAW,
+        )
+    except OperationFailure as error:
+        if error.code == BOUNDS_DO_NOT_ASCEND:
+            return False
+        raise
+    return True

@@ -1,0 +1,178 @@
+"""What can be known before any work: each finding with its remedy.
+
+A finding is an `OperatorError`; nothing is raised here except by a broken connection.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from pymongo.errors import OperationFailure
+
+from executors.clients import Deployment
+from executors.errors import (
+    BadFolder,
+    CannotMigrate,
+    NothingToRead,
+    NotAuthorised,
+    OtherCollection,
+    OtherDeployment,
+    SameDeployment,
+    TargetNotEmpty,
+)
+from executors.metadata import split
+from executors.survey import Namespace, catalogue, measure, namespaces, refuse_unsupported
+from statemachine.errors import OperatorError
+from statemachine.events import JobSpec
+from statemachine.state import State
+
+SOURCE_ACTIONS: Final = ("find", "listCollections", "listIndexes", "collStats")
+TARGET_ACTIONS: Final = (
+    "insert",
+    "createCollection",
+    "createIndex",
+    "bypassDocumentValidation",
+    "find",
+    "listCollections",
+)
+
+
+def examine(source: Deployment, target: Deployment | None, spec: JobSpec) -> list[OperatorError]:
+    """Everything that would stop a new job with this spec, as far as it can be seen."""
+    try:
+        found = catalogue(source.client, spec.include, spec.exclude)
+    except OperationFailure as error:
+        return [_refusal(source, error)]
+    findings = list(_of_source(source, spec, found))
+    if target is not None:
+        findings += _of_target(source, target, spec, found)
+    return findings
+
+
+def examine_resume(source: Deployment, target: Deployment, state: State) -> list[OperatorError]:
+    """Everything that makes going on with this job wrong: other deployments, other collections."""
+    assert state.spec is not None
+    findings: list[OperatorError] = []
+    for deployment, began, where in (
+        (source, state.spec.source_id, state.spec.source),
+        (target, state.spec.target_id, state.spec.target),
+    ):
+        if not deployment.is_same_as(began):
+            there = f"{deployment.where} (replica set {deployment.identity})"
+            findings.append(OtherDeployment(deployment.role, f"{where} (replica set {began})", there))
+    if findings:
+        return findings
+    for unit_id in state.open_units:
+        unit = state.units[unit_id]
+        database, collection = split(unit.id)
+        now = [each.uuid for each in namespaces(source.client, database, name=collection)]
+        if now != [unit.uuid]:
+            findings.append(OtherCollection(unit.id, unit.uuid, now[0] if now else ""))
+    return findings
+
+
+def _of_source(
+    source: Deployment, spec: JobSpec, found: Sequence[Namespace]
+) -> Iterator[OperatorError]:
+    if not found and spec.include:
+        yield NothingToRead(", ".join(spec.include), source.where)
+    for entry in found:
+        try:
+            refuse_unsupported(entry)
+        except CannotMigrate as error:
+            yield error
+    yield from _missing(source, SOURCE_ACTIONS, {entry.database for entry in found})
+
+
+def _of_target(
+    source: Deployment, target: Deployment, spec: JobSpec, found: Sequence[Namespace]
+) -> Iterator[OperatorError]:
+    if source.process is not None and source.process == target.process:
+        yield SameDeployment(source.where)
+        return
+    missing = list(_missing(target, TARGET_ACTIONS, {entry.database for entry in found}))
+    yield from missing
+    if missing or spec.kind == "verify" or spec.drop or spec.on_conflict != "stop":
+        return
+    for entry in found:
+        if entry.type == "collection" and any(
+            namespaces(target.client, entry.database, name=entry.collection)
+        ):
+            documents, _ = measure(target.client, entry.database, entry.collection)
+            if documents:
+                yield TargetNotEmpty(entry.name, documents)
+
+
+# --- privileges -----------------------------------------------------------------------------------
+
+
+def _missing(
+    deployment: Deployment, actions: Sequence[str], databases: set[str]
+) -> Iterator[OperatorError]:
+    """What the logged-in user may not do; without access control everybody may do all."""
+    status = deployment.client.admin.command("connectionStatus", showPrivileges=True)["authInfo"]
+    if not status["authenticatedUsers"]:
+        try:
+            deployment.client.admin.command("listDatabases", nameOnly=True)
+        except OperationFailure as error:
+            yield _refusal(deployment, error)
+        return
+    privileges = status["authenticatedUserPrivileges"]
+    for database in sorted(databases):
+        lacking = [action for action in actions if not _allowed(privileges, action, database)]
+        if lacking:
+            what = f"{', '.join(lacking)} on database {database}"
+            yield NotAuthorised(deployment.role, deployment.where, what)
+
+
+def _allowed(privileges: Sequence[dict[str, Any]], action: str, database: str) -> bool:
+    return any(
+        action in privilege["actions"] and _covers(privilege["resource"], database)
+        for privilege in privileges
+    )
+
+
+def _covers(resource: dict[str, Any], database: str) -> bool:
+    if resource.get("anyResource"):
+        return True
+    return resource.get("collection") == "" and resource.get("db") in ("", database)
+
+
+def _refusal(deployment: Deployment, error: OperationFailure) -> OperatorError:
+    return NotAuthorised(deployment.role, deployment.where, str(error.details or error)[:200])
+
+
+# --- the work folder ----------------------------------------------------------------------------
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the work folder, for us alone. Raises `BadFolder`."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        probe = folder / ".writable"
+        probe.write_bytes(b"1")
+        probe.unlink()
+    except OSError as error:
+        raise BadFolder(str(folder), error.strerror or str(error)) from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise BadFolder(str(folder), "not writable")
+
+
+def free_bytes(folder: Path) -> int:
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
+
+
+def remove_folder(folder: Path, *, keep_files: bool) -> None:
+    """Remove what a finished job left in its folder: everything, or all but whole chunk files."""
+    if not folder.exists():
+        return
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif not keep_files or path.suffix == ".tmp":
+            path.unlink()
+    if not any(folder.iterdir()):
+        folder.rmdir()

@@ -1,0 +1,193 @@
+"""Chunk file to target.
+
+Each block goes out as one unordered insert, acknowledged with the job's write concern. Where a
+document's `_id` is taken, nothing is assumed: what lies there is read back and compared byte by
+byte. So a block may be sent again after any doubt, and a restore that was killed needs no other
+path than the one it always takes.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from bson.raw_bson import RawBSONDocument
+from pymongo import MongoClient
+from pymongo.errors import OperationFailure, WriteConcernError
+
+from executors.batches import RAW, Block
+from executors.boundaries import to_key
+from executors.chunkfile import check_chunk_file, read_blocks
+from executors.metadata import concern, split
+from executors.protocol import Stopped, StopToken
+from executors.rawbson import Slab, documents, equals_query, id_of, in_query
+from statemachine.events import JobSpec
+from statemachine.policy import MAX_REPORTED
+from statemachine.state import Chunk, Done, Unit
+from statemachine.stimuli import Rejection, Restored
+
+DUPLICATE_KEY: Final = 11000
+COMPARED_AT_ONCE: Final = 1000
+"""Documents read back in one query."""
+
+
+class CountsDisagree(Exception):
+    """The server did not insert as many documents as were sent and does not say why."""
+
+
+class Conflict(Exception):
+    """Another document lies under the same `_id`, and the job is to stop then."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    """How far this chunk is; begins where the journal says the last attempt came."""
+
+    position: int
+    documents: int
+    bytes: int
+    present: int
+    rejected: int
+    rejections: list[Rejection] = field(default_factory=list)
+
+    def news(self) -> Restored:
+        """The sums so far and the rejections since the last news."""
+        new, self.rejections = tuple(self.rejections), []
+        return Restored(
+            self.position, self.documents, self.bytes, self.present, self.rejected, new
+        )
+
+    def reject(self, document: bytes, code: str, why: str) -> None:
+        self.rejected += 1
+        if len(self.rejections) < MAX_REPORTED:
+            self.rejections.append(Rejection(to_key(id_of(document)), code, why))
+
+
+def restore(
+    client: MongoClient[Any],
+    unit: Unit,
+    chunk: Chunk,
+    spec: JobSpec,
+    folder: Path,
+    stop: StopToken,
+) -> Iterator[Restored]:
+    """Insert the chunk file's documents from the journaled position on; yield after each
+    acknowledged block. The last yield is the whole.
+
+    Raises `DamagedFile` before anything is written, `Conflict`, `PyMongoError`.
+    """
+    assert chunk.file is not None
+    path = folder / chunk.file.name
+    check_chunk_file(path, file_bytes=chunk.file.file_bytes, sha256=chunk.file.sha256)
+    done: Done = chunk.done
+    tally = _Tally(done.position, done.documents, done.bytes, done.present, done.rejected)
+    writer = _Writer(client, unit, spec)
+    for block, position in read_blocks(path, done.position):
+        if stop.is_set():
+            raise Stopped
+        writer.insert(block, tally)
+        tally.position = position
+        tally.bytes += len(block.data)
+        yield tally.news()
+    if done.position == chunk.file.file_bytes:
+        yield tally.news()
+
+
+class _Writer:
+    """Inserts blocks into one collection and settles every document it could not insert."""
+
+    def __init__(self, client: MongoClient[Any], unit: Unit, spec: JobSpec) -> None:
+        database, self._collection = split(unit.target)
+        self._db = client.get_database(database)
+        self._spec = spec
+
+    def insert(self, block: Block, tally: _Tally) -> None:
+        reply = self._db.command(
+            {
+                "insert": self._collection,
+                "ordered": False,
+                "bypassDocumentValidation": True,
+                "writeConcern": concern(self._spec),
+                "documents": [Slab(block.data)],
+            }
+        )
+        _must_be_acknowledged(reply)
+        errors: list[dict[str, Any]] = reply.get("writeErrors", [])
+        if reply["n"] + len(errors) != block.documents:
+            raise CountsDisagree(
+                f"{block.documents} documents sent, {reply['n']} inserted, {len(errors)} refused"
+            )
+        tally.documents += reply["n"]
+        if errors:
+            self._settle(block, errors, tally)
+
+    def _settle(self, block: Block, errors: list[dict[str, Any]], tally: _Tally) -> None:
+        sent = list(documents(block.data))
+        taken: list[tuple[bytes, str]] = []
+        for error in errors:
+            document, why = sent[error["index"]], str(error.get("errmsg", ""))[:300]
+            if error["code"] == DUPLICATE_KEY:
+                taken.append((document, why))
+            else:
+                tally.reject(document, f"EMONGO{error['code']:03d}", why)
+        for at in range(0, len(taken), COMPARED_AT_ONCE):
+            self._compare(taken[at : at + COMPARED_AT_ONCE], tally)
+
+    def _compare(self, taken: list[tuple[bytes, str]], tally: _Tally) -> None:
+        there = self._read_back([id_of(document) for document, _ in taken])
+        for document, why in taken:
+            mine = id_of(document)
+            # Equal numbers of different types are one key, but not the same bytes.
+            found = there.get(mine) or self._tied(mine)
+            if found is None:
+                tally.reject(document, f"EMONGO{DUPLICATE_KEY}", why)  # another unique index
+            elif found == document:
+                tally.documents += 1
+                tally.present += 1
+            else:
+                self._conflict(document, tally)
+
+    def _read_back(self, ids: list[bytes]) -> dict[bytes, bytes]:
+        try:
+            found = self._find(in_query(ids))
+        except OperationFailure:  # a value that looks like an operator
+            found = [document for each in ids for document in self._find(equals_query(each))]
+        return {id_of(document): document for document in found}
+
+    def _tied(self, mine: bytes) -> bytes | None:
+        """The document whose `_id` is another way to write the same key."""
+        return next(iter(self._find(equals_query(mine))), None)
+
+    def _find(self, query: RawBSONDocument) -> list[bytes]:
+        collection = self._db.get_collection(self._collection, codec_options=RAW)
+        return [bytes(document.raw) for document in collection.find(query)]
+
+    def _conflict(self, document: bytes, tally: _Tally) -> None:
+        key = id_of(document)
+        match self._spec.on_conflict:
+            case "stop":
+                raise Conflict(f"another document lies under _id {to_key(key)}")
+            case "skip":
+                tally.reject(document, "ECONFLICT001", "another document lies under this _id")
+            case "overwrite":
+                reply = self._db.command(
+                    {
+                        "update": self._collection,
+                        "updates": [
+                            {"q": equals_query(key), "u": RawBSONDocument(document)}
+                        ],
+                        "bypassDocumentValidation": True,
+                        "writeConcern": concern(self._spec),
+                    }
+                )
+                _must_be_acknowledged(reply)
+                for error in reply.get("writeErrors", []):
+                    tally.reject(document, f"EMONGO{error['code']:03d}", str(error["errmsg"]))
+                    return
+                tally.documents += 1
+
+
+def _must_be_acknowledged(reply: dict[str, Any]) -> None:
+    """`command` does not raise for this: applied here, perhaps not where a failover looks."""
+    if problem := reply.get("writeConcernError"):
+        raise WriteConcernError(problem.get("errmsg", ""), problem.get("code"), problem)

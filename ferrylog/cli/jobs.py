@@ -1,0 +1,67 @@
+"""`ferrylog jobs`: what the journal holds."""
+
+from typing import Literal
+
+import typer
+from pydantic import Field
+
+from ferrylog.cli import options as o
+from ferrylog.clock import when
+from ferrylog.views.model import Report, follow
+from journal.sqlite import SqliteJournal
+from statemachine.words import JobId
+
+
+class JobLine(Report):
+    job: str
+    kind: str
+    status: str
+    source: str
+    target: str
+    epoch: int
+    events: int
+    began: str
+    last: str
+
+
+class JobsReport(Report):
+    schema_: Literal["ferrylog.jobs/1"] = Field("ferrylog.jobs/1", alias="schema")
+    jobs: tuple[JobLine, ...]
+
+
+def jobs(
+    journal: o.Journal = o.Path("ferrylog.db"),
+    json: o.Json = False,
+    verbose: o.Verbose = 0,
+    quiet: o.Quiet = False,
+) -> None:
+    """List the jobs of a journal, the oldest first."""
+    o.Common(journal, json, verbose, quiet)
+    with SqliteJournal.read_only(journal) as opened:
+        report = JobsReport(jobs=tuple(_line(opened, job) for job in opened.jobs()))
+    if json:
+        typer.echo(report.model_dump_json(by_alias=True))
+        return
+    for line in report.jobs:
+        typer.echo(
+            f"{line.job}  {line.kind:<8}  {line.status:<9}  {line.source} → {line.target}  "
+            f"began {line.began}  last {line.last}"
+        )
+    if not report.jobs:
+        typer.echo("no jobs", err=True)
+
+
+def _line(journal: SqliteJournal, job: JobId) -> JobLine:
+    state, rates, last = follow(journal.read(job))
+    assert state.spec is not None and last is not None
+    return JobLine(
+        job=job,
+        kind=state.spec.kind,
+        status=state.status,
+        source=state.spec.source,
+        target=state.spec.target,
+        epoch=state.epoch,
+        events=last.version,
+        began=when(rates.began_ms),
+        last=when(last.recorded_at_ms),
+    )

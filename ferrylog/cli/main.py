@@ -1,0 +1,140 @@
+"""The frame around every command: where arguments go, how an end becomes an exit code."""
+
+import json
+import os
+import sys
+import tomllib
+import traceback
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import typer
+
+from ferrylog.cli import check, inspect, jobs, pause, replay, resume, start, status, verify
+from ferrylog.errors import Usage
+from ferrylog.redact import redact
+from statemachine.errors import FerrylogError
+
+app = typer.Typer(
+    name="ferrylog",
+    help="Move MongoDB collections in journaled chunks: kill it anywhere, resume, prove it.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["--help"]},
+)
+app.command("check")(check.check)
+app.command("start")(start.start)
+app.command("resume")(resume.resume)
+app.command("status")(status.status)
+app.command("jobs")(jobs.jobs)
+app.command("replay")(replay.replay)
+app.command("verify")(verify.verify)
+app.command("pause")(pause.pause)
+app.add_typer(inspect.app, name="inspect")
+
+GLOBAL: Final = {"--journal": 1, "--config": 1, "--json": 0, "--verbose": 0, "-v": 0, "--quiet": 0}
+"""Options that may stand before the command, and how many values each takes."""
+
+
+def main() -> NoReturn:
+    arguments = sys.argv[1:]
+    try:
+        arguments, config = _settings_file(_globals_last(arguments))
+        code = app(arguments, standalone_mode=False, default_map=config)
+        sys.exit(code if isinstance(code, int) else 0)
+    except FerrylogError as error:
+        _tell(error, as_json="--json" in arguments)
+        sys.exit(error.exit_code)
+    except typer.Exit as end:
+        sys.exit(end.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        _usage_or_bug(error)
+
+
+def _globals_last(arguments: list[str]) -> list[str]:
+    """Move global options that stand before the command behind it."""
+    at = 0
+    while at < len(arguments) and arguments[at].partition("=")[0] in GLOBAL:
+        name, equals, _ = arguments[at].partition("=")
+        at += 1 if equals else 1 + GLOBAL[name]
+    return arguments[at:] + arguments[:at]
+
+
+def _settings_file(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
+    """Take `--config FILE` out; the file's keys are option names, at the top or per command."""
+    for at, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name == "--config":
+            end = at + 1 if equals else at + 2
+            file = Path(value if equals else "".join(arguments[at + 1 : end]))
+            return arguments[:at] + arguments[end:], _defaults(file)
+    return arguments, {}
+
+
+def _defaults(file: Path) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(file.read_text())
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise Usage(f"cannot use {file}: {error}", remedy="write a TOML file") from None
+    shared = {
+        key.replace("-", "_"): value for key, value in content.items() if not isinstance(value, dict)
+    }
+    commands = [command.name or "" for command in app.registered_commands]
+    known = {command: _option_names(command) for command in commands}
+    unknown = set(shared) - {name for names in known.values() for name in names}
+    unknown |= {key for key, value in content.items() if isinstance(value, dict)} - set(commands)
+    if unknown:
+        raise Usage(f"{file} names unknown settings: {', '.join(sorted(unknown))}")
+    return {
+        command: {
+            **{key: value for key, value in shared.items() if key in known[command]},
+            **{k.replace("-", "_"): v for k, v in content.get(command, {}).items()},
+        }
+        for command in commands
+    }
+
+
+def _option_names(command: str) -> set[str]:
+    group = typer.main.get_command(app)
+    found = getattr(group, "commands", {}).get(command)
+    return {parameter.name for parameter in found.params} if found else set()
+
+
+def _tell(error: FerrylogError, *, as_json: bool) -> None:
+    notes = getattr(error, "__notes__", [])
+    if as_json:
+        document = {
+            "schema": "ferrylog.error/1",
+            "code": error.code,
+            "message": redact(str(error)),
+            "remedy": redact(error.remedy),
+            "exit_code": error.exit_code,
+            "also": [redact(note) for note in notes],
+        }
+        print(json.dumps(document))
+    lines = [f"error [{error.code}]: {error}", *(f"  also {note}" for note in notes)]
+    if error.remedy:
+        lines.append(f"  → {error.remedy}")
+    sys.stderr.write(redact("\n".join(lines)) + "\n")
+
+
+def _usage_or_bug(error: Exception) -> NoReturn:
+    """The parser's own errors are the operator's; everything else that comes here is ours."""
+    shown = getattr(error, "format_message", None)
+    if shown is not None:
+        sys.stderr.write(redact(f"error [EUSE001]: {shown()}\n  → see `ferrylog --help`\n"))
+        sys.exit(2)
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"  {Path(f.filename).name}:{f.lineno} in {f.name}" for f in frames[-8:]]
+    text = f"bug [EBUG000]: {type(error).__name__}: {error}"
+    sys.stderr.write(redact("\n".join([text, *places])) + "\n")
+    sys.stderr.write("  → nothing that was journaled is lost; `ferrylog resume` goes on\n")
+    sys.exit(70)

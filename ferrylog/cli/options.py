@@ -1,0 +1,195 @@
+"""Options that commands share, and what they turn into."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ferrylog.errors import Usage
+from ferrylog.logs import configure
+from ferrylog.redact import learn
+from statemachine.events import RunSettings
+
+MAX_WORKERS = 64
+"""Of each pool: a thread and two connections each."""
+
+
+class OnExhausted(StrEnum):
+    PAUSE = "pause"
+    SKIP_UNIT = "skip-unit"
+    FAIL_JOB = "fail-job"
+
+
+class OnConflict(StrEnum):
+    STOP = "stop"
+    SKIP = "skip"
+    OVERWRITE = "overwrite"
+
+
+class Compression(StrEnum):
+    NONE = "none"
+    ZSTD = "zstd"
+
+
+Journal = Annotated[
+    Path,
+    typer.Option("--journal", envvar="FERRYLOG_JOURNAL", help="The journal file."),
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Every small step.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Errors only.")]
+Job = Annotated[str | None, typer.Argument(metavar="[JOB]", help="Default: the newest.")]
+
+Source = Annotated[
+    str | None,
+    typer.Option("--source", envvar="FERRYLOG_SOURCE", metavar="URI", show_envvar=False),
+]
+SourceFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--source-uri-file", envvar="FERRYLOG_SOURCE_URI_FILE", help="A file with the URI."
+    ),
+]
+Target = Annotated[
+    str | None,
+    typer.Option("--target", envvar="FERRYLOG_TARGET", metavar="URI", show_envvar=False),
+]
+TargetFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--target-uri-file", envvar="FERRYLOG_TARGET_URI_FILE", help="A file with the URI."
+    ),
+]
+Database = Annotated[str | None, typer.Option("--db", "-d", help="One database.")]
+Collection = Annotated[str | None, typer.Option("--collection", "-c", help="One collection.")]
+Include = Annotated[
+    list[str] | None,
+    typer.Option("--ns-include", "--nsInclude", metavar="GLOB", help="Over db.collection."),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--ns-exclude", "--nsExclude", metavar="GLOB", help="Wins over include."),
+]
+DumpWorkers = Annotated[
+    int, typer.Option(min=1, max=MAX_WORKERS, envvar="FERRYLOG_DUMP_WORKERS", help="Readers.")
+]
+RestoreWorkers = Annotated[
+    int, typer.Option(min=1, max=MAX_WORKERS, envvar="FERRYLOG_RESTORE_WORKERS", help="Writers.")
+]
+MaxRetries = Annotated[
+    int, typer.Option(min=1, max=1000, envvar="FERRYLOG_MAX_RETRIES", help="Failures per task.")
+]
+Exhausted = Annotated[
+    OnExhausted, typer.Option("--on-exhausted", help="When a task has failed that often.")
+]
+WorkDir = Annotated[
+    Path | None,
+    typer.Option("--work-dir", envvar="FERRYLOG_WORK_DIR", help="For chunk files."),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """How to speak, and of which journal."""
+
+    journal: Path
+    json: bool
+    verbose: int
+    quiet: bool
+
+    def __post_init__(self) -> None:
+        configure(verbose=self.verbose, quiet=self.quiet or (self.json and not self.verbose))
+
+
+def run_settings(
+    dump_workers: int, restore_workers: int, max_retries: int, on_exhausted: OnExhausted
+) -> RunSettings:
+    return RunSettings(
+        dump_workers=dump_workers,
+        restore_workers=restore_workers,
+        max_retries=max_retries,
+        on_exhausted=on_exhausted.value,
+        retry_base_ms=_from_environment("FERRYLOG_RETRY_BASE_MS", 1000),
+        retry_cap_ms=60_000,
+        files_ahead=max(64, 4 * (dump_workers + restore_workers)),
+    )
+
+
+def digest_every() -> int:
+    """Events between two state digests in the log."""
+    return max(1, _from_environment("FERRYLOG_DIGEST_EVERY", 1000))
+
+
+def _from_environment(name: str, default: int) -> int:
+    text = os.environ.get(name, str(default))
+    if not text.isdigit():
+        raise Usage(f"{name} is {text!r}", remedy="give a whole number")
+    return int(text)
+
+
+def uri(role: str, given: str | None, file: Path | None, fallback: str | None = None) -> str:
+    """The connection string: option, file, environment, or what the journal remembers."""
+    if file is not None:
+        return _from_file(role, file)
+    if given is not None:
+        _warn_of_argv(role, given)
+        return given
+    if fallback is not None:
+        return fallback
+    raise Usage(
+        f"no {role} is named",
+        remedy=f"--{role} URI, --{role}-uri-file FILE, or FERRYLOG_{role.upper()}",
+    )
+
+
+def _from_file(role: str, file: Path) -> str:
+    try:
+        text = file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "not text"
+        raise Usage(
+            f"cannot read the {role} URI from {file}: {why}", remedy="one line, UTF-8"
+        ) from None
+    if not text:
+        raise Usage(f"{file} is empty", remedy=f"write the {role} URI into it")
+    return text
+
+
+def _warn_of_argv(role: str, given: str) -> None:
+    """A password in the arguments stands in everybody's process list."""
+    authority = given.partition("://")[2].partition("?")[0]
+    credentials = authority.rpartition("@")[0]
+    if ":" in credentials and any(given in argument for argument in sys.argv[1:]):
+        learn([given, credentials.partition(":")[2]])
+        typer.echo(
+            f"warning: the password of the {role} is visible in the process list; "
+            f"use --{role}-uri-file or FERRYLOG_{role.upper()}",
+            err=True,
+        )
+
+
+def selection(
+    database: str | None,
+    collection: str | None,
+    include: Sequence[str] | None,
+    exclude: Sequence[str] | None,
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Include and exclude globs; `--db` and `--collection` are short for an include."""
+    if collection is not None and database is None:
+        raise Usage("--collection needs --db", remedy="name the database too")
+    wanted = list(include or ())
+    if database is not None:
+        if not database or set(database) & set('/\\. "$\0'):
+            raise Usage(f"{database!r} is no database name", remedy="see --ns-include for globs")
+        wanted.append(f"{_literal(database)}.{_literal(collection) if collection else '*'}")
+    return tuple(wanted), tuple(exclude or ())
+
+
+def _literal(name: str) -> str:
+    """A name as a glob that matches only itself."""
+    return "".join(f"[{character}]" if character in "*?[" else character for character in name)

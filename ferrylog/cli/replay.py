@@ -1,0 +1,60 @@
+"""`ferrylog replay`: the state, rebuilt from the journal and nothing else."""
+
+from typing import Annotated, Any, Literal
+
+import typer
+from pydantic import Field
+
+from ferrylog.cli import options as o
+from ferrylog.errors import Usage
+from ferrylog.views.model import Report, follow
+from ferrylog.wiring import find_job
+from journal.sqlite import SqliteJournal
+from statemachine.state import digest, plain
+
+
+class ReplayReport(Report):
+    schema_: Literal["ferrylog.replay/1"] = Field("ferrylog.replay/1", alias="schema")
+    job: str
+    seq: int
+    status: str
+    digest: str
+    checked: bool
+    state: dict[str, Any]
+
+
+def replay(
+    job: o.Job = None,
+    to: Annotated[int | None, typer.Option(min=1, metavar="SEQ", help="Stop there.")] = None,
+    check: Annotated[bool, typer.Option("--check", help="All pages, chains and the tip.")] = False,
+    journal: o.Journal = o.Path("ferrylog.db"),
+    json: o.Json = False,
+    verbose: o.Verbose = 0,
+    quiet: o.Quiet = False,
+) -> None:
+    """Rebuild a job's state and print it with its digest. Writes nothing; refuses damage."""
+    o.Common(journal, json, verbose, quiet)
+    with SqliteJournal.read_only(journal) as opened:
+        wanted = find_job(opened, job)
+        if check:
+            opened.check()
+        state, _, last = follow(opened.read(wanted, to_seq=to))
+    if last is None:
+        raise Usage(f"job {wanted} has no event up to seq {to}", remedy="give a later --to")
+    report = ReplayReport(
+        job=wanted,
+        seq=last.seq,
+        status=state.status,
+        digest=digest(state),
+        checked=check,
+        state=plain(state),
+    )
+    if json:
+        typer.echo(report.model_dump_json(by_alias=True))
+        return
+    open_tasks = ", ".join(
+        f"{len(queue)} {kind} {where}" for (kind, where), queue in state.queues.items() if queue
+    )
+    typer.echo(f"job {wanted} at seq {last.seq}: {state.status}, epoch {state.epoch}")
+    typer.echo(f"  units {len(state.units)}, open chunks {len(state.chunks)}; {open_tasks}")
+    typer.echo(f"  digest {report.digest}" + (" · journal checked, no damage" if check else ""))

@@ -1,0 +1,53 @@
+"""`ferrylog resume`: `start` without the first stimulus."""
+
+from ferrylog.cli import options as o
+from ferrylog.cli.running import a_run, end
+from ferrylog.errors import NothingToResume
+from ferrylog.views.model import follow
+from ferrylog.wiring import deployments, find_job, journal_to_write, unfinished
+from journal.sqlite import SqliteJournal
+from statemachine.words import JobId
+
+
+def resume(
+    job: o.Job = None,
+    source: o.Source = None,
+    source_uri_file: o.SourceFile = None,
+    target: o.Target = None,
+    target_uri_file: o.TargetFile = None,
+    dump_workers: o.DumpWorkers = 4,
+    restore_workers: o.RestoreWorkers = 4,
+    max_retries: o.MaxRetries = 3,
+    on_exhausted: o.Exhausted = o.OnExhausted.PAUSE,
+    work_dir: o.WorkDir = None,
+    journal: o.Journal = o.Path("ferrylog.db"),
+    json: o.Json = False,
+    verbose: o.Verbose = 0,
+    quiet: o.Quiet = False,
+) -> None:
+    """Go on where the last acknowledged batch ended. Default: the newest unfinished job."""
+    common = o.Common(journal, json, verbose, quiet)
+    settings = o.run_settings(dump_workers, restore_workers, max_retries, on_exhausted)
+    SqliteJournal.read_only(journal).close()  # must be there: resume makes no journal
+    with journal_to_write(journal) as written:
+        wanted = _wanted(written, job)
+        spec = follow(written.read(wanted))[0].spec
+        assert spec is not None
+        uris = (
+            o.uri("source", source, source_uri_file, spec.source),
+            o.uri("target", target, target_uri_file, spec.target),
+        )
+        with (
+            deployments(*uris) as sides,
+            a_run(common, written, sides, settings, work_dir) as run,
+        ):
+            end(common, run, run.resume(wanted))
+
+
+def _wanted(journal: SqliteJournal, job: str | None) -> JobId:
+    if job is not None:
+        return find_job(journal, job)
+    find_job(journal, None)
+    for candidate in unfinished(journal):
+        return candidate
+    raise NothingToResume(str(journal.path))

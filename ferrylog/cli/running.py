@@ -1,0 +1,79 @@
+"""What commands that run a job share: the run itself, its last words, its exit code."""
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import typer
+
+from executors.clients import Deployment
+from ferrylog import clock
+from ferrylog.cli.options import Common, digest_every
+from ferrylog.engine import Engine
+from ferrylog.logs import configure
+from ferrylog.views.human import status_text
+from ferrylog.views.live import Live
+from ferrylog.views.model import exit_code, status_report
+from ferrylog.wiring import Run
+from journal.sqlite import SqliteJournal
+from statemachine.events import RunSettings
+from statemachine.state import digest
+from statemachine.words import JobStatus
+from loguru import logger
+
+
+@contextmanager
+def a_run(
+    common: Common,
+    journal: SqliteJournal,
+    sides: tuple[Deployment, Deployment],
+    settings: RunSettings,
+    work_dir: Path | None,
+) -> Iterator[Run]:
+    quiet = common.quiet or (common.json and not common.verbose)
+    live = Live(quiet=quiet, digest_every=digest_every())
+    configure(verbose=common.verbose, quiet=quiet, sink=live.print)
+    yield Run(journal, *sides, settings, work_dir, live)
+
+
+def end(common: Common, run: Run, engine: Engine) -> None:
+    """Say how it ended, and leave with that exit code."""
+    logger.info("state digest seq={} digest={}", engine.position.seq, digest(engine.state))
+    report = status_report(
+        engine.job,
+        engine.state,
+        run.live.rates,
+        seq=engine.position.seq,
+        at_ms=clock.now_ms(),
+        running=False,
+    )
+    if common.json:
+        typer.echo(report.model_dump_json(by_alias=True))
+    elif not common.quiet:
+        typer.echo(status_text(report), err=True)
+    code = exit_code(engine.state)
+    if not common.quiet:
+        typer.echo(_last_words(common, engine), err=True)
+    raise typer.Exit(code)
+
+
+def _last_words(common: Common, engine: Engine) -> str:
+    journal = shlex.quote(str(common.journal))
+    if engine.state.status is JobStatus.PAUSED:
+        return f"paused: {engine.state.why}\nresume with: ferrylog resume {engine.job} --journal {journal}"
+    if engine.state.status is JobStatus.FAILED:
+        return f"failed: {engine.state.why}"
+    match exit_code(engine.state):
+        case 0:
+            return f"done · journal {journal} · ask it: ferrylog inspect events --journal {journal}"
+        case 3:
+            return (
+                "done with rejects · see: ferrylog inspect events --kind document_rejected "
+                f"--journal {journal}"
+            )
+        case _:
+            return (
+                "source and target differ · see: ferrylog inspect events --kind verify_completed "
+                f"--journal {journal}"
+            )

@@ -1,0 +1,109 @@
+"""`ferrylog start`: a migration, from nothing to verified."""
+
+from typing import Annotated
+
+import typer
+
+from ferrylog import clock
+from ferrylog.cli import options as o
+from ferrylog.cli.running import a_run, end
+from ferrylog.engine import Engine
+from ferrylog.errors import OtherSettings, Usage
+from ferrylog.wiring import Run, deployments, journal_to_write, unfinished
+from journal.sqlite import SqliteJournal
+from statemachine.events import JobSpec
+from statemachine.words import JobId
+
+SAME_WORK = ("kind", "source_id", "target_id", "include", "exclude")
+"""Fields that make two requests the same job."""
+
+
+def start(
+    source: o.Source = None,
+    source_uri_file: o.SourceFile = None,
+    target: o.Target = None,
+    target_uri_file: o.TargetFile = None,
+    db: o.Database = None,
+    collection: o.Collection = None,
+    ns_include: o.Include = None,
+    ns_exclude: o.Exclude = None,
+    chunk_docs: Annotated[int, typer.Option(min=1, help="Documents per chunk, about.")] = 100_000,
+    chunk_bytes: Annotated[int, typer.Option(min=1024, help="Bytes per chunk, about.")] = 64 << 20,
+    dump_workers: o.DumpWorkers = 4,
+    restore_workers: o.RestoreWorkers = 4,
+    max_retries: o.MaxRetries = 3,
+    on_exhausted: o.Exhausted = o.OnExhausted.PAUSE,
+    compression: Annotated[o.Compression, typer.Option()] = o.Compression.ZSTD,
+    drop: Annotated[bool, typer.Option("--drop", help="Replace what the target has.")] = False,
+    on_conflict: Annotated[
+        o.OnConflict, typer.Option(help="Another document under the same _id.")
+    ] = o.OnConflict.STOP,
+    write_concern: Annotated[
+        str, typer.Option("--write-concern", "--writeConcern", help="majority or a number > 1.")
+    ] = "majority",
+    verify: Annotated[bool, typer.Option(help="Compare source and target.")] = True,
+    new: Annotated[bool, typer.Option("--new", help="Even if one is unfinished.")] = False,
+    work_dir: o.WorkDir = None,
+    journal: o.Journal = o.Path("ferrylog.db"),
+    json: o.Json = False,
+    verbose: o.Verbose = 0,
+    quiet: o.Quiet = False,
+) -> None:
+    """Migrate: plan, dump chunks, restore chunks, build indexes, verify."""
+    common = o.Common(journal, json, verbose, quiet)
+    include, exclude = o.selection(db, collection, ns_include, ns_exclude)
+    settings = o.run_settings(dump_workers, restore_workers, max_retries, on_exhausted)
+    if write_concern != "majority" and not (write_concern.isdigit() and int(write_concern) > 1):
+        raise Usage(
+            f"write concern {write_concern!r} may lose acknowledged documents in a failover",
+            remedy="majority, or a number of members above 1",
+        )
+    uris = o.uri("source", source, source_uri_file), o.uri("target", target, target_uri_file)
+    with deployments(*uris) as sides:
+        spec = JobSpec(
+            kind="migrate",
+            source=sides[0].where,
+            target=sides[1].where,
+            source_id=sides[0].identity,
+            target_id=sides[1].identity,
+            include=include,
+            exclude=exclude,
+            chunk_docs=chunk_docs,
+            chunk_bytes=chunk_bytes,
+            compression=compression.value,
+            write_concern=write_concern,
+            drop=drop,
+            on_conflict=on_conflict.value,
+            verify=verify,
+        )
+        with (
+            journal_to_write(journal) as written,
+            a_run(common, written, sides, settings, work_dir) as run,
+        ):
+            engine = _start_or_continue(run, written, spec, new=new)
+            end(common, run, engine)
+
+
+def _start_or_continue(run: Run, journal: SqliteJournal, spec: JobSpec, *, new: bool) -> Engine:
+    job = None if new else _same_job(journal, spec)
+    if job is None:
+        return run.start(clock.new_job_id(), spec)
+    typer.echo(f"continuing the unfinished job {job}; --new would begin another", err=True)
+    return run.resume(job)
+
+
+def _same_job(journal: SqliteJournal, spec: JobSpec) -> JobId | None:
+    """The newest unfinished job of the same work. Raises `OtherSettings`."""
+    for job, state in unfinished(journal).items():
+        assert state.spec is not None
+        if all(getattr(state.spec, name) == getattr(spec, name) for name in SAME_WORK):
+            differing = [
+                f"{name} was {getattr(state.spec, name)}"
+                for name in JobSpec.model_fields
+                if name not in ("source", "target")
+                and getattr(state.spec, name) != getattr(spec, name)
+            ]
+            if differing:
+                raise OtherSettings(job, differing)
+            return job
+    return None

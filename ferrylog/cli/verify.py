@@ -1,0 +1,125 @@
+"""`ferrylog verify`: source against target, chunk by chunk; a job of its own, so it resumes."""
+
+from typing import Literal
+
+import typer
+from pydantic import Field
+
+from ferrylog import clock
+from ferrylog.cli import options as o
+from ferrylog.cli.running import a_run
+from ferrylog.engine import Engine
+from ferrylog.views.model import Report, exit_code, follow
+from ferrylog.wiring import Run, deployments, find_job, journal_to_write, unfinished
+from journal.sqlite import SqliteJournal
+from statemachine.events import Difference, JobSpec, VerifyCompleted
+from statemachine.state import State
+from statemachine.words import JobId
+
+
+class VerifiedUnit(Report):
+    namespace: str
+    source_count: int
+    target_count: int
+    equal: bool
+    differing: tuple[Difference, ...]
+
+
+class VerifyReport(Report):
+    schema_: Literal["ferrylog.verify/1"] = Field("ferrylog.verify/1", alias="schema")
+    job: str
+    of: str
+    status: str
+    equal: bool
+    units: tuple[VerifiedUnit, ...]
+
+
+def verify(
+    job: o.Job = None,
+    source: o.Source = None,
+    source_uri_file: o.SourceFile = None,
+    target: o.Target = None,
+    target_uri_file: o.TargetFile = None,
+    dump_workers: o.DumpWorkers = 4,
+    journal: o.Journal = o.Path("ferrylog.db"),
+    json: o.Json = False,
+    verbose: o.Verbose = 0,
+    quiet: o.Quiet = False,
+) -> None:
+    """Compare counts and content digests of every chunk; exit 4 when they differ."""
+    common = o.Common(journal, json, verbose, quiet)
+    settings = o.run_settings(dump_workers, 1, 3, o.OnExhausted.PAUSE)
+    SqliteJournal.read_only(journal).close()
+    with journal_to_write(journal) as written:
+        done = _work_of(written, job)
+        spec = follow(written.read(done))[0].spec
+        assert spec is not None
+        uris = (
+            o.uri("source", source, source_uri_file, spec.source),
+            o.uri("target", target, target_uri_file, spec.target),
+        )
+        with deployments(*uris) as sides, a_run(common, written, sides, settings, None) as run:
+            engine = _verify(run, written, done, spec)
+        report = _report(written, engine, done)
+    typer.echo(report.model_dump_json(by_alias=True) if json else _text(report))
+    raise typer.Exit(exit_code(engine.state))
+
+
+def _work_of(journal: SqliteJournal, job: str | None) -> JobId:
+    """The job to verify: the one named, or the newest that moved data."""
+    if job is not None:
+        return find_job(journal, job)
+    for candidate in reversed(journal.jobs()):
+        spec = follow(journal.read(candidate))[0].spec
+        if spec is not None and spec.kind != "verify":
+            return candidate
+    return find_job(journal, None)
+
+
+def _verify(run: Run, journal: SqliteJournal, done: JobId, spec: JobSpec) -> Engine:
+    for job, state in unfinished(journal).items():
+        if state.spec is not None and (state.spec.kind, state.spec.of) == ("verify", done):
+            return run.resume(job)
+    wanted = spec.model_copy(update={"kind": "verify", "of": done, "verify": True})
+    return run.start(clock.new_job_id(), wanted)
+
+
+def _report(journal: SqliteJournal, engine: Engine, of: JobId) -> VerifyReport:
+    differing: dict[str, list[Difference]] = {}
+    for recorded in journal.read(engine.job):
+        if isinstance(recorded.event, VerifyCompleted) and not recorded.event.equal:
+            unit = recorded.event.entity.rpartition("#")[0]
+            differing.setdefault(unit, []).extend(recorded.event.differing)
+    units = _units(engine.state, differing)
+    return VerifyReport(
+        job=engine.job,
+        of=of,
+        status=engine.state.status,
+        equal=engine.state.terminal and all(unit.equal for unit in units),
+        units=units,
+    )
+
+
+def _units(state: State, differing: dict[str, list[Difference]]) -> tuple[VerifiedUnit, ...]:
+    return tuple(
+        VerifiedUnit(
+            namespace=unit.id,
+            source_count=unit.source_documents,
+            target_count=unit.target_documents,
+            equal=unit.mismatched == 0,
+            differing=tuple(differing.get(unit.id, ())),
+        )
+        for unit in state.units.values()
+        if unit.type == "collection"
+    )
+
+
+def _text(report: VerifyReport) -> str:
+    lines = [
+        f"{'equal  ' if unit.equal else 'DIFFERS'}  {unit.namespace}: {unit.source_count:,} "
+        f"documents on the source, {unit.target_count:,} on the target"
+        + "".join(f"\n    {each.what}: _id {each.key}" for each in unit.differing)
+        for unit in report.units
+    ]
+    verdict = "source and target are equal" if report.equal else "source and target DIFFER"
+    return "\n".join([*lines, verdict if report.status == "completed" else report.status])

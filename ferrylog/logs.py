@@ -1,0 +1,28 @@
+"""Logging: lines on stderr, secrets taken out in the one place that all lines pass."""
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from loguru import logger
+
+from ferrylog.redact import redact
+
+if TYPE_CHECKING:
+    from loguru import Record
+
+FORMAT = "{time:YYYY-MM-DDTHH:mm:ss.SSSZZ}  {level: <7}  {message}\n"
+
+
+def configure(*, verbose: int, quiet: bool, sink: Callable[[str], None] | None = None) -> None:
+    """`sink`: where lines go instead of stderr, such as above a progress bar."""
+    level = "ERROR" if quiet else "DEBUG" if verbose else "INFO"
+    logger.remove()
+    logger.configure(patcher=_clean)
+    logger.add(
+        sink or sys.stderr.write, format=FORMAT, level=level, backtrace=False, diagnose=False
+    )
+
+
+def _clean(record: "Record") -> None:
+    record["message"] = redact(record["message"])

@@ -1,0 +1,223 @@
+"""A run as it goes: bars on a terminal, lines elsewhere; log lines for what happens."""
+
+import os
+import sys
+from types import TracebackType
+from typing import Final, Self
+
+from loguru import logger
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+
+from ferrylog import clock
+from ferrylog.engine import Engine
+from ferrylog.redact import redact
+from ferrylog.views.human import duration, size
+from ferrylog.views.model import percent, phase
+from ferrylog.views.rates import Rates
+from statemachine.events import (
+    AnyEvent,
+    DeadLettered,
+    DocumentRejected,
+    DumpInvalidated,
+    InDoubt,
+    JobCompleted,
+    JobFailed,
+    JobPaused,
+    JobRequested,
+    JobResumed,
+    PauseRequested,
+    PlanCompleted,
+    Resolved,
+    ResultIgnored,
+    RetryScheduled,
+    RunStarted,
+    SurveyCompleted,
+    UnitCompleted,
+    UnitSkipped,
+    VerifyCompleted,
+)
+from statemachine.state import digest
+
+LINE_EVERY_S: Final = 3.0
+BARS: Final = 12
+"""Units with a bar of their own; more would push each other off the screen."""
+
+
+class Live:
+    """Observes the engine after each turn; a context manager that owns the screen."""
+
+    def __init__(self, *, quiet: bool, digest_every: int) -> None:
+        self.rates = Rates()
+        self._quiet = quiet
+        self._digest_every = digest_every
+        self._digest_at = 0
+        self._shown_s = 0.0
+        self._tty = sys.stderr.isatty() and not quiet and os.environ.get("TERM") != "dumb"
+        self._console = Console(stderr=True)
+        self._bars: dict[str, TaskID] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=28),
+            TextColumn("{task.percentage:5.1f} %"),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeElapsedColumn(),
+            console=self._console,
+            disable=not self._tty,
+        )
+
+    def __enter__(self) -> Self:
+        if self._tty:
+            self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._tty:
+            self._progress.stop()
+
+    def print(self, text: str) -> None:
+        """A log line; under bars it goes above them."""
+        if self._tty:
+            self._console.print(text.rstrip("\n"), markup=False, highlight=False)
+        else:
+            sys.stderr.write(text)
+
+    def __call__(self, engine: Engine) -> None:
+        began = any(isinstance(event, RunStarted) for event in engine.news)
+        self.rates.seen(engine.state, clock.now_ms(), began=began)
+        for event in engine.news:
+            _log(event)
+        self._log_digest(engine)
+        self._show(engine)
+
+    def _log_digest(self, engine: Engine) -> None:
+        if engine.position.version - self._digest_at < self._digest_every:
+            return
+        self._digest_at = engine.position.version
+        logger.info("state digest seq={} digest={}", engine.position.seq, digest(engine.state))
+
+    def _show(self, engine: Engine) -> None:
+        now_s = clock.monotonic_s()
+        ended = engine.state.resting
+        if not ended and now_s - self._shown_s < (0.2 if self._tty else LINE_EVERY_S):
+            return
+        self._shown_s = now_s
+        if self._tty:
+            self._redraw(engine)
+        elif not self._quiet and not ended:
+            self._line(engine)
+
+    def _redraw(self, engine: Engine) -> None:
+        documents_s, bytes_s = self.rates.current()
+        for unit in list(engine.state.units.values())[:BARS]:
+            if unit.id not in self._bars:
+                self._bars[unit.id] = self._progress.add_task(unit.id, total=None, note="")
+            self._progress.update(
+                self._bars[unit.id],
+                total=unit.documents_estimate,
+                completed=min(unit.restored_documents, unit.documents_estimate),
+                note=f"{unit.status}",
+            )
+        if "" not in self._bars:
+            self._bars[""] = self._progress.add_task("all", total=100, note="")
+        self._progress.update(
+            self._bars[""],
+            completed=round(self._percent(engine)),
+            note=f"{phase(engine.state)} {documents_s:,.0f} docs/s {size(bytes_s)}/s"
+            f"{self._left(engine)}",
+        )
+
+    def _line(self, engine: Engine) -> None:
+        documents_s, bytes_s = self.rates.current()
+        logger.info(
+            "{:5.1f} %  {}  {:,} documents  {:,.0f} docs/s  {}/s{}",
+            self._percent(engine),
+            phase(engine.state),
+            self.rates.documents,
+            documents_s,
+            size(bytes_s),
+            self._left(engine),
+        )
+
+    def _percent(self, engine: Engine) -> float:
+        units = engine.state.units.values()
+        weight = sum(unit.weight for unit in units)
+        if not weight:
+            return 100.0 if engine.state.terminal else 0.0
+        return sum(percent(unit) * unit.weight for unit in units) / weight
+
+    def _left(self, engine: Engine) -> str:
+        share = self._percent(engine)
+        if not 0 < share < 100 or not self.rates.active_ms:
+            return ""
+        return f"  {duration(self.rates.active_ms / 1000 * (100 - share) / share)} left"
+
+
+def _log(event: AnyEvent) -> None:
+    """A23: debug for the small steps, info for milestones, warning for retries, error for ends."""
+    match event:
+        case JobRequested():
+            logger.info("job requested: {} {} → {}", *_route(event))
+        case RunStarted():
+            logger.info("run started: epoch {}, timer every 2 s at most", event.epoch)
+        case SurveyCompleted():
+            logger.info("source surveyed: {} collections and views", event.units)
+        case PlanCompleted():
+            logger.info("{} planned: {} chunks", event.entity, event.chunks)
+        case UnitCompleted():
+            logger.info("{} completed", event.unit)
+        case InDoubt() | Resolved():
+            logger.info("{} {}", event.kind, event.entity)
+        case PauseRequested():
+            logger.warning("pause requested by {}: {}", event.by, redact(event.why))
+        case JobPaused() | JobResumed():
+            logger.info("{}", event.kind.replace("_", " "))
+        case RetryScheduled():
+            logger.warning(
+                "{} of {} failed (attempt {}), again in {:.1f} s: {} {}",
+                event.task.kind,
+                event.entity,
+                event.attempt,
+                event.delay_ms / 1000,
+                event.code,
+                redact(event.why),
+            )
+        case DumpInvalidated():
+            logger.warning("{} is dumped again: {}", event.entity, event.why)
+        case DocumentRejected():
+            logger.warning("{} rejected {}: {}", event.chunk, event.key, event.code)
+        case VerifyCompleted(equal=False):
+            logger.error("{} differs between source and target", event.entity)
+        case DeadLettered():
+            logger.error(
+                "{} of {} given up: {} {}",
+                event.task.kind,
+                event.entity,
+                event.code,
+                redact(event.why),
+            )
+        case UnitSkipped() | JobFailed():
+            logger.error("{}: {}", event.kind.replace("_", " "), redact(event.why))
+        case JobCompleted():
+            logger.info("job completed")
+        case ResultIgnored():
+            logger.debug("ignored: {} for {} {}", event.what, event.task, event.entity)
+        case _:
+            logger.debug("{} {}", event.kind, event.about)
+
+
+def _route(event: JobRequested) -> tuple[str, str, str]:
+    return event.spec.kind, event.spec.source, event.spec.target

@@ -1,0 +1,130 @@
+"""Who is who: the only place that joins journal, executors, engine and views."""
+
+import getpass
+import os
+import platform
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from executors.clients import Deployment, connect, secrets_of
+from executors.dispatch import MongoExecutor
+from executors.preflight import examine, examine_resume, prepare_folder, remove_folder
+from ferrylog import __version__, clock
+from ferrylog.drive import Drive
+from ferrylog.engine import Engine
+from ferrylog.redact import learn
+from ferrylog.views.live import Live
+from ferrylog.views.model import follow
+from journal.errors import NoSuchJob
+from journal.inbox import Inbox
+from journal.lease import Lease
+from journal.sqlite import SqliteJournal, work_path
+from statemachine.errors import OperatorError
+from statemachine.events import JobSpec, RunSettings
+from statemachine.state import State
+from statemachine.stimuli import JobAsked, RunBegan, Stimulus
+from statemachine.words import JobId
+
+
+def operator() -> str:
+    """Who asks, for the journal: user@host."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = f"uid{os.getuid()}"
+    return f"{user}@{platform.node()}"
+
+
+@contextmanager
+def deployments(source_uri: str, target_uri: str) -> Iterator[tuple[Deployment, Deployment]]:
+    """Both sides, reached and known; closed at the end. Their secrets are never shown."""
+    for uri in (source_uri, target_uri):
+        learn(secrets_of(uri))
+    source = connect("source", source_uri)
+    try:
+        target = connect("target", target_uri)
+        try:
+            yield source, target
+        finally:
+            target.close()
+    finally:
+        source.close()
+
+
+@contextmanager
+def journal_to_write(path: Path) -> Iterator[SqliteJournal]:
+    """The journal under its lease. Raises `JournalHeld` and what opening raises."""
+    since = clock.when(clock.now_ms())
+    with (
+        Lease(path, host=platform.node(), since=since),
+        SqliteJournal.create(path) as journal,
+    ):
+        yield journal
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run of one job, from the lease to the last event."""
+
+    journal: SqliteJournal
+    source: Deployment
+    target: Deployment
+    settings: RunSettings
+    work_dir: Path | None
+    live: Live
+
+    def start(self, job: JobId, spec: JobSpec) -> Engine:
+        """A new job, after everything that can be known before was asked."""
+        raise_first(examine(self.source, self.target, spec))
+        return self._drive(Engine(self.journal, job), spec, [JobAsked(operator(), spec)])
+
+    def resume(self, job: JobId) -> Engine:
+        """Go on with a job of the journal."""
+        engine = Engine(self.journal, job)
+        assert engine.state.spec is not None
+        if not engine.state.terminal:
+            raise_first(examine_resume(self.source, self.target, engine.state))
+        return self._drive(engine, engine.state.spec, [])
+
+    def _drive(self, engine: Engine, spec: JobSpec, first: list[Stimulus]) -> Engine:
+        folder = (self.work_dir or work_path(self.journal.path)) / engine.job
+        prepare_folder(folder)
+        executor = MongoExecutor(self.source, self.target, spec, folder)
+        began = RunBegan(
+            by=operator(),
+            host=platform.node(),
+            pid=os.getpid(),
+            version=__version__,
+            settings=self.settings,
+        )
+        drive = Drive(engine, executor, Inbox(self.journal.path), self.live)
+        with self.live:
+            drive.run([*first, began])
+        if engine.state.terminal:
+            remove_folder(folder, keep_files=engine.state.kept > 0)
+        return engine
+
+
+def raise_first(findings: Sequence[OperatorError]) -> None:
+    """Raise the first finding; the others are told with it."""
+    if findings:
+        first, *others = findings
+        for other in others:
+            first.add_note(f"[{other.code}] {other}")
+        raise first
+
+
+def find_job(journal: SqliteJournal, wanted: str | None) -> JobId:
+    """The job of that name, or the newest. Raises `NoSuchJob`."""
+    jobs = journal.jobs()
+    if not jobs or (wanted is not None and wanted not in jobs):
+        raise NoSuchJob(wanted or "", journal.path)
+    return JobId(wanted) if wanted is not None else jobs[-1]
+
+
+def unfinished(journal: SqliteJournal) -> dict[JobId, State]:
+    """The jobs that may go on, the newest first."""
+    states = {job: follow(journal.read(job))[0] for job in reversed(journal.jobs())}
+    return {job: state for job, state in states.items() if not state.terminal}
