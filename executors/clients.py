@@ -106,11 +106,11 @@ def shown(uri: str) -> str:
 
 def secrets_of(uri: str) -> list[str]:
     """Every part of the URI that must not be shown, in each form in which it may turn up."""
-    found = {uri}
+    found: set[str] = set()
     authority = uri.partition("://")[2].partition("?")[0]
     if "@" in authority:
         credentials = authority.rpartition("@")[0]
-        found |= {credentials, credentials.partition(":")[2]}
+        found |= {uri, credentials, credentials.partition(":")[2]}
     try:
         parsed = uri_parser.parse_uri(uri, validate=False, warn=False)
         found.add(parsed.get("password") or "")
@@ -138,9 +138,7 @@ def _client(role: Role, uri: str, **options: Any) -> MongoClient[Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", UserWarning)
-            return MongoClient(
-                uri, appname="ferrylog", connectTimeoutMS=FIRST_SELECT_MS, **options
-            )
+            return MongoClient(uri, appname="ferrylog", connectTimeoutMS=FIRST_SELECT_MS, **options)
     except (ConfigurationError, UserWarning, ValueError, TypeError) as error:
         raise BadUri(role, _without_secrets(str(error), uri)) from None
 

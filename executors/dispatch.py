@@ -34,9 +34,7 @@ from statemachine.words import Cause, TaskKind
 class MongoExecutor:
     """Moves one job's chunks between two deployments; see `executors.protocol.Executor`."""
 
-    def __init__(
-        self, source: Deployment, target: Deployment, spec: JobSpec, folder: Path
-    ) -> None:
+    def __init__(self, source: Deployment, target: Deployment, spec: JobSpec, folder: Path) -> None:
         """`folder`: where this job's chunk files lie; made when the first is written."""
         self._source = source.client
         self._target = target.client
@@ -82,9 +80,7 @@ class MongoExecutor:
         assert chunk is not None
         match kind:
             case TaskKind.DUMP:
-                return dump(
-                    self._source, unit, chunk, spec, self._folder, effect.attempt, stop
-                )
+                return dump(self._source, unit, chunk, spec, self._folder, effect.attempt, stop)
             case TaskKind.RESTORE:
                 return self._restore(effect, stop, report)
             case TaskKind.VERIFY:

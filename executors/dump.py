@@ -82,6 +82,8 @@ def folder_name(namespace: str) -> str:
 
 
 def _escaped(character: str) -> str:
-    if character in "-_." or (character.isascii() and character.isalnum() and not character.isupper()):
+    if character in "-_." or (
+        character.isascii() and character.isalnum() and not character.isupper()
+    ):
         return character
     return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))

@@ -14,8 +14,8 @@ from executors.clients import Deployment
 from executors.errors import (
     BadFolder,
     CannotMigrate,
-    NothingToRead,
     NotAuthorised,
+    NothingToRead,
     OtherCollection,
     OtherDeployment,
     SameDeployment,
@@ -60,7 +60,9 @@ def examine_resume(source: Deployment, target: Deployment, state: State) -> list
     ):
         if not deployment.is_same_as(began):
             there = f"{deployment.where} (replica set {deployment.identity})"
-            findings.append(OtherDeployment(deployment.role, f"{where} (replica set {began})", there))
+            findings.append(
+                OtherDeployment(deployment.role, f"{where} (replica set {began})", there)
+            )
     if findings:
         return findings
     for unit_id in state.open_units:
@@ -165,7 +167,8 @@ def free_bytes(folder: Path) -> int:
 
 
 def remove_folder(folder: Path, *, keep_files: bool) -> None:
-    """Remove what a finished job left in its folder: everything, or all but whole chunk files."""
+    """Remove what a finished job left in its folder: everything, or all but whole chunk files;
+    and the folder of jobs, if this was the last."""
     if not folder.exists():
         return
     for path in sorted(folder.rglob("*"), reverse=True):
@@ -174,5 +177,6 @@ def remove_folder(folder: Path, *, keep_files: bool) -> None:
                 path.rmdir()
         elif not keep_files or path.suffix == ".tmp":
             path.unlink()
-    if not any(folder.iterdir()):
-        folder.rmdir()
+    for empty in (folder, folder.parent):
+        if not any(empty.iterdir()):
+            empty.rmdir()

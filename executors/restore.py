@@ -53,9 +53,7 @@ class _Tally:
     def news(self) -> Restored:
         """The sums so far and the rejections since the last news."""
         new, self.rejections = tuple(self.rejections), []
-        return Restored(
-            self.position, self.documents, self.bytes, self.present, self.rejected, new
-        )
+        return Restored(self.position, self.documents, self.bytes, self.present, self.rejected, new)
 
     def reject(self, document: bytes, code: str, why: str) -> None:
         self.rejected += 1
@@ -173,9 +171,7 @@ class _Writer:
                 reply = self._db.command(
                     {
                         "update": self._collection,
-                        "updates": [
-                            {"q": equals_query(key), "u": RawBSONDocument(document)}
-                        ],
+                        "updates": [{"q": equals_query(key), "u": RawBSONDocument(document)}],
                         "bypassDocumentValidation": True,
                         "writeConcern": concern(self._spec),
                     }

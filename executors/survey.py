@@ -102,16 +102,12 @@ def _raw_catalogue(
         reply = db.command(more, codec_options=RAW)
 
 
-def survey(
-    client: MongoClient[Any], include: Sequence[str], exclude: Sequence[str]
-) -> Surveyed:
+def survey(client: MongoClient[Any], include: Sequence[str], exclude: Sequence[str]) -> Surveyed:
     """Everything a job with this selection has to carry.
 
     Raises `CannotMigrate` for what this version would have to leave behind.
     """
-    return Surveyed(
-        tuple(_unit(client, entry) for entry in catalogue(client, include, exclude))
-    )
+    return Surveyed(tuple(_unit(client, entry) for entry in catalogue(client, include, exclude)))
 
 
 def _unit(client: MongoClient[Any], entry: Namespace) -> FoundUnit:

@@ -47,9 +47,7 @@ News = Outcome | Progressed | PauseAsked | _Bug
 class Drive:
     """Runs one job until nothing more happens without an operator."""
 
-    def __init__(
-        self, engine: Engine, executor: Executor, inbox: Inbox, observe: Observer
-    ) -> None:
+    def __init__(self, engine: Engine, executor: Executor, inbox: Inbox, observe: Observer) -> None:
         self._engine = engine
         self._executor = executor
         self._inbox = inbox

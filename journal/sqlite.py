@@ -174,9 +174,7 @@ class SqliteJournal:
 
     def jobs(self) -> list[JobId]:
         """In the order in which they were asked for."""
-        rows = self._db.execute(
-            "SELECT job FROM events WHERE version = 1 ORDER BY seq"
-        ).fetchall()
+        rows = self._db.execute("SELECT job FROM events WHERE version = 1 ORDER BY seq").fetchall()
         return [JobId(row[0]) for row in rows]
 
     def read(self, job: JobId, *, after: int = 0, to_seq: int | None = None) -> Iterator[Recorded]:

@@ -252,9 +252,7 @@ def _settle(state: State, chunk_id: ChunkId) -> None:
         state.releasing[chunk_id] = chunk.file.name
 
 
-def _restored(
-    state: State, event: RestoreProgressed | RestoreCompleted, *, position: int
-) -> None:
+def _restored(state: State, event: RestoreProgressed | RestoreCompleted, *, position: int) -> None:
     chunk = _chunk(state, event.entity, event)
     before = chunk.done
     done = Done(position, event.documents, event.bytes, event.present, event.rejected)
@@ -325,9 +323,7 @@ def _unit_registered(state: State, event: UnitRegistered) -> None:
 
 def _chunk_planned(state: State, event: ChunkPlanned) -> None:
     unit = _unit(state, event.unit, event)
-    chunk = Chunk(
-        event.chunk, event.unit, event.lower, event.upper, event.documents, event.natural
-    )
+    chunk = Chunk(event.chunk, event.unit, event.lower, event.upper, event.documents, event.natural)
     state.chunks[chunk.id] = chunk
     state.units[unit.id] = replace(
         unit,

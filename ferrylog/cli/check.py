@@ -72,7 +72,9 @@ def check(
         raise typer.Exit(findings[0].exit_code)
 
 
-def _reach(role: Literal["source", "target"], uri: str, findings: list[OperatorError]) -> Deployment | None:
+def _reach(
+    role: Literal["source", "target"], uri: str, findings: list[OperatorError]
+) -> Deployment | None:
     learn(secrets_of(uri))
     try:
         return connect(role, uri)

@@ -10,7 +10,7 @@ from pydantic import Field
 from ferrylog.cli import options as o
 from ferrylog.clock import when
 from ferrylog.views.model import Report
-from ferrylog.wiring import find_job, journal_to_write
+from ferrylog.wiring import find_job, renew
 from journal.protocol import Recorded
 from journal.sqlite import SqliteJournal
 
@@ -18,9 +18,7 @@ app = typer.Typer(help="Ask the journal.", no_args_is_help=True, rich_markup_mod
 
 
 class CheckReport(Report):
-    schema_: Literal["ferrylog.check-journal/1"] = Field(
-        "ferrylog.check-journal/1", alias="schema"
-    )
+    schema_: Literal["ferrylog.check-journal/1"] = Field("ferrylog.check-journal/1", alias="schema")
     journal: str
     last_seq: int
     jobs: int
@@ -102,12 +100,9 @@ def check(
     """Verify pages, order, every hash chain, every event and the tip; exit 4 on damage."""
     o.Common(journal, json, verbose, quiet)
     if renew_tip:
-        SqliteJournal.renew_tip(journal)
-        with journal_to_write(journal) as opened:
-            report = _check(opened)
-    else:
-        with SqliteJournal.read_only(journal) as opened:
-            report = _check(opened)
+        renew(journal)
+    with SqliteJournal.read_only(journal) as opened:
+        report = _check(opened)
     if json:
         typer.echo(report.model_dump_json(by_alias=True))
     else:

@@ -85,7 +85,9 @@ def _defaults(file: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise Usage(f"cannot use {file}: {error}", remedy="write a TOML file") from None
     shared = {
-        key.replace("-", "_"): value for key, value in content.items() if not isinstance(value, dict)
+        key.replace("-", "_"): value
+        for key, value in content.items()
+        if not isinstance(value, dict)
     }
     commands = [command.name or "" for command in app.registered_commands]
     known = {command: _option_names(command) for command in commands}

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import typer
+from loguru import logger
 
 from executors.clients import Deployment
 from ferrylog import clock
@@ -20,7 +21,6 @@ from journal.sqlite import SqliteJournal
 from statemachine.events import RunSettings
 from statemachine.state import digest
 from statemachine.words import JobStatus
-from loguru import logger
 
 
 @contextmanager

@@ -54,9 +54,7 @@ def _starts(state: State, now: Millis) -> list[AnyEvent]:
 def _ready(state: State, kind: TaskKind, now: Millis) -> list[TaskKey]:
     """Retries that are due, then fresh tasks, each first in first out."""
     due = [
-        key
-        for key in state.queue(kind, Status.WAITING)
-        if state.tasks[key].not_before_ms <= now
+        key for key in state.queue(kind, Status.WAITING) if state.tasks[key].not_before_ms <= now
     ]
     return due + list(state.queue(kind, Status.PENDING))
 

@@ -1,0 +1,69 @@
+"""What all tests share: real servers, one pair per worker process, empty for each test."""
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pymongo import MongoClient
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from ferrylog.embedded import Mongod
+
+OWN = ("admin", "local", "config")
+
+
+@dataclass
+class Pair:
+    """Two deployments: their servers, and plain clients for oracles."""
+
+    source: Mongod
+    target: Mongod
+    source_client: MongoClient[dict[str, Any]]
+    target_client: MongoClient[dict[str, Any]]
+
+    def empty(self) -> None:
+        for client in (self.source_client, self.target_client):
+            for name in client.list_database_names():
+                if name not in OWN:
+                    client.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    """Two real mongods, each a replica set of one, for the whole session."""
+    folder = tmp_path_factory.mktemp("servers")
+    with (
+        Mongod(folder / "source", name="source") as source,
+        Mongod(folder / "target", name="target") as target,
+    ):
+        one: MongoClient[dict[str, Any]] = MongoClient(source.uri)
+        two: MongoClient[dict[str, Any]] = MongoClient(target.uri)
+        yield Pair(source, target, one, two)
+        one.close()
+        two.close()
+
+
+@pytest.fixture
+def pair(servers: Pair) -> Pair:
+    """The two servers, empty."""
+    servers.empty()
+    return servers
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in os.environ if name.startswith("FERRYLOG_")]:
+        if name != "FERRYLOG_CORPUS":
+            monkeypatch.delenv(name)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Anything skipped is said and counted."""
+    if not os.environ.get("FERRYLOG_CORPUS"):
+        terminalreporter.write_line("FERRYLOG_CORPUS is not set: conformance tests have no corpus")
+    terminalreporter.write_line(f"skipped: {len(terminalreporter.stats.get('skipped', []))}")
