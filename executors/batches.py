@@ -21,7 +21,7 @@ from executors.protocol import Stopped, StopToken
 from executors.rawbson import id_of, int32, int64
 from statemachine.words import Key
 
-RAW: Final[CodecOptions[RawBSONDocument]] = CodecOptions(
+RAW: Final[CodecOptions[Any]] = CodecOptions(
     document_class=RawBSONDocument, datetime_conversion=DatetimeConversion.DATETIME_MS
 )
 

@@ -77,7 +77,7 @@ def write_chunk_file(
                 count += 1
             file.flush()
             os.fsync(file.fileno())
-        os.rename(temporary, path)
+        temporary.rename(path)
         sync_directory(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)

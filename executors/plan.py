@@ -62,7 +62,7 @@ def is_capped(options: bytes) -> bool:
 
 def _sample(db: Any, collection: str, size: int) -> list[tuple[bytes, int]]:
     """`({_id}, bytes of the document)` of random documents, in the server's `_id` order."""
-    pipeline = [
+    pipeline: list[dict[str, Any]] = [
         {"$sample": {"size": size}},
         {"$project": {"_id": 1, "bytes": {"$bsonSize": "$$ROOT"}}},
         {"$sort": {"_id": 1}},
@@ -90,7 +90,7 @@ def _cut(samples: list[tuple[bytes, int]], chunks: int) -> list[bytes]:
 
 def _buckets(db: Any, collection: str, chunks: int) -> list[bytes]:
     """The slow way for a collection that cannot be sampled: the server sorts all `_id`s."""
-    pipeline = [
+    pipeline: list[dict[str, Any]] = [
         {"$project": {"_id": 1}},
         {"$bucketAuto": {"groupBy": "$_id", "buckets": chunks}},
         {"$project": {"_id": "$_id.min"}},

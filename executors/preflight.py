@@ -106,7 +106,7 @@ def _of_target(
                 yield TargetNotEmpty(entry.name, documents)
 
 
-# --- privileges -----------------------------------------------------------------------------------
+# --- privileges ---
 
 
 def _missing(
@@ -145,7 +145,7 @@ def _refusal(deployment: Deployment, error: OperationFailure) -> OperatorError:
     return NotAuthorised(deployment.role, deployment.where, str(error.details or error)[:200])
 
 
-# --- the work folder ----------------------------------------------------------------------------
+# --- the work folder ---
 
 
 def prepare_folder(folder: Path) -> None:

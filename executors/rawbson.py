@@ -5,13 +5,13 @@ except where a lie would lose data, and then `ValueError` is raised.
 """
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from bson.raw_bson import RawBSONDocument
 
-int32 = struct.Struct("<i").unpack_from
-int64 = struct.Struct("<q").unpack_from
+int32: Callable[[bytes, int], tuple[int]] = struct.Struct("<i").unpack_from
+int64: Callable[[bytes, int], tuple[int]] = struct.Struct("<q").unpack_from
 
 _FIXED: Final = {
     0x01: 8,  # double

@@ -45,7 +45,7 @@ class _Tally:
 
     position: int
     documents: int
-    bytes: int
+    size: int
     present: int
     rejected: int
     rejections: list[Rejection] = field(default_factory=list)
@@ -53,7 +53,7 @@ class _Tally:
     def news(self) -> Restored:
         """The sums so far and the rejections since the last news."""
         new, self.rejections = tuple(self.rejections), []
-        return Restored(self.position, self.documents, self.bytes, self.present, self.rejected, new)
+        return Restored(self.position, self.documents, self.size, self.present, self.rejected, new)
 
     def reject(self, document: bytes, code: str, why: str) -> None:
         self.rejected += 1
@@ -85,7 +85,7 @@ def restore(
             raise Stopped
         writer.insert(block, tally)
         tally.position = position
-        tally.bytes += len(block.data)
+        tally.size += len(block.data)
         yield tally.news()
     if done.position == chunk.file.file_bytes:
         yield tally.news()

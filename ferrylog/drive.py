@@ -140,7 +140,7 @@ def _signals(put: Callable[[PauseAsked], None]) -> Iterator[None]:
     """The first SIGINT, SIGTERM or SIGHUP asks for a pause, the second leaves at once."""
     asked: list[int] = []
 
-    def handle(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, _frame: FrameType | None) -> None:
         if asked:
             _leave(number)
         asked.append(number)

@@ -47,7 +47,9 @@ def binary() -> Path:
 
 def missing_libraries(mongod: Path) -> list[str]:
     """Packages to install before this mongod can start."""
-    listing = subprocess.run(["ldd", str(mongod)], capture_output=True, text=True, check=False)
+    listing = subprocess.run(
+        ["/usr/bin/ldd", str(mongod)], capture_output=True, text=True, check=False
+    )
     lost = [line.split()[0] for line in listing.stdout.splitlines() if "not found" in line]
     return sorted(
         {next((p for n, p in HINTS.items() if name.startswith(n)), name) for name in lost}
@@ -55,7 +57,7 @@ def missing_libraries(mongod: Path) -> list[str]:
 
 
 class Mongod:
-    """One mongod on loopback, its data in `folder`; a context manager that leaves nothing running."""
+    """One mongod on loopback, its data in `folder`; a context manager that stops it."""
 
     def __init__(
         self,

@@ -19,9 +19,11 @@ def configure(*, verbose: int, quiet: bool, sink: Callable[[str], None] | None =
     level = "ERROR" if quiet else "DEBUG" if verbose else "INFO"
     logger.remove()
     logger.configure(patcher=_clean)
-    logger.add(
-        sink or sys.stderr.write, format=FORMAT, level=level, backtrace=False, diagnose=False
-    )
+    logger.add(sink or _to_stderr, format=FORMAT, level=level, backtrace=False, diagnose=False)
+
+
+def _to_stderr(line: str) -> None:
+    sys.stderr.write(line)
 
 
 def _clean(record: "Record") -> None:

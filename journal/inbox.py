@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import apsw
 
@@ -39,16 +40,19 @@ class Inbox:
                 "INSERT INTO requests (job, verb, by, details) VALUES (?, ?, ?, ?) RETURNING id",
                 (job, verb, by, json.dumps(details)),
             ).fetchone()
+        assert row is not None
         return int(row[0])
 
     def waiting(self, job: str) -> list[Request]:
         if not self.path.exists():
             return []
         with self._open() as db:
-            rows = db.execute(
+            rows: list[Any] = db.execute(
                 "SELECT id, job, verb, by, details FROM requests WHERE job = ? ORDER BY id", (job,)
             ).fetchall()
-        return [Request(*row[:4], json.loads(row[4])) for row in rows]
+        return [
+            Request(id_, of, verb, by, json.loads(details)) for id_, of, verb, by, details in rows
+        ]
 
     def remove(self, requests: list[Request]) -> None:
         if not requests:

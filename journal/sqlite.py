@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import apsw
 
@@ -96,7 +96,7 @@ class SqliteJournal:
             raise
         return journal
 
-    # --- appending ------------------------------------------------------------------------------
+    # --- appending ---
 
     def append(
         self,
@@ -155,7 +155,7 @@ class SqliteJournal:
             "SELECT version, epoch, hash FROM events WHERE job = ? ORDER BY version DESC LIMIT 1",
             (job,),
         ).fetchone()
-        return row if row is not None else (0, 0, GENESIS)
+        return tuple(row) if row is not None else (0, 0, GENESIS)
 
     def _checkpoint_sometimes(self) -> None:
         if self._uncheckpointed < CHECKPOINT_BYTES:
@@ -166,16 +166,15 @@ class SqliteJournal:
         with suppress(apsw.Error):
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
-    # --- reading --------------------------------------------------------------------------------
+    # --- reading ---
 
     def last_seq(self) -> int:
-        row = self._db.execute("SELECT max(seq) FROM events").fetchone()
-        return int(row[0] or 0)
+        return int(_one(self._db, "SELECT max(seq) FROM events")[0] or 0)
 
     def jobs(self) -> list[JobId]:
         """In the order in which they were asked for."""
         rows = self._db.execute("SELECT job FROM events WHERE version = 1 ORDER BY seq").fetchall()
-        return [JobId(row[0]) for row in rows]
+        return [JobId(str(row[0])) for row in rows]
 
     def read(self, job: JobId, *, after: int = 0, to_seq: int | None = None) -> Iterator[Recorded]:
         """See the protocol; `to_seq` ends the reading after that global position."""
@@ -201,7 +200,7 @@ class SqliteJournal:
         limit = to_seq if to_seq is not None else 2**62
         while True:
             try:
-                rows: list[Row] = self._db.execute(
+                rows: list[Any] = self._db.execute(
                     f"SELECT {COLUMNS} FROM events WHERE job = ? AND version > ? AND seq <= ? "
                     "ORDER BY version LIMIT ?",
                     (job, after, limit, READ_ROWS),
@@ -243,13 +242,13 @@ class SqliteJournal:
             seq, job, version, epoch, at_ms, _, _, _, hash_ = row
             yield Recorded(seq, JobId(job), version, epoch, Millis(at_ms), event, bytes(hash_))
 
-    # --- checking -------------------------------------------------------------------------------
+    # --- checking ---
 
     def check(self) -> int:
         """Everything: pages, gaps, every chain, every event, the tip. Returns the last seq."""
         self._check_integrity()
         self._check_tip()
-        count, last = self._db.execute("SELECT count(*), max(seq) FROM events").fetchone()
+        count, last = _one(self._db, "SELECT count(*), max(seq) FROM events")
         if count != (last or 0):
             raise DamagedJournal(self.path, f"{count} events, but the last has seq {last}")
         read = sum(1 for job in self.jobs() for _ in self.read(job))
@@ -299,7 +298,7 @@ class SqliteJournal:
             tip.write(Tip(row[0], bytes(row[1])))
             tip.close()
 
-    # --- closing --------------------------------------------------------------------------------
+    # --- closing ---
 
     def close(self) -> None:
         self._db.close()
@@ -349,7 +348,7 @@ def work_path(path: Path) -> Path:
     return Path(f"{path}.d")
 
 
-# --- opening ------------------------------------------------------------------------------------
+# --- opening ---
 
 
 def _make_file(path: Path) -> bool:
@@ -391,10 +390,17 @@ def _connect(path: Path) -> apsw.Connection:
     return db
 
 
+def _one(db: apsw.Connection, sql: str) -> tuple[Any, ...]:
+    """The row of a query that always has one."""
+    row: Any = db.execute(sql).fetchone()
+    assert row is not None
+    return tuple(row)
+
+
 def _is_blank(db: apsw.Connection) -> bool:
     """A process died between making the file and laying it out."""
     try:
-        return bool(db.execute("PRAGMA page_count").fetchone()[0] == 0)
+        return _one(db, "PRAGMA page_count") == (0,)
     except apsw.Error:
         return False
 
@@ -425,7 +431,8 @@ def _settings(db: apsw.Connection) -> None:
     cut; checkpoints by hand, because an error inside one looks like an error of the commit."""
     mode = db.execute("PRAGMA journal_mode = WAL").fetchone()
     db.execute("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0").fetchall()
-    assert mode == ("wal",) and db.pragma("synchronous") == 2, (mode, "not WAL and FULL")
+    assert mode == ("wal",), mode
+    assert db.pragma("synchronous") == 2
 
 
 def _open_tip(path: Path) -> TipFile:

@@ -4,7 +4,7 @@ Time, epoch and sequence live in the envelope (`journal.protocol.Recorded`). The
 fields are a public format: `tests/golden/events` holds one of each, for ever.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
@@ -38,7 +38,7 @@ class Event(Value):
         return "job"
 
 
-# --- what was asked for ------------------------------------------------------------------
+# --- what was asked for ---
 
 
 class JobSpec(Value):
@@ -87,7 +87,7 @@ class IndexSpec(Value):
     spec: BsonText
 
 
-# --- the job -----------------------------------------------------------------------------
+# --- the job ---
 
 
 class JobRequested(Event):
@@ -165,7 +165,7 @@ class ResultIgnored(Event):
         return self.entity
 
 
-# --- units and chunks ---------------------------------------------------------------------
+# --- units and chunks ---
 
 
 class UnitRegistered(Event):
@@ -268,7 +268,7 @@ class DocumentRejected(Event):
         return self.chunk
 
 
-# --- tasks: one life, one class per verb, one kind per task and verb -------------------------
+# --- tasks: one life, one class per verb, one kind per task and verb ---
 
 
 class TaskEvent(Event):
@@ -276,6 +276,12 @@ class TaskEvent(Event):
 
     verb: ClassVar[Verb]
     entity: str
+
+    @classmethod
+    def of(cls, task: TaskKey, **fields: object) -> Self:
+        """This verb for that task. Raises `ValidationError` for a task that knows no such verb."""
+        kind = f"{task.kind}_{cls.verb}"
+        return cls.model_validate({"kind": kind, "entity": task.entity, **fields})
 
     @property
     def task(self) -> TaskKey:

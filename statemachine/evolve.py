@@ -57,7 +57,7 @@ def fold(events: Iterable[AnyEvent], state: State | None = None) -> State:
     return state
 
 
-def evolve(state: State, event: AnyEvent) -> None:
+def evolve(state: State, event: AnyEvent) -> None:  # noqa: C901, PLR0912 — one arm per event
     """Change `state` by one fact.
 
     Raises `ImpossibleTransition` or `UnknownEntity` for an event that cannot follow what
@@ -120,7 +120,7 @@ def evolve(state: State, event: AnyEvent) -> None:
             assert_never(event)
 
 
-# --- tasks --------------------------------------------------------------------------------------
+# --- tasks ---
 
 
 def _task_moved(state: State, event: TaskEvent) -> None:
@@ -301,7 +301,7 @@ def _file_lost(state: State, chunk_id: ChunkId) -> None:
     state.files -= 1
 
 
-# --- units and chunks -----------------------------------------------------------------------------
+# --- units and chunks ---
 
 
 def _unit_registered(state: State, event: UnitRegistered) -> None:
@@ -359,7 +359,7 @@ def _file_decided(state: State, event: ChunkReleased | ChunkKept) -> None:
     state.kept += isinstance(event, ChunkKept)
 
 
-# --- small hands ----------------------------------------------------------------------------------
+# --- small hands ---
 
 
 def unit_of(key: TaskKey) -> UnitId | None:

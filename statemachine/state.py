@@ -16,7 +16,6 @@ from statemachine.words import (
     ChunkId,
     JobStatus,
     Key,
-    Millis,
     Status,
     TaskKey,
     TaskKind,
@@ -44,7 +43,7 @@ class Task:
     """Attempts whose process died."""
     epoch: int = 0
     """Of the last start."""
-    not_before_ms: Millis = Millis(0)
+    not_before_ms: int = 0
     code: str = ""
     why: str = ""
     """Of the last failure."""

@@ -38,7 +38,7 @@ class Tick:
     """Time passed; capacity may be free, a retry may be due."""
 
 
-# --- results: what a task that succeeded brings back -----------------------------------------
+# --- results: what a task that succeeded brings back ---
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class Released:
 Result = Surveyed | Created | Planned | Dumped | Restored | Built | Verified | Released
 
 
-# --- outcomes ------------------------------------------------------------------------------------
+# --- outcomes ---
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ def check(
     quiet: o.Quiet = False,
 ) -> None:
     """Look before you leap: reachable, replica set, roles, empty target; each with its remedy."""
-    o.Common(o.Path(), json, verbose, quiet)
+    o.Common(o.DEFAULT_JOURNAL, json, verbose, quiet)
     include, exclude = o.selection(db, collection, ns_include, ns_exclude)
     there = o.uri("source", source, source_uri_file)
     here = (

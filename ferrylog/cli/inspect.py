@@ -32,7 +32,7 @@ def events(
     kind: Annotated[str | None, typer.Option(help="Such as dump_completed.")] = None,
     after: Annotated[int, typer.Option(min=0, metavar="SEQ", help="Later than this.")] = 0,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many.")] = None,
-    journal: o.Journal = o.Path("ferrylog.db"),
+    journal: o.Journal = o.DEFAULT_JOURNAL,
     json: o.Json = False,
     verbose: o.Verbose = 0,
     quiet: o.Quiet = False,
@@ -92,7 +92,7 @@ def check(
     renew_tip: Annotated[
         bool, typer.Option("--renew-tip", help="Vouch that no event is missing.")
     ] = False,
-    journal: o.Journal = o.Path("ferrylog.db"),
+    journal: o.Journal = o.DEFAULT_JOURNAL,
     json: o.Json = False,
     verbose: o.Verbose = 0,
     quiet: o.Quiet = False,

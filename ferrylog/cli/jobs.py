@@ -30,7 +30,7 @@ class JobsReport(Report):
 
 
 def jobs(
-    journal: o.Journal = o.Path("ferrylog.db"),
+    journal: o.Journal = o.DEFAULT_JOURNAL,
     json: o.Json = False,
     verbose: o.Verbose = 0,
     quiet: o.Quiet = False,

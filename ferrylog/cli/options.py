@@ -19,6 +19,9 @@ MAX_WORKERS = 64
 """Of each pool: a thread and two connections each."""
 
 
+DEFAULT_JOURNAL = Path("ferrylog.db")
+
+
 class OnExhausted(StrEnum):
     PAUSE = "pause"
     SKIP_UNIT = "skip-unit"

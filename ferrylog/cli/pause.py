@@ -13,7 +13,7 @@ from journal.sqlite import SqliteJournal
 
 def pause(
     job: o.Job = None,
-    journal: o.Journal = o.Path("ferrylog.db"),
+    journal: o.Journal = o.DEFAULT_JOURNAL,
     json: o.Json = False,
     verbose: o.Verbose = 0,
     quiet: o.Quiet = False,

@@ -27,7 +27,7 @@ def replay(
     job: o.Job = None,
     to: Annotated[int | None, typer.Option(min=1, metavar="SEQ", help="Stop there.")] = None,
     check: Annotated[bool, typer.Option("--check", help="All pages, chains and the tip.")] = False,
-    journal: o.Journal = o.Path("ferrylog.db"),
+    journal: o.Journal = o.DEFAULT_JOURNAL,
     json: o.Json = False,
     verbose: o.Verbose = 0,
     quiet: o.Quiet = False,

@@ -20,7 +20,7 @@ def resume(
     max_retries: o.MaxRetries = 3,
     on_exhausted: o.Exhausted = o.OnExhausted.PAUSE,
     work_dir: o.WorkDir = None,
-    journal: o.Journal = o.Path("ferrylog.db"),
+    journal: o.Journal = o.DEFAULT_JOURNAL,
     json: o.Json = False,
     verbose: o.Verbose = 0,
     quiet: o.Quiet = False,

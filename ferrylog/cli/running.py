@@ -61,7 +61,8 @@ def end(common: Common, run: Run, engine: Engine) -> None:
 def _last_words(common: Common, engine: Engine) -> str:
     journal = shlex.quote(str(common.journal))
     if engine.state.status is JobStatus.PAUSED:
-        return f"paused: {engine.state.why}\nresume with: ferrylog resume {engine.job} --journal {journal}"
+        resume = f"ferrylog resume {engine.job} --journal {journal}"
+        return f"paused: {engine.state.why}\nresume with: {resume}"
     if engine.state.status is JobStatus.FAILED:
         return f"failed: {engine.state.why}"
     match exit_code(engine.state):

@@ -44,7 +44,7 @@ def start(
     verify: Annotated[bool, typer.Option(help="Compare source and target.")] = True,
     new: Annotated[bool, typer.Option("--new", help="Even if one is unfinished.")] = False,
     work_dir: o.WorkDir = None,
-    journal: o.Journal = o.Path("ferrylog.db"),
+    journal: o.Journal = o.DEFAULT_JOURNAL,
     json: o.Json = False,
     verbose: o.Verbose = 0,
     quiet: o.Quiet = False,

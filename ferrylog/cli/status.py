@@ -12,7 +12,7 @@ from journal.sqlite import SqliteJournal
 
 def status(
     job: o.Job = None,
-    journal: o.Journal = o.Path("ferrylog.db"),
+    journal: o.Journal = o.DEFAULT_JOURNAL,
     json: o.Json = False,
     verbose: o.Verbose = 0,
     quiet: o.Quiet = False,

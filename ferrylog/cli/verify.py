@@ -41,7 +41,7 @@ def verify(
     target: o.Target = None,
     target_uri_file: o.TargetFile = None,
     dump_workers: o.DumpWorkers = 4,
-    journal: o.Journal = o.Path("ferrylog.db"),
+    journal: o.Journal = o.DEFAULT_JOURNAL,
     json: o.Json = False,
     verbose: o.Verbose = 0,
     quiet: o.Quiet = False,

@@ -91,9 +91,8 @@ def failed(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
         return [_ignored(state, news, "failure")]
     if news.cause is Cause.FATAL:
         return [
-            Cancelled(
-                kind=f"{news.task.kind}_cancelled",
-                entity=news.task.entity,
+            Cancelled.of(
+                news.task,
                 attempt=news.attempt,
                 code=news.code,
                 why=news.why,
@@ -105,9 +104,8 @@ def failed(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
     if not exhausted(news.cause, failures, state.settings):
         delay = backoff_ms(failures, news.jitter, state.settings)
         return [
-            RetryScheduled(
-                kind=f"{news.task.kind}_retry_scheduled",
-                entity=news.task.entity,
+            RetryScheduled.of(
+                news.task,
                 attempt=news.attempt,
                 cause=news.cause,
                 code=news.code,
@@ -142,13 +140,12 @@ def file_damaged(state: State, news: FileDamaged, now: Millis) -> list[AnyEvent]
     ]
 
 
-# --- giving up -------------------------------------------------------------------------------------
+# --- giving up ---
 
 
 def _dead_letter(state: State, news: Failed) -> list[AnyEvent]:
-    letter = DeadLettered(
-        kind=f"{news.task.kind}_dead_lettered",
-        entity=news.task.entity,
+    letter = DeadLettered.of(
+        news.task,
         attempt=news.attempt,
         cause=news.cause,
         code=news.code,
@@ -162,7 +159,7 @@ def _dead_letter(state: State, news: Failed) -> list[AnyEvent]:
 
 
 def give_up(letter: DeadLettered, settings: RunSettings) -> list[AnyEvent]:
-    """What a dead letter means for the rest of the job (A8). A failed index never fails the data."""
+    """What a dead letter means for the job (A8). A failed index never fails the data."""
     if letter.task.kind is TaskKind.INDEX:
         return []
     why = f"{letter.task.kind} of {letter.entity} was given up: {letter.code}: {letter.why}"
@@ -182,7 +179,7 @@ def _pause(state: State, why: str) -> list[AnyEvent]:
     return [PauseRequested(by="ferrylog", why=why)]
 
 
-# --- success, task by task ---------------------------------------------------------------------------
+# --- success, task by task ---
 
 
 def _completions(state: State, task: TaskKey, result: Result) -> list[AnyEvent]:
@@ -294,7 +291,7 @@ def _released(state: State, chunk_id: ChunkId, kept: str = "") -> list[AnyEvent]
     return [ChunkKept(chunk=chunk_id, why=kept)] if kept else [ChunkReleased(chunk=chunk_id)]
 
 
-# --- late news ---------------------------------------------------------------------------------------
+# --- late news ---
 
 
 def _awaited(state: State, news: Succeeded | Progressed | Failed | FileDamaged) -> bool:

@@ -36,7 +36,7 @@ def run_began(state: State, began: RunBegan) -> list[AnyEvent]:
     for key, decision in zip(in_doubt, decisions, strict=True):
         attempt = state.tasks[key].attempt
         events += [
-            InDoubt(kind=f"{key.kind}_in_doubt", entity=key.entity, attempt=attempt),
+            InDoubt.of(key, attempt=attempt),
             decision,
         ]
     if state.status in (JobStatus.PAUSING, JobStatus.PAUSED):
@@ -52,9 +52,8 @@ def _resolve(state: State, key: TaskKey) -> DeadLettered | Resolved:
     nothing of it is trusted before its outcome."""
     task = state.tasks[key]
     if task.interruptions + 1 >= MAX_INTERRUPTIONS:
-        return DeadLettered(
-            kind=f"{key.kind}_dead_lettered",
-            entity=key.entity,
+        return DeadLettered.of(
+            key,
             attempt=task.attempt,
             cause=Cause.PERMANENT,
             code="ETASK001",
@@ -63,9 +62,8 @@ def _resolve(state: State, key: TaskKey) -> DeadLettered | Resolved:
     position = 0
     if key.kind is TaskKind.RESTORE:
         position = state.chunks[ChunkId(key.entity)].done.position
-    return Resolved(
-        kind=f"{key.kind}_resolved",
-        entity=key.entity,
+    return Resolved.of(
+        key,
         decision="continue" if position else "discard",
         position=position,
     )
@@ -75,7 +73,7 @@ def _requeue(state: State, by: str) -> list[AnyEvent]:
     """Going on after a pause is the operator's word that the cause is removed: dead letters of
     units that were not given up are tried again."""
     return [
-        Requeued(kind=f"{key.kind}_requeued", entity=key.entity, by=by)
+        Requeued.of(key, by=by)
         for key, task in state.tasks.items()
         if task.status is Status.FAILED and _blocks(state, key)
     ]

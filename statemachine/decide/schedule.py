@@ -68,7 +68,7 @@ def _room(state: State) -> int:
 
 def _start(state: State, key: TaskKey) -> AnyEvent:
     attempt = state.tasks[key].attempt + 1
-    return Started(kind=f"{key.kind}_started", entity=key.entity, attempt=attempt)
+    return Started.of(key, attempt=attempt)
 
 
 def _finished_units(state: State) -> list[AnyEvent]:
@@ -119,4 +119,4 @@ def next_wake_ms(state: State) -> Millis | None:
         if status is Status.WAITING
         for key in queue
     ]
-    return min(waiting, default=None)
+    return Millis(min(waiting)) if waiting else None
