@@ -159,7 +159,8 @@ def _details(state: State, task: Task, event: TaskEvent) -> Task:
                 why=event.why,
             )
         case DeadLettered():
-            return replace(task, failures=task.failures + 1, code=event.code, why=event.why)
+            failed = task.status is Status.PROCESSING  # else the failure is counted already
+            return replace(task, failures=task.failures + failed, code=event.code, why=event.why)
         case DumpInvalidated():
             return replace(task, failures=task.failures + 1, why=event.why)
         case InDoubt():
@@ -232,7 +233,8 @@ def _advance(state: State, chunk_id: ChunkId, stage: TaskKind) -> None:
             _put(state, index_task(unit.id, index.name), Task())
     after = state.stages[state.stages.index(stage) + 1 :]
     if after:
-        _put(state, TaskKey(after[0], chunk_id), Task())
+        key = TaskKey(after[0], chunk_id)
+        _put(state, key, state.tasks.get(key, Task()))  # there already if its file was lost
     else:
         _settle(state, chunk_id)
 
@@ -284,7 +286,6 @@ def _forget_progress(state: State, chunk_id: ChunkId) -> None:
 def _file_lost(state: State, chunk_id: ChunkId) -> None:
     """The dump starts again: take back what its completion brought."""
     _forget_progress(state, chunk_id)
-    _remove(state, TaskKey(TaskKind.RESTORE, chunk_id))
     chunk = state.chunks[chunk_id]
     unit = state.units[chunk.unit]
     dumped, restored, verified = unit.stages_done

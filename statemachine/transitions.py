@@ -8,7 +8,8 @@ from statemachine.words import JobStatus, Status, UnitStatus, Verb
 
 # fmt: off
 TASK_TRANSITIONS: Final[Mapping[Status, Mapping[Verb, Status]]] = {
-    Status.PENDING:    {Verb.STARTED:         Status.PROCESSING},
+    Status.PENDING:    {Verb.STARTED:         Status.PROCESSING,
+                        Verb.DEAD_LETTERED:   Status.FAILED},
     Status.WAITING:    {Verb.STARTED:         Status.PROCESSING,
                         Verb.REQUEUED:        Status.PENDING},
     Status.PROCESSING: {Verb.PROGRESSED:      Status.PROCESSING,

@@ -45,7 +45,7 @@ def decide(state: State, stimulus: Stimulus, now: Millis) -> list[AnyEvent]:
         case Failed():
             return failed(state, stimulus, now)
         case FileDamaged():
-            return file_damaged(state, stimulus, now)
+            return file_damaged(state, stimulus)
         case _:
             assert_never(stimulus)
 

@@ -118,26 +118,26 @@ def failed(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
     return _dead_letter(state, news)
 
 
-def file_damaged(state: State, news: FileDamaged, now: Millis) -> list[AnyEvent]:
+def file_damaged(state: State, news: FileDamaged) -> list[AnyEvent]:
     """The restore is free of blame; the dump starts again while its own budget lasts (I24)."""
     if not _awaited(state, news):
         return [_ignored(state, news, "damage")]
     assert state.settings is not None
     dump = TaskKey(TaskKind.DUMP, news.task.entity)
-    if state.tasks[dump].failures + 1 >= state.settings.max_retries:
-        why = f"the chunk file was damaged again: {news.why}"
-        again = Failed(news.task, news.attempt, news.epoch, Cause.PERMANENT, "EFILE001", why)
-        return failed(state, again, now)
-    return [
-        Cancelled(
-            kind="restore_cancelled",
-            entity=news.task.entity,
-            attempt=news.attempt,
-            code="EFILE001",
-            why=news.why,
-        ),
-        DumpInvalidated(kind="dump_invalidated", entity=news.task.entity, why=news.why),
+    events: list[AnyEvent] = [
+        Cancelled.of(news.task, attempt=news.attempt, code="EFILE001", why=news.why),
+        DumpInvalidated.of(dump, why=news.why),
     ]
+    if state.tasks[dump].failures + 1 < state.settings.max_retries:
+        return events
+    letter = DeadLettered.of(
+        dump,
+        attempt=state.tasks[dump].attempt,
+        cause=Cause.PERMANENT,
+        code="EFILE001",
+        why=f"its file was damaged again: {news.why}",
+    )
+    return [*events, letter, *_give_up_once(state, letter)]
 
 
 # --- giving up ---
@@ -151,11 +151,16 @@ def _dead_letter(state: State, news: Failed) -> list[AnyEvent]:
         code=news.code,
         why=news.why,
     )
+    return [letter, *_give_up_once(state, letter)]
+
+
+def _give_up_once(state: State, letter: DeadLettered) -> list[AnyEvent]:
+    """A job that is about to pause already is not asked again (I19)."""
     assert state.settings is not None
     given_up = give_up(letter, state.settings)
     if state.status is JobStatus.PAUSING:
-        given_up = [event for event in given_up if not isinstance(event, PauseRequested)]
-    return [letter, *given_up]
+        return [event for event in given_up if not isinstance(event, PauseRequested)]
+    return given_up
 
 
 def give_up(letter: DeadLettered, settings: RunSettings) -> list[AnyEvent]:

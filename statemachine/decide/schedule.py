@@ -14,7 +14,7 @@ from statemachine.events import (
 from statemachine.evolve import unit_of
 from statemachine.policy import DUMP_POOL, RESTORE_POOL, files_limit
 from statemachine.state import State, Unit
-from statemachine.words import JobStatus, Millis, Status, TaskKey, TaskKind, UnitStatus
+from statemachine.words import ChunkId, JobStatus, Millis, Status, TaskKey, TaskKind, UnitStatus
 
 TERMINAL = (Status.COMPLETED, Status.FAILED)
 
@@ -56,7 +56,10 @@ def _ready(state: State, kind: TaskKind, now: Millis) -> list[TaskKey]:
     due = [
         key for key in state.queue(kind, Status.WAITING) if state.tasks[key].not_before_ms <= now
     ]
-    return due + list(state.queue(kind, Status.PENDING))
+    pending = list(state.queue(kind, Status.PENDING))
+    if kind is TaskKind.RESTORE:  # not those whose file was lost and is dumped again
+        pending = [key for key in pending if state.chunks[ChunkId(key.entity)].file is not None]
+    return due + pending
 
 
 def _room(state: State) -> int:
@@ -100,7 +103,8 @@ def _completed(state: State, key: TaskKey) -> bool:
 
 def _finished_job(state: State) -> list[AnyEvent]:
     """Only when registration is closed: a fast empty unit does not end the job (I29)."""
-    if not state.closed or state.open_units or state.releasing:
+    busy = any(queue for (_, status), queue in state.queues.items() if status not in TERMINAL)
+    if not state.closed or state.open_units or state.releasing or busy:
         return []
     return [
         JobCompleted(

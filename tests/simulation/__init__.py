@@ -1,0 +1,1 @@
+"""The real engine and the real journal, a virtual clock, faulty hands."""
