@@ -1,5 +1,9 @@
 """One seed, one history: the real engine on the real journal, driven by one random generator."""
 
+import argparse
+import sys
+import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -197,3 +201,33 @@ class Simulation:
         after = [recorded.event.kind for recorded in journal.read(JOB, after=before)]
         assert not effects, "I13"
         assert after == ["run_started"], "I13"
+
+
+def main() -> None:
+    """`--seed N [--seeds M]`: run seeds N … N+M-1, print what they saw."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=1)
+    arguments = parser.parse_args()
+    totals: Counter[str] = Counter()
+    for seed in range(arguments.seed, arguments.seed + arguments.seeds):
+        with tempfile.TemporaryDirectory() as folder:
+            simulation = Simulation(seed, Path(folder) / "journal.db")
+            try:
+                simulation.run()
+            except BaseException:
+                print(f"repeat with: scripts/simulate --seed {seed}", file=sys.stderr)
+                raise
+            totals.update(
+                seeds=1,
+                steps=simulation.steps,
+                crashes=simulation.crashes,
+                faults=simulation.world.faults,
+                pauses=simulation.pauses,
+                events=simulation.seen[-1].seq,
+            )
+    print(", ".join(f"{count} {what}" for what, count in totals.items()) + ", 0 laws broken")
+
+
+if __name__ == "__main__":
+    main()

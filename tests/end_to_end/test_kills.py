@@ -1,0 +1,261 @@
+"""The main promise with real servers and real SIGKILLs; and that the journal alone tells it all.
+
+Judged by `oracle.py`, which shares no code with what it judges. Seeds are printed: `-s`, or the
+report of a failure, shows the one command that repeats a run.
+"""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ferrylog.embedded import Mongod
+from tests.conftest import Pair
+from tests.end_to_end import oracle
+from tests.end_to_end.kills import (
+    ENOUGH,
+    FERRYLOG,
+    PHASES,
+    Campaign,
+    Size,
+    Watch,
+    empty,
+    fight,
+    load,
+    prepare,
+)
+
+pytestmark = pytest.mark.server
+
+SEED = 20_000
+SMALL = Size(documents=24_000, chunk_docs=700)
+TINY = Size(documents=6_000, chunk_docs=170)
+DIGEST = re.compile(r"state digest seq=(\d+) digest=([0-9a-f]+)")
+
+
+# --- nothing lost, nothing doubled ------------------------------------------------------------
+
+
+def test_a_migration_killed_at_any_moment_ends_as_if_nothing_had_happened(
+    pair: Pair, tmp_path: Path
+) -> None:
+    """I12, I22: target and source are equal to the byte, whatever was killed; I15: what completed
+    never starts again; I16: one decision per doubt; I17: what the journal calls done is there at
+    the moment of the kill; I4: what was acknowledged is still in the journal (its tip and chains
+    hold); I18, I21, I23, I25 by the story that the journal tells."""
+    arena = prepare(pair.source, pair.target, SEED, SMALL, tmp_path)
+    _must_have_lost_nothing(fight(arena, tmp_path, runs=5, seed=SEED))
+
+
+def test_a_mongod_that_dies_and_comes_back_costs_nothing(pair: Pair, tmp_path: Path) -> None:
+    """I12, I22 under failures of a server: it is waited for, or the job pauses and is resumed."""
+    arena = prepare(pair.source, pair.target, SEED, SMALL, tmp_path)
+    campaign = fight(arena, tmp_path, runs=1, seed=SEED, mongod=True)
+    _must_have_lost_nothing(campaign)
+    assert campaign.outages.total() > 0
+
+
+@pytest.mark.deep
+def test_fifty_runs_hit_every_phase_ten_times(tmp_path: Path) -> None:
+    """I12, I15, I16, I17, I22: 200,000 documents, and no phase is spared."""
+    with _own_servers(tmp_path) as (source, target):
+        arena = prepare(source, target, SEED, Size(), tmp_path)
+        campaign = fight(arena, tmp_path, runs=50, seed=SEED)
+    _must_have_lost_nothing(campaign)
+    assert min(campaign.hits[phase] for phase in PHASES) >= ENOUGH, campaign.table()
+
+
+@pytest.mark.deep
+def test_ten_runs_survive_the_deaths_of_servers(tmp_path: Path) -> None:
+    """I12, I22, I30 with 200,000 documents and servers that die in any phase."""
+    with _own_servers(tmp_path) as (source, target):
+        arena = prepare(source, target, SEED, Size(), tmp_path)
+        campaign = fight(arena, tmp_path, runs=10, seed=SEED, mongod=True)
+    _must_have_lost_nothing(campaign)
+    assert campaign.outages.total() >= ENOUGH, campaign.table()
+
+
+class _own_servers:  # noqa: N801  # reads as the context manager it is
+    """Servers that no other test uses: their counters and caches are nobody else's."""
+
+    def __init__(self, folder: Path) -> None:
+        self._source = Mongod(folder / "source", name="source")
+        self._target = Mongod(folder / "target", name="target")
+
+    def __enter__(self) -> tuple[Mongod, Mongod]:
+        return self._source.start(), self._target.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._source.stop()
+        self._target.stop()
+
+
+def _must_have_lost_nothing(campaign: Campaign) -> None:
+    print(campaign.table())
+    lost = [f"{each.repeat}\n  {each.problems}" for each in campaign.failures]
+    assert not lost, "\n".join(lost)
+
+
+# --- the journal is the whole truth -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Job:
+    """One small migration with a journal of its own."""
+
+    pair: Pair
+    folder: Path
+
+    @property
+    def journal(self) -> Path:
+        return self.folder / "ferrylog.db"
+
+    def ferrylog(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [*FERRYLOG, *arguments, "--journal", str(self.journal)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            env={**os.environ, "FERRYLOG_DIGEST_EVERY": "50"},
+        )
+
+    def start(self) -> "subprocess.CompletedProcess[str]":
+        return self.ferrylog(*self._start())
+
+    def start_and_kill(self, happened: Callable[[Watch], bool]) -> str:
+        """What the killed process had said on stderr."""
+        watch = Watch(self.journal)
+        with (self.folder / "stderr").open("w+") as said:
+            process = subprocess.Popen(
+                [*FERRYLOG, *self._start(), "--journal", str(self.journal)],
+                stdout=subprocess.DEVNULL,
+                stderr=said,
+                env={**os.environ, "FERRYLOG_DIGEST_EVERY": "50"},
+            )
+            while process.poll() is None and not happened(watch):
+                time.sleep(0.002)
+            process.kill()
+            assert process.wait() < 0, "it ended before it was killed"
+            said.seek(0)
+            return said.read()
+
+    def _start(self) -> tuple[str, ...]:
+        uris = ("--source", self.pair.source.uri, "--target", self.pair.target.uri)
+        return ("start", *uris, "--chunk-docs", str(TINY.chunk_docs))
+
+    def replayed(self, seq: int) -> str:
+        done = self.ferrylog("replay", "--to", str(seq), "--json")
+        assert done.returncode == 0, done.stderr
+        return str(json.loads(done.stdout)["digest"])
+
+    def files(self) -> dict[str, str]:
+        """Every file of the job but SQLite's shared memory, which belongs to no past."""
+        return {
+            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in sorted(self.folder.rglob("*"))
+            if path.is_file() and not path.name.endswith("-shm")
+        }
+
+
+@pytest.fixture
+def job(pair: Pair, tmp_path: Path) -> Job:
+    """A small source, an empty target, nothing asked for yet."""
+    load(pair.source.uri, SEED, TINY)
+    empty(pair.target.uri)
+    folder = tmp_path / "job"
+    folder.mkdir()
+    return Job(pair, folder)
+
+
+def _half_restored(watch: Watch) -> bool:
+    return sum(row.kind == "restore_completed" for row in watch.rows()) >= 12
+
+
+def _digests(said: str) -> dict[int, str]:
+    found = {int(seq): digest for seq, digest in DIGEST.findall(said)}
+    assert len(found) >= 3, f"too few digests in: {said}"
+    return found
+
+
+def test_the_live_state_is_the_fold_of_the_journal(job: Job) -> None:
+    """I8: at every point at which a process said what it believes, a replay up to there says the
+    same; after the process is dead (I4), and when another has finished the job."""
+    live = _digests(job.start_and_kill(_half_restored))
+    assert {seq: job.replayed(seq) for seq in live} == live
+    finished = job.ferrylog("resume")
+    assert finished.returncode == 0, finished.stderr
+    later = _digests(finished.stderr)
+    assert max(later) > max(live)
+    assert {seq: job.replayed(seq) for seq in later} == later
+    assert {seq: job.replayed(seq) for seq in live} == live, "the past has changed (I1)"
+
+
+def test_replay_changes_no_byte(job: Job) -> None:
+    """I10: of a job whose process was killed, its write-ahead log still there, and of a finished
+    one; neither does anything that only looks."""
+    looks = (("replay", "--check"), ("inspect", "check"), ("inspect", "events"), ("status",))
+    job.start_and_kill(_half_restored)
+    for finished in (False, True):
+        before, there = job.files(), oracle.snapshot(job.pair.target.uri)
+        for look in looks:
+            done = job.ferrylog(*look)
+            assert done.returncode == 0, done.stderr
+            assert job.files() == before, f"{look} changed the journal's files"
+        assert oracle.differences(there, oracle.snapshot(job.pair.target.uri)) == []
+        if not finished:
+            resumed = job.ferrylog("resume")
+            assert resumed.returncode == 0, resumed.stderr
+
+
+def test_resuming_a_finished_job_does_nothing(job: Job) -> None:
+    """I13: only the run itself is noted; the target is not touched."""
+    assert job.start().returncode == 0
+    watch = Watch(job.journal)
+    before, there = watch.rows(), oracle.snapshot(job.pair.target.uri)
+    assert job.ferrylog("resume", watch.job()).returncode == 0
+    after = watch.rows()
+    assert after[: len(before)] == before
+    assert [row.kind for row in after[len(before) :]] == ["run_started"]
+    found = oracle.judge(there, oracle.snapshot(job.pair.target.uri), job.journal, FERRYLOG)
+    assert found == []
+
+
+def test_one_changed_bit_in_any_event_is_damage(job: Job, tmp_path: Path) -> None:
+    """I2: whatever event it is in, `replay --check` and `inspect check` refuse with exit 4."""
+    assert job.start().returncode == 0
+    assert job.ferrylog("replay", "--check").returncode == 0
+    for at, (seq, data) in enumerate(_some_events(job.journal)):
+        damaged = Job(job.pair, tmp_path / f"damaged-{at}")
+        shutil.copytree(job.folder, damaged.folder)
+        _flip_a_bit(damaged.journal, data)
+        for look in (("replay", "--check"), ("inspect", "check")):
+            done = damaged.ferrylog(*look)
+            assert done.returncode == 4, f"{look} after a bit of seq {seq}: {done.stderr}"
+
+
+def _some_events(journal: Path) -> list[tuple[int, bytes]]:
+    """The first, one in the middle, the last; among those whose content stands there once."""
+    with closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as db:
+        rows = db.execute("SELECT seq, data FROM events ORDER BY seq").fetchall()
+    raw = journal.read_bytes()
+    alone = [(seq, data) for seq, data in rows if len(data) > 40 and raw.count(data) == 1]
+    return [alone[0], alone[len(alone) // 2], alone[-1]]
+
+
+def _flip_a_bit(file: Path, data: bytes) -> None:
+    """In the last digit or letter: what changes is still JSON, only not what was said."""
+    offset = max(at for at, byte in enumerate(data) if chr(byte).isalnum())
+    raw = bytearray(file.read_bytes())
+    raw[raw.index(data) + offset] ^= 1
+    file.write_bytes(raw)
