@@ -1,0 +1,123 @@
+"""One example of every event kind: for golden files, round trips, illegal histories."""
+
+from typing import Any, get_args
+
+from statemachine.events import (
+    AnyEvent,
+    Difference,
+    IndexSpec,
+    JobSpec,
+    RunSettings,
+    TaskEvent,
+)
+from statemachine.words import BsonText, Cause, Key
+
+SPEC = JobSpec(
+    kind="migrate",
+    source="mongodb://a:27017/",
+    target="mongodb://b:27017/",
+    source_id="a:1",
+    target_id="b:2",
+    include=("shop.*",),
+    exclude=("*.tmp",),
+    chunk_docs=100_000,
+    chunk_bytes=67_108_864,
+    compression="zstd",
+    write_concern="majority",
+    drop=False,
+    on_conflict="stop",
+    verify=True,
+)
+SETTINGS = RunSettings(
+    dump_workers=2,
+    restore_workers=2,
+    max_retries=3,
+    on_exhausted="pause",
+    retry_base_ms=1000,
+    retry_cap_ms=60_000,
+    files_ahead=64,
+)
+FIELDS: dict[str, Any] = {
+    "spec": SPEC,
+    "settings": SETTINGS,
+    "by": "ann@host",
+    "host": "host",
+    "pid": 4711,
+    "version": "0.1.0",
+    "epoch": 1,
+    "request": 1,
+    "why": "because",
+    "code": "EMONGO043",
+    "rejected": 1,
+    "dead_letters": 0,
+    "mismatched": 0,
+    "task": "dump",
+    "entity": "shop.orders#0",
+    "attempt": 1,
+    "what": "success of epoch 1",
+    "unit": "shop.orders",
+    "chunk": "shop.orders#0",
+    "target": "shop.orders",
+    "type": "collection",
+    "uuid": "00" * 16,
+    "options": BsonText("{}"),
+    "indexes": (IndexSpec(name="n_1", unique=True, spec=BsonText('{"v":{"$numberInt":"2"}}')),),
+    "documents": 10,
+    "bytes": 1000,
+    "lower": None,
+    "upper": Key('{"$numberInt":"7"}'),
+    "natural": False,
+    "key": Key('{"$oid":"000000000000000000000001"}'),
+    "cause": Cause.TRANSIENT,
+    "delay_ms": 750,
+    "jitter": 0.5,
+    "not_before_ms": 1_700_000_000_750,
+    "decision": "continue",
+    "position": 512,
+    "units": 3,
+    "built": ("n_1",),
+    "chunks": 4,
+    "file": "shop.orders/0-1.flb",
+    "file_bytes": 400,
+    "blocks": 2,
+    "sha256": "ab" * 32,
+    "present": 0,
+    "equal": False,
+    "source_documents": 10,
+    "target_documents": 9,
+    "source_digest": "0" * 32,
+    "target_digest": "1" * 32,
+    "differing": (Difference(key=Key("1"), what="missing"),),
+}
+
+
+def classes() -> tuple[type[AnyEvent], ...]:
+    found: list[type[AnyEvent]] = []
+    for part in get_args(AnyEvent):
+        found.extend(get_args(part) or (part,))
+    return tuple(found)
+
+
+def kinds(cls: type[AnyEvent]) -> tuple[str, ...]:
+    kinds: tuple[str, ...] = get_args(cls.model_fields["kind"].annotation)
+    return kinds
+
+
+def example(cls: type[AnyEvent], kind: str) -> AnyEvent:
+    fields = {name: FIELDS[name] for name in cls.model_fields if name != "kind"}
+    if issubclass(cls, TaskEvent):
+        fields["entity"] = {
+            "survey": "job",
+            "create": "shop.orders",
+            "plan": "shop.orders",
+            "index": "shop.orders@n_1",
+        }.get(kind.partition("_")[0], "shop.orders#0")
+    if "task" in cls.model_fields:
+        from statemachine.words import TaskKind
+
+        fields["task"] = TaskKind.DUMP
+    return cls.model_validate({"kind": kind, **fields})
+
+
+def examples() -> list[AnyEvent]:
+    return [example(cls, kind) for cls in classes() for kind in kinds(cls)]
