@@ -4,7 +4,8 @@ The server's replies are cut into blocks without decoding a document. A cursor t
 (failover, network) goes on at the last key that arrived; the driver does not do that.
 """
 
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,14 +19,14 @@ from pymongo.errors import PyMongoError
 from executors.boundaries import from_key
 from executors.classify import cursor_was_cut
 from executors.protocol import Stopped, StopToken
-from executors.rawbson import id_of, int32, int64
+from executors.rawbson import elements, id_of, int32, int64
 from statemachine.words import Key
 
 RAW: Final[CodecOptions[Any]] = CodecOptions(
     document_class=RawBSONDocument, datetime_conversion=DatetimeConversion.DATETIME_MS
 )
 
-BLOCK_BYTES: Final = 4 << 20
+BLOCK_BYTES: Final = 2 << 20
 """A block ends once it holds this much: bounds memory and what a kill repeats."""
 BLOCK_DOCUMENTS: Final = 50_000
 """Below the server's 100,000 operations a message."""
@@ -129,12 +130,13 @@ class _Reader:
         while True:
             if self._stop.is_set():
                 raise Stopped
-            reply: Mapping[str, Any] = self._database.command(
+            reply: RawBSONDocument = self._database.command(
                 command, codec_options=RAW, session=session
             )
-            blocks, cursor = _cut_reply(bytes(reply["cursor"].raw))
+            blocks, cursor = _cut_reply(bytes(reply.raw))
             del reply
-            for block, last in blocks:
+            while blocks:
+                block, last = blocks.popleft()  # the only reference: memory follows the stream
                 whole = block if skip is None else _without(block, skip)
                 skip = None
                 if whole.documents:
@@ -157,43 +159,27 @@ def _without(block: Block, id_document: bytes) -> Block:
     return Block(block.data[size:], block.documents - 1)
 
 
-def _cut_reply(cursor: bytes) -> tuple[list[tuple[Block, bytes]], int]:
-    """The batch in a reply's `cursor` document as blocks, each with its last document, and the
-    cursor's id (0: exhausted).
-
-    Element types in it are few; anything unknown raises rather than being skipped.
-    """
-    blocks: list[tuple[Block, bytes]] = []
-    cursor_id = -1
-    at, end = 4, len(cursor) - 1
-    while at < end:
-        kind = cursor[at]
-        name_end = cursor.index(b"\0", at + 1)
-        name, at = cursor[at + 1 : name_end], name_end + 1
-        if kind == 0x04:
-            size = int32(cursor, at)[0]
-            if name in (b"firstBatch", b"nextBatch"):
-                blocks = _cut_array(cursor, at + 4, at + size - 1)
-            at += size
-        elif kind == 0x12:
-            cursor_id = int64(cursor, at)[0]
-            at += 8
-        elif kind == 0x02:
-            at += 4 + int32(cursor, at)[0]
-        elif kind == 0x03:
-            at += int32(cursor, at)[0]
-        elif kind == 0x08:
-            at += 1
-        else:
-            raise ValueError(f"unknown element {name!r} of type {kind} in a cursor reply")
-    if cursor_id < 0:
+def _cut_reply(reply: bytes) -> tuple[deque[tuple[Block, bytes]], int]:
+    """The batch of a `find` or `getMore` reply as blocks, each with its last document, and the
+    cursor's id (0: exhausted)."""
+    blocks: deque[tuple[Block, bytes]] = deque()
+    cursor_id = None
+    for _, name, begin, end in elements(reply):
+        if name != b"cursor":
+            continue
+        for _, inner, value, after in elements(reply, begin, end):
+            if inner in (b"firstBatch", b"nextBatch"):
+                blocks = _cut_array(reply, value + 4, after - 1)
+            elif inner == b"id":
+                cursor_id = int64(reply, value)[0]
+    if cursor_id is None:
         raise ValueError("a cursor reply without an id")
     return blocks, cursor_id
 
 
-def _cut_array(raw: bytes, at: int, end: int) -> list[tuple[Block, bytes]]:
+def _cut_array(raw: bytes, at: int, end: int) -> deque[tuple[Block, bytes]]:
     """The documents of a BSON array, their names ("0", "1", ...) left out."""
-    blocks: list[tuple[Block, bytes]] = []
+    blocks: deque[tuple[Block, bytes]] = deque()
     pieces: list[bytes] = []
     append = pieces.append
     held = 0

@@ -66,9 +66,12 @@ def element_end(raw: bytes, kind: int, at: int) -> int:
     raise ValueError(f"element type 0x{kind:02x} at byte {at} is not BSON")
 
 
-def elements(raw: bytes) -> Iterator[tuple[int, bytes, int, int]]:
-    """Each top-level element: its type, its name, where its value begins and ends."""
-    at, end = 4, len(raw) - 1
+def elements(
+    raw: bytes, begin: int = 0, end: int | None = None
+) -> Iterator[tuple[int, bytes, int, int]]:
+    """Each element of the document in `raw[begin:end]`: its type, its name, where its value
+    begins and ends."""
+    at, end = begin + 4, (len(raw) if end is None else end) - 1
     while at < end:
         kind = raw[at]
         name_end = raw.index(b"\0", at + 1)
