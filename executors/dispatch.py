@@ -84,7 +84,7 @@ class MongoExecutor:
             case TaskKind.RESTORE:
                 return self._restore(effect, stop, report)
             case TaskKind.VERIFY:
-                return verify(self._source, self._target, unit, chunk, stop)
+                return verify(self._source, self._target, unit, chunk, spec, stop)
         raise AssertionError(f"nobody does {kind}")
 
     def _restore(self, effect: Effect, stop: StopToken, report: Report) -> Restored:

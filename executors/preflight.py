@@ -149,9 +149,10 @@ def _refusal(deployment: Deployment, error: OperationFailure) -> OperatorError:
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the work folder, for us alone. Raises `BadFolder`."""
+    """Make the folder of a job inside the work folder, for us alone. Raises `BadFolder`."""
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.parent.mkdir(mode=0o700, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         probe = folder / ".writable"
         probe.write_bytes(b"1")
         probe.unlink()

@@ -17,7 +17,7 @@ from executors.dump import mean_bytes, source_range
 from executors.metadata import split
 from executors.protocol import StopToken
 from executors.rawbson import documents, id_of
-from statemachine.events import Difference
+from statemachine.events import Difference, JobSpec
 from statemachine.state import Chunk, Unit
 from statemachine.stimuli import Verified
 
@@ -42,9 +42,14 @@ def verify(
     target: MongoClient[Any],
     unit: Unit,
     chunk: Chunk,
+    spec: JobSpec,
     stop: StopToken,
 ) -> Verified:
-    """Read the range on both sides and compare. Raises `PyMongoError`."""
+    """Read the range on both sides and compare. Raises `PyMongoError`.
+
+    A job that merges into what the target already held (`--on-conflict`) asks less: every
+    document of the source lies on the target; others may lie there too.
+    """
     there = source_range(unit, chunk)
     database, collection = split(unit.target)
     left = Side(source, there)
@@ -52,13 +57,17 @@ def verify(
     source_count, source_sum = _digest(left.blocks(unit, stop))
     target_count, target_sum = _digest(right.blocks(unit, stop))
     equal = (source_count, source_sum) == (target_count, target_sum)
+    differing = [] if equal else _differences(left, right, unit, stop)
+    if spec.on_conflict != "stop":
+        differing = [each for each in differing if each.what != "extra"]
+        equal = not differing
     return Verified(
         equal=equal,
         source_documents=source_count,
         target_documents=target_count,
         source_digest=f"{source_sum:032x}",
         target_digest=f"{target_sum:032x}",
-        differing=() if equal else tuple(_differences(left, right, unit, stop)),
+        differing=tuple(differing[:MAX_DIFFERENCES]),
     )
 
 
@@ -72,7 +81,7 @@ def _digest(blocks: Iterator[bytes]) -> tuple[int, int]:
 
 
 def _differences(left: Side, right: Side, unit: Unit, stop: StopToken) -> list[Difference]:
-    """The first few documents that differ. Holds 16 bytes and the `_id` of each of one side."""
+    """The documents that differ. Holds 16 bytes and the `_id` of each document of one side."""
     mine = {
         id_of(document): blake2b(document, digest_size=16).digest()
         for block in left.blocks(unit, stop)
@@ -88,4 +97,4 @@ def _differences(left: Side, right: Side, unit: Unit, stop: StopToken) -> list[D
             elif expected != blake2b(document, digest_size=16).digest():
                 found.append(Difference(key=to_key(key), what="different"))
     found += [Difference(key=to_key(key), what="missing") for key in mine]
-    return found[:MAX_DIFFERENCES]
+    return found

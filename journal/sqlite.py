@@ -7,7 +7,7 @@ the file outside SQLite: closing such a descriptor would drop SQLite's POSIX loc
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -62,8 +62,7 @@ class SqliteJournal:
     def create(cls, path: Path) -> Self:
         """Open for appending. The caller holds the lease."""
         fresh = _make_file(path)
-        db = _connect(path)
-        try:
+        with _opening(path) as db:
             if fresh or _is_blank(db):
                 _lay_out(db)
             _check_header(path, db)
@@ -72,9 +71,6 @@ class SqliteJournal:
             journal._check_integrity()
             journal._check_tip()
             journal._tip = _open_tip(path)
-        except BaseException:
-            db.close()
-            raise
         return journal
 
     @classmethod
@@ -82,18 +78,14 @@ class SqliteJournal:
         """Open to look: nothing of the journal is changed, a running process is not disturbed."""
         _check_file(path)
         wal = Path(f"{path}-wal")
-        db = _connect(path)
-        if wal.exists() and wal.stat().st_size:
-            # What a killed process left in the WAL stays there: looking changes no file.
-            db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-        try:
+        with _opening(path) as db:
+            if wal.exists() and wal.stat().st_size:
+                # What a killed process left in the WAL stays there: looking changes no file.
+                db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             _check_header(path, db)
             db.pragma("query_only", 1)
             journal = cls(path, db, None)
             journal._check_tip()
-        except BaseException:
-            db.close()
-            raise
         return journal
 
     # --- appending ---
@@ -388,6 +380,23 @@ def _connect(path: Path) -> apsw.Connection:
         raise JournalUnreachable(path, str(error)) from error
     db.set_busy_timeout(BUSY_MS)
     return db
+
+
+@contextmanager
+def _opening(path: Path) -> Iterator[apsw.Connection]:
+    """A connection that is closed again if it cannot be used, with the reason as ours."""
+    db = _connect(path)
+    try:
+        yield db
+    except (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError) as error:
+        db.close()
+        raise DamagedJournal(path, str(error)) from error
+    except apsw.Error as error:
+        db.close()
+        raise JournalUnreachable(path, str(error)) from error
+    except BaseException:
+        db.close()
+        raise
 
 
 def _one(db: apsw.Connection, sql: str) -> tuple[Any, ...]:

@@ -91,7 +91,7 @@ class Live:
     def print(self, text: str) -> None:
         """A log line; under bars it goes above them."""
         if self._tty:
-            self._console.print(text.rstrip("\n"), markup=False, highlight=False)
+            self._console.print(text.rstrip("\n"), markup=False, highlight=False, soft_wrap=True)
         else:
             sys.stderr.write(text)
 

@@ -177,6 +177,7 @@ def empty(uri: str) -> None:
         for name in client.list_database_names():
             if name not in oracle.OWN:
                 client.drop_database(name)
+        client.admin.command("fsync")  # what a killed server would drop again, run after run
 
 
 # --- the journal, from outside ------------------------------------------------------------------
@@ -641,6 +642,7 @@ def fight(
     seed: int,
     mongod: bool = False,
     aims: Sequence[str] = (),
+    keep: bool = False,
 ) -> Campaign:
     """`runs` runs with the seeds from `seed` on; each line is printed as it ends. `aims` repeats
     what one run aimed at; without it, phases that were hit least come first."""
@@ -655,7 +657,7 @@ def fight(
         campaign.took(verdict)
         campaign.seconds = time.monotonic() - began
         _tell(verdict)
-        if not verdict.problems:
+        if not (verdict.problems or keep):
             shutil.rmtree(verdict.folder)
     return campaign
 
@@ -707,13 +709,14 @@ def main() -> None:
             seed=options.seed,
             mongod=options.mongod,
             aims=options.aims,
+            keep=options.keep,
         )
     print(campaign.table())
     for server in ("source", "target"):
         shutil.rmtree(folder / server)
-    if campaign.failures:
-        sys.exit(1)
-    shutil.rmtree(folder)
+    if not (campaign.failures or options.keep):
+        shutil.rmtree(folder)
+    sys.exit(bool(campaign.failures))
 
 
 def _options() -> argparse.Namespace:
@@ -725,6 +728,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--documents", type=int, default=Size.documents)
     parser.add_argument("--chunk-docs", type=int, default=Size.chunk_docs)
     parser.add_argument("--aims", default="", help="of one run, as its report names them")
+    parser.add_argument("--keep", action="store_true", help="the folders of good runs too")
     options = parser.parse_args()
     named = [aim for aim in options.aims.split(",") if aim]
     options.aims = ["" if aim == "random" else aim for aim in named]

@@ -440,9 +440,7 @@ def test_delays_double_and_stay_below_the_cap() -> None:
     "event",
     [
         Started.of(DUMP, attempt=1),
-        DumpCompleted.of(
-            DUMP, file="f", documents=1, bytes=1, file_bytes=1, blocks=1, sha256=""
-        ),
+        DumpCompleted.of(DUMP, file="f", documents=1, bytes=1, file_bytes=1, blocks=1, sha256=""),
         VerifyCompleted.of(
             VERIFY,
             equal=True,
