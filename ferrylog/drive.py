@@ -54,7 +54,6 @@ class Drive:
         self._observe = observe
         self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._stop = threading.Event()
-        self._flying = 0
         self._handed: list[Request] = []
 
     def run(self, first: Sequence[Stimulus]) -> None:
@@ -68,17 +67,10 @@ class Drive:
             effects = self._turn(first)
             while True:
                 for effect in effects:
-                    self._flying += 1
                     pool.submit(self._carry_out, effect)
-                if self._engine.state.resting and not self._may_still_report():
+                if self._engine.state.resting:
                     return
                 effects = self._turn(self._wait())
-
-    def _may_still_report(self) -> bool:
-        """A job that rests waits for its files to be removed, not for work it gave up."""
-        if self._engine.state.terminal:
-            return False
-        return bool(self._flying)
 
     def _turn(self, stimuli: Sequence[Stimulus]) -> tuple[Effect, ...]:
         effects = self._engine.turn(stimuli, now=clock.now_ms())
@@ -107,8 +99,6 @@ class Drive:
     def _stimulus(self, news: News) -> Stimulus:
         if isinstance(news, _Bug):
             raise news.error
-        if not isinstance(news, Progressed | PauseAsked):
-            self._flying -= 1
         if isinstance(news, Failed):
             return replace(news, why=redact(news.why), jitter=clock.jitter())
         return news

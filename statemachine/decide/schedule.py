@@ -30,7 +30,7 @@ def tick(state: State, now: Millis) -> list[AnyEvent]:
 
 def _paused(state: State) -> list[AnyEvent]:
     busy = state.count(Status.PROCESSING) + state.count(Status.IN_DOUBT)
-    return [] if busy else [JobPaused()]
+    return [] if busy or state.releasing else [JobPaused()]
 
 
 def _starts(state: State, now: Millis) -> list[AnyEvent]:
