@@ -26,6 +26,11 @@ RAW: Final[CodecOptions[Any]] = CodecOptions(
     document_class=RawBSONDocument, datetime_conversion=DatetimeConversion.DATETIME_MS
 )
 
+TOLERANT: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
+    datetime_conversion=DatetimeConversion.DATETIME_MS, unicode_decode_error_handler="replace"
+)
+"""For replies that quote values of documents: errors of writes and of index builds."""
+
 BLOCK_BYTES: Final = 2 << 20
 """A block ends once it holds this much: bounds memory and what a kill repeats."""
 BLOCK_DOCUMENTS: Final = 50_000
@@ -100,7 +105,8 @@ class _Reader:
         """The documents behind `last`, to the end of the range."""
         with self._client.start_session(causal_consistency=False) as session:
             lower = self.last or (from_key(self._what.lower).raw if self._what.lower else None)
-            yield from self._blocks(self._find(lower), session, skip=self.last)
+            if lower != _MAX_KEY.raw:  # nothing but itself lies behind it
+                yield from self._blocks(self._find(lower), session, skip=self.last)
             if lower is not None and self._what.upper is None and self.last != _MAX_KEY.raw:
                 # `min` without `max` ends before MaxKey, which may be somebody's `_id`.
                 yield from self._blocks(self._find_max_key(), session, skip=None)

@@ -6,7 +6,6 @@ names, invalid UTF-8, fields that look like Extended JSON).
 """
 
 import base64
-import binascii
 import json
 from typing import Any
 
@@ -33,6 +32,16 @@ _JSON = JSONOptions(
     datetime_conversion=DatetimeConversion.DATETIME_MS,
 )
 _BASE64 = "bson:"
+_UNREADABLE = (
+    bson.errors.BSONError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+)
+"""What the decoders raise for documents that only look like Extended JSON, and for garbage."""
 
 
 def to_text(raw: bytes) -> BsonText:
@@ -44,11 +53,14 @@ def to_text(raw: bytes) -> BsonText:
 def from_text(text: str) -> bytes:
     """The document that `to_text` was given. Raises `ValueError` for any other text."""
     if text.startswith(_BASE64):
-        try:
-            return base64.b64decode(text[len(_BASE64) :], validate=True)
-        except binascii.Error as error:
-            raise ValueError(f"not a key of ours: {text[:80]!r}") from error
-    return _encode(text)
+        raw = base64.b64decode(text[len(_BASE64) :], validate=True)
+        if len(raw) < 5 or len(raw) != int.from_bytes(raw[:4], "little") or raw[-1]:
+            raise ValueError(f"no document: {text[:80]!r}")
+        return raw
+    try:
+        return _encode(text)
+    except _UNREADABLE as error:
+        raise ValueError(f"no document: {text[:80]!r}") from error
 
 
 def to_key(id_document: bytes) -> Key:
@@ -76,7 +88,7 @@ def _readable(raw: bytes) -> str | None:
         )
         text.encode()
         return text if _encode(text) == raw else None
-    except (bson.errors.BSONError, ValueError, TypeError, OverflowError, RecursionError):
+    except _UNREADABLE:
         return None
 
 

@@ -74,7 +74,7 @@ def classify(error: Exception) -> tuple[Cause, str, str]:
     """The cause, a stable code and the reason of an error of the driver or of the disk."""
     if isinstance(error, OSError) and not isinstance(error, PyMongoError):
         return _of_disk(error)
-    why = str(error)[:MAX_WHY] or type(error).__name__
+    why = str(error).partition(", full error:")[0][:MAX_WHY] or type(error).__name__
     if isinstance(error, OperationFailure) and error.code is not None:
         if error.code in FATAL_CODES:
             return Cause.FATAL, f"EMONGO{error.code:03d}", why

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from bson.errors import BSONError
 from pymongo.errors import PyMongoError
 
 from executors import metadata
@@ -48,7 +49,7 @@ class MongoExecutor:
             return Succeeded(*task, self._do(effect, stop, report))
         except DamagedFile as error:
             return FileDamaged(*task, str(error))
-        except (PyMongoError, OSError) as error:
+        except (PyMongoError, BSONError, OSError) as error:
             return Failed(*task, *classify(error))
         except (CannotMigrate, OtherCollection, TargetDiffers, TargetNotEmpty) as error:
             return Failed(*task, Cause.PERMANENT, error.code, str(error))

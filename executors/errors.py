@@ -105,6 +105,18 @@ class OtherCollection(OperatorError):
         )
 
 
+class ServerSaid(OperatorError):
+    """A question to a server failed before any work."""
+
+    code = "ECONN008"
+
+    def __init__(self, role: str, where: str, code: str, why: str) -> None:
+        super().__init__(
+            f"the {role} at {where} did not answer what has to be known first: {code}: {why}",
+            remedy="see the server's log; nothing was changed",
+        )
+
+
 class NothingToRead(OperatorError):
     code, exit_code = "ESOURCE001", 2
 

@@ -6,15 +6,16 @@ import bson
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
-from executors.batches import RAW
+from executors.batches import RAW, TOLERANT
 from executors.boundaries import from_text
+from executors.classify import classify
 from executors.errors import TargetDiffers, TargetNotEmpty
 from executors.survey import measure, namespaces
 from statemachine.events import IndexSpec, JobSpec
 from statemachine.evolve import index_task
 from statemachine.state import Unit
 from statemachine.stimuli import Built, Created
-from statemachine.words import TaskKey
+from statemachine.words import Cause, TaskKey
 
 NAMESPACE_EXISTS: Final = 48
 GONE_OPTIONS: Final = ("autoIndexId",)
@@ -70,7 +71,9 @@ def _accept_existing(client: MongoClient[Any], unit: Unit, spec: JobSpec) -> Non
 def _try_build(client: MongoClient[Any], unit: Unit, index: IndexSpec) -> bool:
     try:
         _build(client, unit, index)
-    except OperationFailure:
+    except OperationFailure as error:
+        if classify(error)[0] is not Cause.PERMANENT:
+            raise
         return False
     return True
 
@@ -88,13 +91,16 @@ def _build(client: MongoClient[Any], unit: Unit, index: IndexSpec) -> None:
     database, collection = split(unit.target)
     spec = fields(from_text(index.spec))
     wanted = {name: value for name, value in spec.items() if name not in GONE_INDEX_FIELDS}
+    if "collation" not in wanted and "collation" in fields(from_text(unit.options)):
+        wanted["collation"] = {"locale": "simple"}  # else it would inherit the collection's
     client.get_database(database).command(
         {
             "createIndexes": collection,
             "indexes": [wanted],
             "writeConcern": {"w": "majority"},
             "commitQuorum": "majority",
-        }
+        },
+        codec_options=TOLERANT,
     )
 
 

@@ -16,7 +16,7 @@ from pymongo.errors import OperationFailure
 from executors.batches import RAW
 from executors.boundaries import to_key
 from executors.metadata import fields, split
-from executors.rawbson import id_of
+from executors.rawbson import elements, id_of, int32, int64
 from executors.survey import measure
 from statemachine.events import JobSpec
 from statemachine.state import Unit
@@ -27,8 +27,12 @@ SAMPLE_SHARE: Final = 0.04
 """Above 5 % of a collection the server's `$sample` reads all of it."""
 MAX_CHUNKS: Final = 100_000
 """Of one unit: bounds the journal's biggest commit."""
+MAX_SAMPLES: Final = 500_000
+"""Of one unit: bounds the memory of planning to about 100 MB."""
 NO_NEW_DOCUMENT: Final = 28799
-BOUNDS_DO_NOT_ASCEND: Final = 51175
+BOUNDS_DO_NOT_ASCEND: Final = (51175, 6137401)
+"""Of an index, of a clustered collection."""
+INT32: Final = 0x10
 
 
 def plan(client: MongoClient[Any], unit: Unit, spec: JobSpec, *, capped: bool) -> Planned:
@@ -46,12 +50,12 @@ def plan(client: MongoClient[Any], unit: Unit, spec: JobSpec, *, capped: bool) -
     least, most = SAMPLES_PER_CHUNK
     per_chunk = min(most, max(least, int(documents * SAMPLE_SHARE / chunks)))
     try:
-        samples = _sample(db, collection, chunks * per_chunk)
+        samples = _sample(db, collection, min(MAX_SAMPLES, chunks * per_chunk))
     except OperationFailure as error:
         if error.code != NO_NEW_DOCUMENT:
             raise
         samples = []
-    edges = _cut(samples, chunks) if samples else _buckets(db, collection, chunks)
+    edges = _cut(samples, documents, spec) if samples else _buckets(db, collection, chunks)
     kept = _ascending(db, collection, edges)
     return Planned(tuple(to_key(edge) for edge in kept), documents, natural=False)
 
@@ -69,22 +73,33 @@ def _sample(db: Any, collection: str, size: int) -> list[tuple[bytes, int]]:
     ]
     found: list[tuple[bytes, int]] = []
     for document in _aggregate(db, collection, pipeline):
-        edge = id_of(bytes(document.raw))
+        raw = bytes(document.raw)
+        edge = id_of(raw)
         if not found or found[-1][0] != edge:  # a random cursor may meet a document twice
-            found.append((edge, int(document["bytes"])))
+            found.append((edge, _size(raw)))
     return found
 
 
-def _cut(samples: list[tuple[bytes, int]], chunks: int) -> list[bytes]:
-    """Edges where the work so far passes each share: bytes and documents count half each, so
-    that neither huge nor countless documents gather in one chunk."""
-    total = sum(size for _, size in samples)
+def _size(raw: bytes) -> int:
+    """The number in field `bytes`, read without decoding the `_id` beside it."""
+    for kind, name, begin, _ in elements(raw):
+        if name == b"bytes":
+            return int32(raw, begin)[0] if kind == INT32 else int64(raw, begin)[0]
+    return 0
+
+
+def _cut(samples: list[tuple[bytes, int]], documents: int, spec: JobSpec) -> list[bytes]:
+    """Edges where a chunk would hold its documents or its bytes, whichever comes first. Each
+    sample stands for its share of all documents, of its own size."""
+    share = documents / len(samples)
     edges: list[bytes] = []
-    work = 0.0
-    for edge, size in samples:
-        if work >= (len(edges) + 1) / chunks and len(edges) < chunks - 1:
+    count = size = 0.0
+    for edge, document_bytes in samples:
+        if count >= spec.chunk_docs or size >= spec.chunk_bytes:
             edges.append(edge)
-        work += (size / total + 1 / len(samples)) / 2
+            count = size = 0.0
+        count += share
+        size += share * document_bytes
     return edges
 
 
@@ -127,7 +142,7 @@ def _ascends(db: Any, collection: str, lower: bytes, upper: bytes) -> bool:
             codec_options=RAW,
         )
     except OperationFailure as error:
-        if error.code == BOUNDS_DO_NOT_ASCEND:
+        if error.code in BOUNDS_DO_NOT_ASCEND:
             return False
         raise
     return True

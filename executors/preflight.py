@@ -5,11 +5,13 @@ A finding is an `OperatorError`; nothing is raised here except by a broken conne
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from pymongo.errors import OperationFailure
+from pymongo.errors import OperationFailure, PyMongoError
 
+from executors.classify import classify
 from executors.clients import Deployment
 from executors.errors import (
     BadFolder,
@@ -19,6 +21,8 @@ from executors.errors import (
     OtherCollection,
     OtherDeployment,
     SameDeployment,
+    ServerSaid,
+    TargetDiffers,
     TargetNotEmpty,
 )
 from executors.metadata import split
@@ -27,6 +31,7 @@ from statemachine.errors import OperatorError
 from statemachine.events import JobSpec
 from statemachine.state import State
 
+UNAUTHORISED: Final = 13
 SOURCE_ACTIONS: Final = ("find", "listCollections", "listIndexes", "collStats")
 TARGET_ACTIONS: Final = (
     "insert",
@@ -40,13 +45,14 @@ TARGET_ACTIONS: Final = (
 
 def examine(source: Deployment, target: Deployment | None, spec: JobSpec) -> list[OperatorError]:
     """Everything that would stop a new job with this spec, as far as it can be seen."""
-    try:
+    findings: list[OperatorError] = []
+    found: list[Namespace] = []
+    with _answers(source, findings):
         found = catalogue(source.client, spec.include, spec.exclude)
-    except OperationFailure as error:
-        return [_refusal(source, error)]
-    findings = list(_of_source(source, spec, found))
-    if target is not None:
-        findings += _of_target(source, target, spec, found)
+        findings += _of_source(source, spec, found)
+    if target is not None and not findings:
+        with _answers(target, findings):
+            findings += _of_target(source, target, spec, found)
     return findings
 
 
@@ -65,13 +71,33 @@ def examine_resume(source: Deployment, target: Deployment, state: State) -> list
             )
     if findings:
         return findings
-    for unit_id in state.open_units:
-        unit = state.units[unit_id]
-        database, collection = split(unit.id)
-        now = [each.uuid for each in namespaces(source.client, database, name=collection)]
-        if now != [unit.uuid]:
-            findings.append(OtherCollection(unit.id, unit.uuid, now[0] if now else ""))
+    with _answers(source, findings):
+        for unit_id in state.open_units:
+            unit = state.units[unit_id]
+            database, collection = split(unit.id)
+            now = [each.uuid for each in namespaces(source.client, database, name=collection)]
+            if now != [unit.uuid]:
+                findings.append(OtherCollection(unit.id, unit.uuid, now[0] if now else ""))
     return findings
+
+
+@contextmanager
+def _answers(deployment: Deployment, findings: list[OperatorError]) -> Iterator[None]:
+    """A question that the server refuses or does not answer becomes a finding."""
+    try:
+        yield
+    except OperationFailure as error:
+        if error.code == UNAUTHORISED:
+            findings.append(_refusal(deployment, error))
+        else:
+            findings.append(_said(deployment, error))
+    except PyMongoError as error:
+        findings.append(_said(deployment, error))
+
+
+def _said(deployment: Deployment, error: PyMongoError) -> OperatorError:
+    _, code, why = classify(error)
+    return ServerSaid(deployment.role, deployment.where, code, why)
 
 
 def _of_source(
@@ -98,12 +124,13 @@ def _of_target(
     if missing or spec.kind == "verify" or spec.drop or spec.on_conflict != "stop":
         return
     for entry in found:
-        if entry.type == "collection" and any(
-            namespaces(target.client, entry.database, name=entry.collection)
-        ):
-            documents, _ = measure(target.client, entry.database, entry.collection)
-            if documents:
-                yield TargetNotEmpty(entry.name, documents)
+        for there in namespaces(target.client, entry.database, name=entry.collection):
+            if there.type != entry.type:
+                yield TargetDiffers(entry.name, f"a {there.type}")
+            elif entry.type == "collection":
+                documents, _ = measure(target.client, entry.database, entry.collection)
+                if documents:
+                    yield TargetNotEmpty(entry.name, documents)
 
 
 # --- privileges ---
@@ -142,7 +169,9 @@ def _covers(resource: dict[str, Any], database: str) -> bool:
 
 
 def _refusal(deployment: Deployment, error: OperationFailure) -> OperatorError:
-    return NotAuthorised(deployment.role, deployment.where, str(error.details or error)[:200])
+    return NotAuthorised(
+        deployment.role, deployment.where, str((error.details or {}).get("errmsg", error))[:200]
+    )
 
 
 # --- the work folder ---

@@ -4,6 +4,7 @@ Only documents that a MongoDB server sent come here; their structure is taken fo
 except where a lie would lose data, and then `ValueError` is raised.
 """
 
+import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
@@ -27,6 +28,9 @@ _FIXED: Final = {
     0x7F: 0,  # MaxKey
     0xFF: 0,  # MinKey
 }
+TIMESTAMP: Final = 0x11
+_ZERO: Final = bytes(8)
+_EMPTY_TIMESTAMP: Final = re.compile(rb"\x11[^\0]*\0\0{8}")
 _STRING: Final = (0x02, 0x0D, 0x0E)
 _DOCUMENT: Final = (0x03, 0x04, 0x0F)
 
@@ -101,6 +105,31 @@ def in_query(id_documents: Sequence[bytes]) -> RawBSONDocument:
         b"%c%d\0%b" % (each[4], index, each[9:-1]) for index, each in enumerate(id_documents)
     )
     return RawBSONDocument(_wrap(b"\x03_id\0" + _wrap(b"\x04$in\0" + _wrap(values))))
+
+
+def may_have_empty_timestamp(block: bytes) -> bool:
+    """A fast look that misses none and is right almost always."""
+    return _EMPTY_TIMESTAMP.search(block) is not None
+
+
+def has_empty_timestamp(document: bytes) -> bool:
+    """Whether a field (not one inside another) is `Timestamp(0, 0)`, which servers replace by
+    the time when they insert; under `_id` they leave it."""
+    return any(
+        kind == TIMESTAMP and name != b"_id" and document[begin:end] == _ZERO
+        for kind, name, begin, end in elements(document)
+    )
+
+
+def equal_but_for_empty_timestamps(document: bytes, found: bytes) -> bool:
+    """Whether `found` is `document` with its empty timestamps replaced by others."""
+    if len(document) != len(found):
+        return False
+    copy = bytearray(found)
+    for kind, name, begin, end in elements(document):
+        if kind == TIMESTAMP and name != b"_id" and document[begin:end] == _ZERO:
+            copy[begin:end] = _ZERO
+    return copy == document
 
 
 def _wrap(body: bytes) -> bytes:

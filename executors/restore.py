@@ -15,12 +15,21 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, WriteConcernError
 
-from executors.batches import RAW, Block
+from executors.batches import RAW, TOLERANT, Block
 from executors.boundaries import to_key
 from executors.chunkfile import check_chunk_file, read_blocks
 from executors.metadata import concern, split
 from executors.protocol import Stopped, StopToken
-from executors.rawbson import Slab, documents, equals_query, id_of, in_query
+from executors.rawbson import (
+    Slab,
+    documents,
+    equal_but_for_empty_timestamps,
+    equals_query,
+    has_empty_timestamp,
+    id_of,
+    in_query,
+    may_have_empty_timestamp,
+)
 from statemachine.events import JobSpec
 from statemachine.policy import MAX_REPORTED
 from statemachine.state import Chunk, Done, Unit
@@ -100,34 +109,42 @@ class _Writer:
         self._spec = spec
 
     def insert(self, block: Block, tally: _Tally) -> None:
-        reply = self._db.command(
+        reply = self._write(
             {
                 "insert": self._collection,
                 "ordered": False,
                 "bypassDocumentValidation": True,
-                "writeConcern": concern(self._spec),
                 "documents": [Slab(block.data)],
             }
         )
-        _must_be_acknowledged(reply)
         errors: list[dict[str, Any]] = reply.get("writeErrors", [])
         if reply["n"] + len(errors) != block.documents:
             raise CountsDisagree(
                 f"{block.documents} documents sent, {reply['n']} inserted, {len(errors)} refused"
             )
         tally.documents += reply["n"]
-        if errors:
-            self._settle(block, errors, tally)
+        refused = {error["index"]: error for error in errors}
+        if may_have_empty_timestamp(block.data):
+            self._repair(block, refused)
+        if refused:
+            self._settle(block, refused, tally)
 
-    def _settle(self, block: Block, errors: list[dict[str, Any]], tally: _Tally) -> None:
-        sent = list(documents(block.data))
+    def _repair(self, block: Block, refused: dict[int, Any]) -> None:
+        """Put back the empty timestamps that the server filled in while it inserted."""
+        for index, document in enumerate(documents(block.data)):
+            if index not in refused and has_empty_timestamp(document):
+                self._replace(document)
+
+    def _settle(self, block: Block, refused: dict[int, Any], tally: _Tally) -> None:
         taken: list[tuple[bytes, str]] = []
-        for error in errors:
-            document, why = sent[error["index"]], str(error.get("errmsg", ""))[:300]
-            if error["code"] == DUPLICATE_KEY:
+        for index, document in enumerate(documents(block.data)):
+            if index not in refused:
+                continue
+            code, why = refused[index]["code"], str(refused[index].get("errmsg", ""))[:300]
+            if code == DUPLICATE_KEY:
                 taken.append((document, why))
             else:
-                tally.reject(document, f"EMONGO{error['code']:03d}", why)
+                tally.reject(document, f"EMONGO{code:03d}", why)
         for at in range(0, len(taken), COMPARED_AT_ONCE):
             self._compare(taken[at : at + COMPARED_AT_ONCE], tally)
 
@@ -140,6 +157,10 @@ class _Writer:
             if found is None:
                 tally.reject(document, f"EMONGO{DUPLICATE_KEY}", why)  # another unique index
             elif found == document:
+                tally.documents += 1
+                tally.present += 1
+            elif has_empty_timestamp(document) and equal_but_for_empty_timestamps(document, found):
+                self._replace(document)  # inserted before a crash, not yet repaired
                 tally.documents += 1
                 tally.present += 1
             else:
@@ -161,29 +182,39 @@ class _Writer:
         return [bytes(document.raw) for document in collection.find(query)]
 
     def _conflict(self, document: bytes, tally: _Tally) -> None:
-        key = id_of(document)
         match self._spec.on_conflict:
             case "stop":
-                raise Conflict(f"another document lies under _id {to_key(key)}")
+                raise Conflict(f"another document lies under _id {to_key(id_of(document))}")
             case "skip":
                 tally.reject(document, "ECONFLICT001", "another document lies under this _id")
             case "overwrite":
-                reply = self._db.command(
-                    {
-                        "update": self._collection,
-                        "updates": [{"q": equals_query(key), "u": RawBSONDocument(document)}],
-                        "bypassDocumentValidation": True,
-                        "writeConcern": concern(self._spec),
-                    }
-                )
-                _must_be_acknowledged(reply)
-                for error in reply.get("writeErrors", []):
-                    tally.reject(document, f"EMONGO{error['code']:03d}", str(error["errmsg"]))
-                    return
-                tally.documents += 1
+                if error := self._replace(document):
+                    tally.reject(document, f"EMONGO{error['code']:03d}", str(error["errmsg"])[:300])
+                else:
+                    tally.documents += 1
 
+    def _replace(self, document: bytes) -> dict[str, Any] | None:
+        """Replace the document under this `_id`, to the byte; the server's error if it refuses.
 
-def _must_be_acknowledged(reply: dict[str, Any]) -> None:
-    """`command` does not raise for this: applied here, perhaps not where a failover looks."""
-    if problem := reply.get("writeConcernError"):
-        raise WriteConcernError(problem.get("errmsg", ""), problem.get("code"), problem)
+        As a pipeline: a plain replacement refuses names with `$` and fills empty timestamps.
+        """
+        literal = {"$replaceWith": {"$literal": RawBSONDocument(document)}}
+        reply = self._write(
+            {
+                "update": self._collection,
+                "updates": [{"q": equals_query(id_of(document)), "u": [literal]}],
+                "bypassDocumentValidation": True,
+            }
+        )
+        errors: list[dict[str, Any]] = reply.get("writeErrors", [])
+        return errors[0] if errors else None
+
+    def _write(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Run a write command, acknowledged with the job's write concern."""
+        reply = self._db.command(
+            {**command, "writeConcern": concern(self._spec)}, codec_options=TOLERANT
+        )
+        if problem := reply.get("writeConcernError"):
+            # `command` does not raise for this: applied here, perhaps not where a failover looks.
+            raise WriteConcernError(problem.get("errmsg", ""), problem.get("code"), problem)
+        return reply

@@ -48,7 +48,8 @@ def verify(
     """Read the range on both sides and compare. Raises `PyMongoError`.
 
     A job that merges into what the target already held (`--on-conflict`) asks less: every
-    document of the source lies on the target; others may lie there too.
+    document of the source lies on the target; others may lie there too. Documents that the
+    restore rejected are missing or different, and known to be: as many are no mismatch.
     """
     there = source_range(unit, chunk)
     database, collection = split(unit.target)
@@ -60,13 +61,16 @@ def verify(
     differing = [] if equal else _differences(left, right, unit, stop)
     if spec.on_conflict != "stop":
         differing = [each for each in differing if each.what != "extra"]
-        equal = not differing
+    rejected = sum(each.what != "extra" for each in differing)
+    known = rejected == chunk.done.rejected and rejected == len(differing)
+    equal = equal or known
     return Verified(
         equal=equal,
         source_documents=source_count,
         target_documents=target_count,
         source_digest=f"{source_sum:032x}",
         target_digest=f"{target_sum:032x}",
+        rejected=rejected if known else 0,
         differing=tuple(differing[:MAX_DIFFERENCES]),
     )
 

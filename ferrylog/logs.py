@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
-from ferrylog.redact import redact
+from ferrylog.redact import one_line, redact
 
 if TYPE_CHECKING:
     from loguru import Record
@@ -27,4 +27,4 @@ def _to_stderr(line: str) -> None:
 
 
 def _clean(record: "Record") -> None:
-    record["message"] = redact(record["message"])
+    record["message"] = one_line(redact(record["message"]))

@@ -4,6 +4,20 @@ _SECRETS: set[str] = set()
 HIDDEN = "…"
 
 
+_CONTROLS = {
+    code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"
+}
+
+
+def printable(text: str) -> str:
+    """Names come from servers and may hold what commands a terminal: shown, not obeyed."""
+    return text.translate(_CONTROLS)
+
+
+def one_line(text: str) -> str:
+    return printable(text).replace("\n", "\\n")
+
+
 def learn(secrets: list[str]) -> None:
     """From here on, none of these is shown, logged or journaled."""
     _SECRETS.update(secrets)

@@ -513,12 +513,15 @@ class VerifyCompleted(TaskEvent):
     verb = Verb.COMPLETED
     kind: Literal["verify_completed"] = "verify_completed"
     equal: bool
+    """Nothing differs but what was rejected."""
     source_documents: NonNegativeInt
     target_documents: NonNegativeInt
     source_digest: str
     target_digest: str
+    rejected: NonNegativeInt
+    """Differing documents that the restore rejected by name: known, and no mismatch."""
     differing: tuple[Difference, ...]
-    """The first few."""
+    """The first few, rejected ones among them."""
 
 
 Completed = (

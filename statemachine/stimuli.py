@@ -115,6 +115,7 @@ class Verified:
     target_documents: int
     source_digest: str
     target_digest: str
+    rejected: int
     differing: tuple[Difference, ...]
 
 

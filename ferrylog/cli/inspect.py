@@ -9,6 +9,7 @@ from pydantic import Field
 
 from ferrylog.cli import options as o
 from ferrylog.clock import when
+from ferrylog.redact import one_line
 from ferrylog.views.model import Report
 from ferrylog.wiring import find_job, renew
 from journal.protocol import Recorded
@@ -76,7 +77,7 @@ def as_json(recorded: Recorded) -> dict[str, object]:
 def _as_line(recorded: Recorded) -> str:
     data = recorded.event.model_dump(mode="json", exclude={"kind", "entity"})
     said = "  ".join(f"{name}={_short(value)}" for name, value in data.items())
-    return (
+    return one_line(
         f"{recorded.seq:>7}  {when(recorded.recorded_at_ms)}  {recorded.epoch:>3}  "
         f"{recorded.event.kind:<24} {recorded.event.about}  {said}"
     )

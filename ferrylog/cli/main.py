@@ -12,7 +12,7 @@ import typer
 
 from ferrylog.cli import check, inspect, jobs, pause, replay, resume, start, status, verify
 from ferrylog.errors import Usage
-from ferrylog.redact import redact
+from ferrylog.redact import printable, redact
 from statemachine.errors import FerrylogError
 
 app = typer.Typer(
@@ -125,7 +125,7 @@ def _tell(error: FerrylogError, *, as_json: bool) -> None:
     lines = [f"error [{error.code}]: {error}", *(f"  also {note}" for note in notes)]
     if error.remedy:
         lines.append(f"  → {error.remedy}")
-    sys.stderr.write(redact("\n".join(lines)) + "\n")
+    sys.stderr.write(printable(redact("\n".join(lines))) + "\n")
 
 
 def _usage_or_bug(error: Exception) -> NoReturn:

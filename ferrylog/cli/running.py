@@ -13,6 +13,7 @@ from ferrylog import clock
 from ferrylog.cli.options import Common, digest_every
 from ferrylog.engine import Engine
 from ferrylog.logs import configure
+from ferrylog.redact import one_line
 from ferrylog.views.human import status_text
 from ferrylog.views.live import Live
 from ferrylog.views.model import exit_code, status_report
@@ -62,9 +63,9 @@ def _last_words(common: Common, engine: Engine) -> str:
     journal = shlex.quote(str(common.journal))
     if engine.state.status is JobStatus.PAUSED:
         resume = f"ferrylog resume {engine.job} --journal {journal}"
-        return f"paused: {engine.state.why}\nresume with: {resume}"
+        return f"paused: {one_line(engine.state.why)}\nresume with: {resume}"
     if engine.state.status is JobStatus.FAILED:
-        return f"failed: {engine.state.why}"
+        return f"failed: {one_line(engine.state.why)}"
     match exit_code(engine.state):
         case 0:
             return f"done · journal {journal} · ask it: ferrylog inspect events --journal {journal}"

@@ -9,6 +9,7 @@ from ferrylog import clock
 from ferrylog.cli import options as o
 from ferrylog.cli.running import a_run
 from ferrylog.engine import Engine
+from ferrylog.redact import one_line
 from ferrylog.views.model import Report, exit_code, follow
 from ferrylog.wiring import Run, deployments, find_job, journal_to_write, unfinished
 from journal.sqlite import SqliteJournal
@@ -116,9 +117,9 @@ def _units(state: State, differing: dict[str, list[Difference]]) -> tuple[Verifi
 
 def _text(report: VerifyReport) -> str:
     lines = [
-        f"{'equal  ' if unit.equal else 'DIFFERS'}  {unit.namespace}: {unit.source_count:,} "
-        f"documents on the source, {unit.target_count:,} on the target"
-        + "".join(f"\n    {each.what}: _id {each.key}" for each in unit.differing)
+        f"{'equal  ' if unit.equal else 'DIFFERS'}  {one_line(unit.namespace)}: "
+        f"{unit.source_count:,} documents on the source, {unit.target_count:,} on the target"
+        + "".join(f"\n    {each.what}: _id {one_line(each.key)}" for each in unit.differing)
         for unit in report.units
     ]
     verdict = "source and target are equal" if report.equal else "source and target DIFFER"

@@ -1,5 +1,6 @@
 """Reports as text for people."""
 
+from ferrylog.redact import one_line
 from ferrylog.views.model import StatusReport, UnitReport
 
 
@@ -18,13 +19,13 @@ def status_text(report: StatusReport) -> str:
         + (f" · about {duration(report.eta_s)} left" if report.eta_s is not None else ""),
     ]
     if report.why and report.status != "completed":
-        lines.append(f"  {report.why}")
+        lines.append(f"  {one_line(report.why)}")
     width = max((len(unit.namespace) for unit in report.units), default=0)
     lines += [_unit_line(unit, width) for unit in report.units]
     if report.retries:
         lines.append(f"  {report.retries} retries")
     lines += [
-        f"  given up: {letter.task} of {letter.entity}: {letter.code}: {letter.why}"
+        one_line(f"  given up: {letter.task} of {letter.entity}: {letter.code}: {letter.why}")
         for letter in report.dead_letters
     ]
     if report.mismatched_chunks:
@@ -36,7 +37,7 @@ def _unit_line(unit: UnitReport, width: int) -> str:
     done = f"{unit.chunks.restore.completed}/{unit.chunks.total} chunks"
     rejected = f", {unit.documents.rejected:,} rejected" if unit.documents.rejected else ""
     return (
-        f"  {bar(unit.percent)} {unit.percent:5.1f} %  {unit.namespace:<{width}}  "
+        f"  {bar(unit.percent)} {unit.percent:5.1f} %  {one_line(unit.namespace):<{width}}  "
         f"{unit.status:<10}  {done:>14}  {unit.documents.restored:,} documents{rejected}"
     )
 

@@ -18,7 +18,7 @@ from rich.progress import (
 
 from ferrylog import clock
 from ferrylog.engine import Engine
-from ferrylog.redact import redact
+from ferrylog.redact import one_line, redact
 from ferrylog.views.human import duration, size
 from ferrylog.views.model import percent, phase
 from ferrylog.views.rates import Rates
@@ -64,7 +64,7 @@ class Live:
         self._console = Console(stderr=True)
         self._bars: dict[str, TaskID] = {}
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=28),
             TextColumn("{task.percentage:5.1f} %"),
             MofNCompleteColumn(),
@@ -124,7 +124,9 @@ class Live:
         documents_s, bytes_s = self.rates.current()
         for unit in list(engine.state.units.values())[:BARS]:
             if unit.id not in self._bars:
-                self._bars[unit.id] = self._progress.add_task(unit.id, total=None, note="")
+                self._bars[unit.id] = self._progress.add_task(
+                    one_line(unit.id), total=None, note=""
+                )
             self._progress.update(
                 self._bars[unit.id],
                 total=unit.documents_estimate,

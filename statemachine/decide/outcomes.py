@@ -224,6 +224,7 @@ def _completions(state: State, task: TaskKey, result: Result) -> list[AnyEvent]:
                     target_documents=result.target_documents,
                     source_digest=result.source_digest,
                     target_digest=result.target_digest,
+                    rejected=result.rejected,
                     differing=result.differing,
                 )
             ]

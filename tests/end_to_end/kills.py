@@ -87,7 +87,7 @@ def load(uri: str, seed: int, size: Size) -> None:
     indexes, a validator that some documents violate, a view. Some documents are fat, so that
     a chunk of them is more than one batch."""
     rng = Random(seed)
-    fat = 7_000_000 // size.chunk_docs
+    fat = min(12_000, 7_000_000 // size.chunk_docs)
     with MongoClient[dict[str, Any]](uri) as client:
         shop, depot = client["shop"], client["depot"]
         shop.create_collection(
@@ -170,6 +170,15 @@ def _indexes(shop: Any, depot: Any) -> None:
     depot["events"].create_index("at", unique=False)
     depot["events"].create_index([("by", ASCENDING), ("kind", ASCENDING), ("at", ASCENDING)])
     depot["parcels"].create_index([("route", ASCENDING), ("weight", ASCENDING)])
+
+
+def litter(uri: str) -> None:
+    """What an older migration left under the same names: `--drop` must replace it, once."""
+    with MongoClient[dict[str, Any]](uri) as client:
+        client["shop"]["orders"].insert_many([{"_id": n, "old": True} for n in range(5_000)])
+        client["shop"]["orders"].create_index("old", unique=False)
+        client["depot"].create_collection("parcels", capped=True, size=100_000)
+        client["depot"]["parcels"].insert_one({"_id": "old"})
 
 
 def empty(uri: str) -> None:
@@ -364,6 +373,10 @@ class Run:
         self._watch = Watch(self._journal)
         self._verdict = Verdict(seed, folder)
         self._processes = 0
+        early = all(shot.outage_s and shot.phase in ("dump", "restore") for shot in shots)
+        self._impatient = bool(shots) and early and self._rng.random() < 0.6
+        """One failure ends a task: the outage leads to a pause (exit 5) and a resume."""
+        self._drop = bool(shots) and self._rng.random() < 0.25
         self._known = 0
         self._past: Counter[str] = Counter()
         """Events before the process that runs now."""
@@ -373,12 +386,11 @@ class Run:
         began = time.monotonic()
         self._folder.mkdir(parents=True)
         empty(self._arena.target.uri)
+        if self._drop:
+            litter(self._arena.target.uri)
         try:
             if self._live():
                 self._judge()
-        except Exception as error:
-            self._fail(f"{type(error).__name__}: {error}")
-            raise
         finally:
             self._verdict.seconds = time.monotonic() - began
         return self._verdict
@@ -416,7 +428,7 @@ class Run:
         began = time.monotonic()
         with (self._folder / f"stderr-{self._processes}.log").open("wb") as log:
             process = subprocess.Popen(
-                [*FERRYLOG, *self._arguments(), "--journal", str(self._journal), "-v"],
+                [*FERRYLOG, *self._arguments(), *self._common()],
                 stdout=subprocess.DEVNULL,
                 stderr=log,
                 cwd=self._folder,
@@ -441,6 +453,13 @@ class Run:
             *("--source", self._arena.source.uri),
             *("--target", self._arena.target.uri),
             *("--chunk-docs", str(self._arena.size.chunk_docs)),
+            *(("--drop",) if self._drop else ()),
+        ]
+
+    def _common(self) -> list[str]:
+        return [
+            *("--journal", str(self._journal), "-v"),
+            *(("--max-retries", "1") if self._impatient else ()),
         ]
 
     def _last_words(self) -> str:
@@ -468,6 +487,8 @@ class Run:
         at_ms = time.time_ns() // 1_000_000
         process.wait()
         self._verdict.hits.append(self._what_was_hit(process.pid, at_ms))
+        if self._verdict.hits[-1] == "ended":
+            self._shots.clear()
         self._look_at_the_wreck()
         return True
 
@@ -486,11 +507,12 @@ class Run:
             time.sleep(shot.outage_s / 2)
             if shot.also_ferrylog and process.poll() is None:
                 process.kill()
-                self._verdict.hits.append(f"{hit} without {shot.victim}")
+                hit = self._what_was_hit(process.pid, time.time_ns() // 1_000_000)
+                self._verdict.hits.append(hit if hit == "ended" else f"{hit}, no {shot.victim}")
             time.sleep(shot.outage_s / 2)
         finally:
             server.start()
-        return shot.also_ferrylog
+        return process.poll() is not None and process.returncode < 0
 
     def _wait_for(self, process: subprocess.Popen[bytes], shot: Shot) -> bool:
         """Whether the moment came while the process lived."""
@@ -652,8 +674,13 @@ def fight(
         rng = Random(at)
         wanted = list(aims) or _aims(rng, campaign)
         shots = draw_outages(rng, wanted) if mongod else draw(rng, wanted)
-        verdict = Run(arena, folder / f"run-{at}", at, shots)()
-        verdict.repeat = _repeat(arena, at, wanted, mongod=mongod)
+        repeat = _repeat(arena, at, wanted, mongod=mongod)
+        try:
+            verdict = Run(arena, folder / f"run-{at}", at, shots)()
+        except Exception:
+            print(f"seed {at} could not be played to its end; again: {repeat}", flush=True)
+            raise
+        verdict.repeat = repeat
         campaign.took(verdict)
         campaign.seconds = time.monotonic() - began
         _tell(verdict)

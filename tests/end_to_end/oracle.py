@@ -19,6 +19,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import bson
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
@@ -119,7 +120,7 @@ def _of_documents(mine: dict[bytes, bytes], theirs: dict[bytes, bytes]) -> Itera
 
 
 def _text(raw: bytes | None) -> str:
-    return "none" if raw is None else str(dict(RawBSONDocument(raw).items())) if raw else "-"
+    return "none" if raw is None else str(bson.decode(raw)) if raw else "-"
 
 
 def _catalogue(client: MongoClient[dict[str, Any]], database: str) -> list[RawBSONDocument]:
@@ -193,6 +194,10 @@ def _id_of(raw: bytes) -> bytes:
 # --- the journal's story ---------------------------------------------------------------------
 
 
+class Untold(Exception):
+    """The journal cannot be read."""
+
+
 @dataclass(frozen=True)
 class Told:
     """One line of `inspect events --json`, as a reader without the program understands it."""
@@ -219,13 +224,15 @@ DECISIONS = ("resolved", "dead_lettered")
 
 
 def events(journal: Path, command: Sequence[str] = (sys.executable, "-m", PROGRAM)) -> list[Told]:
-    """The newest job's events. Raises `CalledProcessError`."""
+    """The newest job's events. Raises `Untold`."""
     done = subprocess.run(
         [*command, "inspect", "events", "--json", "--journal", str(journal)],
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
+    if done.returncode:
+        raise Untold(f"inspect events: exit {done.returncode}: {done.stderr.strip()}")
     return [_told(json.loads(line)) for line in done.stdout.splitlines()]
 
 
@@ -245,7 +252,8 @@ def story(told: Sequence[Told]) -> list[str]:
     """Everything in one job's journal that must never stand there; empty when all is well.
 
     Checks the sequence (I2), epochs (I5), one decision per doubt (I16), that nothing completed
-    starts again (I15), attempts and waiting times (I18), and the order of stages (I23).
+    starts again (I15), attempts and waiting times (I18), the order of stages (I23), and that
+    a pause is one (I28).
     """
     return [*_order(told), *_Reader().read(told)]
 
@@ -280,6 +288,7 @@ class _Reader:
         self.chunks: dict[str, int] = {}
         self.stages: tuple[str, ...] = ()
         """Of a chunk, in order."""
+        self.pausing = False
 
     def read(self, told: Sequence[Told]) -> list[str]:
         for event in told:
@@ -293,6 +302,10 @@ class _Reader:
                 self._skipped(event.entity)
             elif event.kind == "chunk_planned":
                 self.planned[event.data["unit"]] += 1
+            elif event.kind in ("pause_requested", "job_resumed"):
+                self.pausing = event.kind == "pause_requested"
+            elif event.kind == "job_paused":
+                self._paused(event)
             elif event.kind == "job_completed":
                 self._end(event)
             elif event.task[0] in TASKS:
@@ -343,6 +356,8 @@ class _Reader:
             self._say(event, f"started before {other.kind} {other.entity} was in doubt (I16)")
         if task in self.given_up:
             self._say(event, "started after it was given up (I19)")
+        if self.pausing:
+            self._say(event, "started after a pause was requested (I28)")
         if attempt != self.attempts[task] + 1:
             self._say(event, f"attempt {attempt} follows {self.attempts[task]} (I18)")
         if event.at_ms < self.not_before.pop(task, 0):
@@ -385,6 +400,10 @@ class _Reader:
                 continue
             del self.running[task]
 
+    def _paused(self, event: Told) -> None:
+        for task in [*self.running, *self.doubted]:
+            self._say(event, f"{task} has no outcome (I28)")
+
     def _end(self, event: Told) -> None:
         for task, running in self.running.items():
             self._say(event, f"{task} of seq {running.seq} still runs (I29)")
@@ -414,8 +433,12 @@ def judge(
     command: Sequence[str] = (sys.executable, "-m", PROGRAM),
 ) -> list[str]:
     """Both verdicts in one: the servers byte for byte, the story event by event."""
-    told = events(journal, command)
-    found = differences(source, target) + story(told)
+    found = differences(source, target)
+    try:
+        told = events(journal, command)
+    except Untold as error:
+        return [*found, str(error)]
+    found += story(told)
     for unit, documents in sums(told).items():
         there = target.collections.get(unit)
         if there is None or len(there.documents) != documents:

@@ -16,8 +16,10 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pymongo import MongoClient
 
 from ferrylog.embedded import Mongod
 from tests.conftest import Pair
@@ -40,6 +42,7 @@ pytestmark = pytest.mark.server
 SEED = 20_000
 SMALL = Size(documents=24_000, chunk_docs=700)
 TINY = Size(documents=6_000, chunk_docs=170)
+Client = MongoClient[dict[str, Any]]
 DIGEST = re.compile(r"state digest seq=(\d+) digest=([0-9a-f]+)")
 
 
@@ -104,6 +107,179 @@ def _must_have_lost_nothing(campaign: Campaign) -> None:
     print(campaign.table())
     lost = [f"{each.repeat}\n  {each.problems}" for each in campaign.failures]
     assert not lost, "\n".join(lost)
+
+
+# --- the judge can say no ----------------------------------------------------------------------
+
+
+def _change_one_byte(target: Client) -> None:
+    target["shop"]["orders"].update_one({}, {"$set": {"status": "opem"}})
+
+
+def _lose_one(target: Client) -> None:
+    target["depot"]["events"].delete_one({})
+
+
+def _add_one(target: Client) -> None:
+    target["shop"]["customers"].insert_one({"_id": 1}, bypass_document_validation=True)
+
+
+def _change_the_type_of_a_number(target: Client) -> None:
+    found = target["shop"]["orders"].find_one({"_id": {"$type": "int"}})
+    assert found is not None
+    target["shop"]["orders"].delete_one({"_id": found["_id"]})
+    target["shop"]["orders"].insert_one({**found, "_id": float(found["_id"])})
+
+
+def _lose_an_index(target: Client) -> None:
+    target["shop"]["orders"].drop_index("p@%")
+
+
+def _lose_the_validator(target: Client) -> None:
+    target["shop"].command({"collMod": "customers", "validator": {}})
+
+
+def _lose_the_view(target: Client) -> None:
+    target["shop"].drop_collection("open_orders")
+
+
+def _leave_something(target: Client) -> None:
+    target["shop"].create_collection("orders.staging")
+
+
+CHANGES = (
+    _change_one_byte,
+    _lose_one,
+    _add_one,
+    _change_the_type_of_a_number,
+    _lose_an_index,
+    _lose_the_validator,
+    _lose_the_view,
+    _leave_something,
+)
+
+
+def test_the_judge_sees_every_difference(pair: Pair) -> None:
+    """A judge that never says no proves nothing (I22)."""
+    load(pair.target.uri, SEED, TINY)
+    before = oracle.snapshot(pair.target.uri)
+    assert oracle.differences(before, oracle.snapshot(pair.target.uri)) == []
+    for change in CHANGES:
+        change(pair.target_client)
+        after = oracle.snapshot(pair.target.uri)
+        assert oracle.differences(before, after), change.__name__
+        before = after
+
+
+def _t(kind: str, entity: str = "a.b#0", **data: object) -> dict[str, object]:
+    return {"kind": kind, "entity": entity, "data": data}
+
+
+_SPEC = {"kind": "migrate", "verify": True}
+_BEGAN = [_t("job_requested", "job", spec=_SPEC), _t("run_started", "job", epoch=1)]
+_DUMPED = [*_BEGAN, _t("dump_started", attempt=1), _t("dump_completed")]
+_AGAIN = _t("run_started", "job", epoch=2)
+GOOD_STORIES = {
+    "a retry": [
+        *_BEGAN,
+        _t("dump_started", attempt=1),
+        _t("dump_retry_scheduled", not_before_ms=0),
+        _t("dump_started", attempt=2),
+    ],
+    "a doubt and its decision": [
+        *_DUMPED,
+        _t("restore_started", attempt=1),
+        _AGAIN,
+        _t("restore_in_doubt"),
+        _t("restore_resolved"),
+        _t("restore_started", attempt=2),
+    ],
+    "a damaged file": [
+        *_DUMPED,
+        _t("restore_started", attempt=1),
+        _t("restore_cancelled"),
+        _t("dump_invalidated"),
+        _t("dump_started", attempt=2),
+    ],
+}
+BAD_STORIES = {
+    "I15": [*_DUMPED, _t("dump_started", attempt=2)],
+    "I16: nobody doubts": [
+        *_BEGAN,
+        _t("dump_started", attempt=1),
+        _AGAIN,
+        _t("dump_started", "a.b#1", attempt=1),
+    ],
+    "I16: nobody decides": [
+        *_BEGAN,
+        _t("dump_started", attempt=1),
+        _AGAIN,
+        _t("dump_in_doubt"),
+        _t("dump_started", attempt=2),
+    ],
+    "I16: decided twice": [
+        *_BEGAN,
+        _t("dump_started", attempt=1),
+        _AGAIN,
+        _t("dump_in_doubt"),
+        _t("dump_resolved"),
+        _t("dump_resolved"),
+    ],
+    "I18: attempts": [*_BEGAN, _t("dump_started", attempt=2)],
+    "I18: too early": [
+        *_BEGAN,
+        _t("dump_started", attempt=1),
+        _t("dump_retry_scheduled", not_before_ms=9),
+        _t("dump_started", attempt=2),
+    ],
+    "I19": [
+        *_BEGAN,
+        _t("dump_started", attempt=1),
+        _t("dump_dead_lettered"),
+        _t("dump_started", attempt=2),
+    ],
+    "I20: of an older epoch": [
+        *_BEGAN,
+        _t("dump_started", attempt=1),
+        _AGAIN,
+        _t("dump_completed"),
+    ],
+    "I20: out of nowhere": [*_DUMPED, _t("restore_progressed")],
+    "I23": [*_BEGAN, _t("dump_started", attempt=1), _t("restore_started", attempt=1)],
+    "I28": [*_DUMPED, _t("pause_requested", "job"), _t("restore_started", attempt=1)],
+    "I29": [*_BEGAN, _t("dump_started", attempt=1), _t("job_completed", "job")],
+}
+
+
+def _told(story: list[dict[str, object]]) -> list[oracle.Told]:
+    epoch, told = 1, []
+    for seq, event in enumerate(story, 1):
+        data = event["data"]
+        assert isinstance(data, dict)
+        epoch = data["epoch"] if event["kind"] == "run_started" else epoch
+        kind, entity = str(event["kind"]), str(event["entity"])
+        told.append(oracle.Told(seq, epoch, 0, kind, entity, data))
+    return told
+
+
+@pytest.mark.parametrize("name", GOOD_STORIES)
+def test_the_judge_believes_a_true_story(name: str) -> None:
+    assert oracle.story(_told(GOOD_STORIES[name])) == []
+
+
+@pytest.mark.parametrize("name", BAD_STORIES)
+def test_the_judge_hears_every_lie(name: str) -> None:
+    """Each story breaks the invariant it is named for."""
+    found = oracle.story(_told(BAD_STORIES[name]))
+    assert any(name.partition(":")[0] in what for what in found), found
+
+
+def test_the_judge_counts_events_and_epochs() -> None:
+    """I2, I5: a gap in the sequence, an event of an epoch that is over."""
+    told = _told(GOOD_STORIES["a doubt and its decision"])
+    assert any("(I2)" in what for what in oracle.story(told[:3] + told[4:]))
+    late = [*told[:-1], oracle.Told(told[-1].seq, 1, 0, "restore_started", "a.b#0", {"attempt": 2})]
+    assert any("(I5)" in what for what in oracle.story(late))
 
 
 # --- the journal is the whole truth -----------------------------------------------------------

@@ -599,9 +599,8 @@ def test_merging_skips_what_differs(pair: Pair, tmp_path: Path) -> None:
     pair.target_client.shop.c.insert_many([{"_id": 1}, {"_id": 2.0}, {"_id": far}])
     journal = tmp_path / "ferrylog.db"
 
-    ended = ferrylog(
-        *("start", *ends_of(pair), "--on-conflict", "skip", "--no-verify", "--journal", journal)
-    )
+    merge = ("--on-conflict", "skip", "--no-verify")
+    ended = ferrylog("start", *ends_of(pair), *merge, "--journal", journal)
 
     assert ended.returncode == 3, ended.stderr
     happened = history(journal)
@@ -709,7 +708,8 @@ def _damage_files(work: Path, happened: dict[str, list[dict[str, Any]]]) -> set[
     open_chunks = sorted(files.keys() - restored, key=lambda chunk: chunk not in begun)
     assert begun, "no restore was caught in the middle"
     (job,) = work.iterdir()
-    for chunk, damage in zip(open_chunks[:3], (flip, cut, Path.unlink), strict=True):
+    damages: tuple[Callable[[Path], None], ...] = (flip, cut, Path.unlink)
+    for chunk, damage in zip(open_chunks[:3], damages, strict=True):
         damage(job / files[chunk])
     return set(open_chunks[:3])
 

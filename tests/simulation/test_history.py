@@ -45,7 +45,7 @@ with SqliteJournal.read_only(Path(sys.argv[1])) as journal:
 def eventful(tmp_path_factory: pytest.TempPathFactory) -> History:
     """The journal of a seed with crashes, retries, pauses and damage."""
     path = tmp_path_factory.mktemp("eventful") / "journal.db"
-    for seed in range(200):
+    for seed in (155, *range(200)):  # 155 had it all when this was written
         simulation = Simulation(seed, path, check_every=50)
         simulation.run()
         with SqliteJournal.read_only(path) as journal:

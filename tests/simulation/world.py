@@ -225,4 +225,4 @@ def _verify(world: World, effect: Effect) -> Verified:
     right = _range(world.target.get(effect.chunk.unit, {}), effect)
     wrong = [key for key in left.keys() | right.keys() if left.get(key) != right.get(key)]
     differing = tuple(Difference(key=Key(str(key)), what="different") for key in wrong)
-    return Verified(left == right, len(left), len(right), "", "", differing)
+    return Verified(left == right, len(left), len(right), "", "", 0, differing)

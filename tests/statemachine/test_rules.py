@@ -67,7 +67,7 @@ RESTORE = TaskKey(TaskKind.RESTORE, CHUNK)
 VERIFY = TaskKey(TaskKind.VERIFY, CHUNK)
 DUMPED = Dumped("f", 10, 100, 50, 1, "ab")
 RESTORED = Restored(50, 10, 100, 0, 0)
-EQUAL = Verified(True, 10, 10, "a", "a", ())
+EQUAL = Verified(True, 10, 10, "a", "a", 0, ())
 
 
 class Story:
@@ -448,6 +448,7 @@ def test_delays_double_and_stay_below_the_cap() -> None:
             target_documents=1,
             source_digest="",
             target_digest="",
+            rejected=0,
             differing=(),
         ),
         CreateCompleted.of(TaskKey(TaskKind.CREATE, "no.such"), built=()),
