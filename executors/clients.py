@@ -79,6 +79,8 @@ def connect(role: Role, uri: str) -> Deployment:
         version = str(probe.admin.command("buildInfo")["version"])
     except OperationFailure as error:
         raise _refused(role, where, parsed.get("username") or "", error) from None
+    except ConfigurationError as error:
+        raise BadUri(role, _without_secrets(str(error), uri)) from None
     except (ServerSelectionTimeoutError, AutoReconnect) as error:
         raise Unreachable(role, where, _short(error)) from None
     finally:
@@ -96,8 +98,10 @@ def connect(role: Role, uri: str) -> Deployment:
 
 def shown(uri: str) -> str:
     """The URI without credentials and options; of one that cannot be parsed, only the scheme."""
+    if "@" in uri.partition("://")[2].partition("?")[0].partition("/")[2]:
+        return uri.partition("://")[0] + "://…"
     try:
-        nodes = uri_parser.parse_uri(uri, validate=False, warn=False)["nodelist"]
+        nodes = _leniently(uri)["nodelist"]
     except (PyMongoError, ValueError):
         return uri.partition("://")[0] + "://…" if "://" in uri else "…"
     hosts = ",".join(f"{host}:{port}" if port else host for host, port in nodes)
@@ -112,7 +116,7 @@ def secrets_of(uri: str) -> list[str]:
         credentials = authority.rpartition("@")[0]
         found |= {uri, credentials, credentials.partition(":")[2]}
     try:
-        parsed = uri_parser.parse_uri(uri, validate=False, warn=False)
+        parsed = _leniently(uri)
         found.add(parsed.get("password") or "")
         hidden = ("tlscertificatekeyfilepassword", "authmechanismproperties")
         found |= {str(parsed["options"].get(name, "")) for name in hidden}
@@ -124,22 +128,31 @@ def secrets_of(uri: str) -> list[str]:
 def _parse(role: Role, uri: str) -> dict[str, Any]:
     if not uri.startswith(("mongodb://", "mongodb+srv://")):
         raise BadUri(role, "it must begin with mongodb:// or mongodb+srv://")
+    if "@" in uri.partition("://")[2].partition("?")[0].partition("/")[2]:
+        raise BadUri(role, "an @ stands behind the first /, so what is before is no host")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # an option the driver would only warn about
             return dict(uri_parser.parse_uri(uri, validate=True, warn=False))
     except InvalidURI:
         raise BadUri(role, "it cannot be parsed") from None
-    except (PyMongoError, UserWarning, ValueError) as error:
+    except (PyMongoError, Warning, ValueError, OSError) as error:
         raise BadUri(role, _without_secrets(str(error), uri)) from None
+
+
+def _leniently(uri: str) -> dict[str, Any]:
+    """The URI's parts, whatever its options say; without a word on any stream."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return dict(uri_parser.parse_uri(uri, validate=False, warn=False))
 
 
 def _client(role: Role, uri: str, **options: Any) -> MongoClient[Any]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)
+            warnings.simplefilter("error")
             return MongoClient(uri, appname="ferrylog", connectTimeoutMS=FIRST_SELECT_MS, **options)
-    except (ConfigurationError, UserWarning, ValueError, TypeError) as error:
+    except (ConfigurationError, Warning, ValueError, TypeError, OSError) as error:
         raise BadUri(role, _without_secrets(str(error), uri)) from None
 
 

@@ -169,6 +169,9 @@ def _covers(resource: dict[str, Any], database: str) -> bool:
 
 
 def _refusal(deployment: Deployment, error: OperationFailure) -> OperatorError:
+    if "list all databases" in str(error):
+        what = "listDatabases: some could be left out in silence; or name those wanted with --db"
+        return NotAuthorised(deployment.role, deployment.where, what)
     return NotAuthorised(
         deployment.role, deployment.where, str((error.details or {}).get("errmsg", error))[:200]
     )

@@ -8,7 +8,6 @@ from typing import Any, Final
 import bson
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
-from pymongo.errors import OperationFailure
 
 from executors.batches import RAW
 from executors.boundaries import to_text
@@ -58,16 +57,16 @@ def catalogue(
 
 
 def databases(client: MongoClient[Any], include: Sequence[str]) -> list[str]:
-    """All of them, or those that plain patterns name when listing all is not allowed."""
-    try:
-        reply = client.admin.command("listDatabases", nameOnly=True)
-    except OperationFailure as error:
-        named = {glob.partition(".")[0] for glob in include}
-        if error.code != 13 or not named or any(set(name) & set("*?[") for name in named):
-            raise
-        return sorted(named)
-    names = (database["name"] for database in reply["databases"])
-    return sorted(name for name in names if name not in SERVERS_OWN)
+    """Those that plain patterns name, or all of them.
+
+    Raises `OperationFailure` (13) where all are wanted and the user may not see all: a list of
+    those that happen to be visible would leave the others out in silence.
+    """
+    named = {glob.partition(".")[0] for glob in include}
+    if not named or any(set(name) & set("*?[") for name in named):
+        reply = client.admin.command("listDatabases", nameOnly=True, authorizedDatabases=False)
+        named = {database["name"] for database in reply["databases"]}
+    return sorted(named - set(SERVERS_OWN))
 
 
 def namespaces(client: MongoClient[Any], database: str, **only: Any) -> Iterator[Namespace]:
