@@ -83,6 +83,7 @@ def write_chunk_file(
         sync_directory(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         raise
     return Written(documents, size, file_bytes, count, digest.hexdigest())
 

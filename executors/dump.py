@@ -7,7 +7,7 @@ from typing import Any, Final
 from pymongo import MongoClient
 
 from executors.batches import Range, read_range
-from executors.chunkfile import write_chunk_file
+from executors.chunkfile import sync_directory, write_chunk_file
 from executors.errors import OtherCollection
 from executors.metadata import split
 from executors.protocol import StopToken
@@ -36,7 +36,9 @@ def dump(
     must_be_same(client, unit)
     name = f"{folder_name(unit.id)}/{chunk.id.rpartition('#')[2]}-{attempt}.flb"
     path = folder / name
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not path.parent.exists():
+        path.parent.mkdir(mode=0o700, exist_ok=True)
+        sync_directory(folder)
     blocks = read_range(client, source_range(unit, chunk), stop, document_bytes=mean_bytes(unit))
     written = write_chunk_file(path, blocks, spec.compression)
     must_be_same(client, unit)

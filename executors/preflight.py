@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from pymongo.errors import OperationFailure, PyMongoError
 
+from executors.chunkfile import sync_directory
 from executors.classify import classify
 from executors.clients import Deployment
 from executors.errors import (
@@ -190,13 +191,10 @@ def prepare_folder(folder: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise BadFolder(str(folder), error.strerror or str(error)) from None
+    for directory in (folder.parent, folder.parent.parent):
+        sync_directory(directory)  # the names of what was made
     if not os.access(folder, os.W_OK | os.X_OK):
         raise BadFolder(str(folder), "not writable")
-
-
-def free_bytes(folder: Path) -> int:
-    found = os.statvfs(folder)
-    return found.f_bavail * found.f_frsize
 
 
 def remove_folder(folder: Path, *, keep_files: bool) -> None:

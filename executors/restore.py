@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bson.raw_bson import RawBSONDocument
-from pymongo import MongoClient
+from pymongo import MongoClient, ReadPreference
 from pymongo.errors import OperationFailure, WriteConcernError
 
 from executors.batches import RAW, TOLERANT, Block
@@ -34,8 +34,11 @@ from statemachine.events import JobSpec
 from statemachine.policy import MAX_REPORTED
 from statemachine.state import Chunk, Done, Unit
 from statemachine.stimuli import Rejection, Restored
+from statemachine.words import Key
 
 DUPLICATE_KEY: Final = 11000
+MAX_KEY: Final = 1000
+"""Characters of a rejected document's `_id` that the journal keeps."""
 COMPARED_AT_ONCE: Final = 1000
 """Documents read back in one query."""
 
@@ -67,7 +70,7 @@ class _Tally:
     def reject(self, document: bytes, code: str, why: str) -> None:
         self.rejected += 1
         if len(self.rejections) < MAX_REPORTED:
-            self.rejections.append(Rejection(to_key(id_of(document)), code, why))
+            self.rejections.append(Rejection(_shown(to_key(id_of(document))), code, why))
 
 
 def restore(
@@ -100,12 +103,18 @@ def restore(
         yield tally.news()
 
 
+def _shown(key: Key) -> Key:
+    """A key for people: an `_id` may have 16 MB, its beginning must do."""
+    return key if len(key) <= MAX_KEY else Key(f"{key[:MAX_KEY]}… ({len(key)} characters)")
+
+
 class _Writer:
     """Inserts blocks into one collection and settles every document it could not insert."""
 
     def __init__(self, client: MongoClient[Any], unit: Unit, spec: JobSpec) -> None:
         database, self._collection = split(unit.target)
-        self._db = client.get_database(database)
+        # What a lagging member shows is not what was acknowledged.
+        self._db = client.get_database(database, read_preference=ReadPreference.PRIMARY)
         self._spec = spec
 
     def insert(self, block: Block, tally: _Tally) -> None:
