@@ -80,10 +80,13 @@ def write_chunk_file(
             file.flush()
             os.fsync(file.fileno())
         temporary.rename(path)
-        sync_directory(path.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
-        path.unlink(missing_ok=True)
+        raise
+    try:
+        sync_directory(path.parent)
+    except OSError:
+        path.unlink(missing_ok=True)  # whole, but its name may not last
         raise
     return Written(documents, size, file_bytes, count, digest.hexdigest())
 
