@@ -12,10 +12,13 @@ from executors.classify import classify
 from executors.errors import TargetDiffers, TargetNotEmpty
 from executors.survey import measure, namespaces
 from statemachine.events import IndexSpec, JobSpec
-from statemachine.evolve import index_task
 from statemachine.state import Unit
 from statemachine.stimuli import Built, Created
-from statemachine.words import Cause, TaskKey
+from statemachine.words import (
+    Cause,
+    TaskKey,
+    index_task,
+)
 
 NAMESPACE_EXISTS: Final = 48
 GONE_OPTIONS: Final = ("autoIndexId",)

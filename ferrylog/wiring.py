@@ -20,7 +20,8 @@ from ferrylog.views.model import follow
 from journal.errors import NoSuchJob
 from journal.inbox import Inbox
 from journal.lease import Lease
-from journal.sqlite import SqliteJournal, work_path
+from journal.opening import work_path
+from journal.sqlite import SqliteJournal
 from statemachine.errors import OperatorError
 from statemachine.events import JobSpec, RunSettings
 from statemachine.state import State

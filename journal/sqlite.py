@@ -4,10 +4,8 @@ One process appends, under the lease; any number read meanwhile. Our own process
 the file outside SQLite: closing such a descriptor would drop SQLite's POSIX locks.
 """
 
-import os
-import stat
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -20,26 +18,31 @@ from journal.errors import (
     EpochFenced,
     JournalBehind,
     JournalUnknown,
-    JournalUnreachable,
-    NewerJournal,
-    NotAJournal,
     StalePosition,
     TipMissing,
+)
+from journal.opening import (
+    Immediate,
+    check_file,
+    check_header,
+    connect,
+    is_blank,
+    lay_out,
+    make_file,
+    one_row,
+    open_tip,
+    opening,
+    set_durability,
+    tip_path,
 )
 from journal.protocol import Position, Recorded
 from journal.tip import Tip, TipFile, read_tip
 from statemachine.events import AnyEvent
 from statemachine.words import JobId, Millis
 
-APPLICATION_ID: Final = 0x0FE44109
-FORMAT: Final = 1
-"""`user_version` of the file."""
-SCHEMA: Final = Path(__file__).with_name("schema.sql")
-
 CHECKPOINT_BYTES: Final = 4 << 20
 """Event bytes between two checkpoints: bounds the WAL, keeps commits free of surprises."""
 READ_ROWS: Final = 1000
-BUSY_MS: Final = 10_000
 
 Row = tuple[int, str, int, int, int, str, str, bytes, bytes]
 COLUMNS: Final = "seq, job, version, epoch, recorded_at_ms, kind, entity, data, hash"
@@ -61,28 +64,28 @@ class SqliteJournal:
     @classmethod
     def create(cls, path: Path) -> Self:
         """Open for appending. The caller holds the lease."""
-        fresh = _make_file(path)
-        with _opening(path) as db:
-            if fresh or _is_blank(db):
-                _lay_out(db)
-            _check_header(path, db)
-            _settings(db)
+        fresh = make_file(path)
+        with opening(path) as db:
+            if fresh or is_blank(db):
+                lay_out(db)
+            check_header(path, db)
+            set_durability(db)
             journal = cls(path, db, None)
             journal._check_integrity()
             journal._check_tip()
-            journal._tip = _open_tip(path)
+            journal._tip = open_tip(path)
         return journal
 
     @classmethod
     def read_only(cls, path: Path) -> Self:
         """Open to look: nothing of the journal is changed, a running process is not disturbed."""
-        _check_file(path)
+        check_file(path)
         wal = Path(f"{path}-wal")
-        with _opening(path) as db:
+        with opening(path) as db:
             if wal.exists() and wal.stat().st_size:
                 # What a killed process left in the WAL stays there: looking changes no file.
                 db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            _check_header(path, db)
+            check_header(path, db)
             db.pragma("query_only", 1)
             journal = cls(path, db, None)
             journal._check_tip()
@@ -113,7 +116,7 @@ class SqliteJournal:
     def _commit(
         self, job: JobId, events: Sequence[AnyEvent], expected: int, epoch: int, at_ms: Millis
     ) -> Tip:
-        with _Immediate(self._db):
+        with Immediate(self._db):
             found, last_epoch, last_hash = self._last(job)
             if last_epoch > epoch:
                 raise EpochFenced(job, epoch, last_epoch)
@@ -161,7 +164,7 @@ class SqliteJournal:
     # --- reading ---
 
     def last_seq(self) -> int:
-        return int(_one(self._db, "SELECT max(seq) FROM events")[0] or 0)
+        return int(one_row(self._db, "SELECT max(seq) FROM events")[0] or 0)
 
     def jobs(self) -> list[JobId]:
         """In the order in which they were asked for."""
@@ -240,7 +243,7 @@ class SqliteJournal:
         """Everything: pages, gaps, every chain, every event, the tip. Returns the last seq."""
         self._check_integrity()
         self._check_tip()
-        count, last = _one(self._db, "SELECT count(*), max(seq) FROM events")
+        count, last = one_row(self._db, "SELECT count(*), max(seq) FROM events")
         if count != (last or 0):
             raise DamagedJournal(self.path, f"{count} events, but the last has seq {last}")
         read = sum(1 for job in self.jobs() for _ in self.read(job))
@@ -279,9 +282,9 @@ class SqliteJournal:
     @staticmethod
     def renew_tip(path: Path) -> None:
         """Write a tip for what is there: the operator vouches that nothing is missing."""
-        db = _connect(path)
+        db = connect(path)
         try:
-            _check_header(path, db)
+            check_header(path, db)
             row = db.execute("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()
         finally:
             db.close()
@@ -307,151 +310,3 @@ class SqliteJournal:
         trace: TracebackType | None,
     ) -> None:
         self.close()
-
-
-class _Immediate:
-    """One transaction: all of it or nothing. A failed rollback hides no error."""
-
-    def __init__(self, db: apsw.Connection) -> None:
-        self._db = db
-
-    def __enter__(self) -> None:
-        self._db.execute("BEGIN IMMEDIATE")
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is None:
-            self._db.execute("COMMIT")
-            return
-        with suppress(apsw.Error):
-            self._db.execute("ROLLBACK")
-
-
-def tip_path(path: Path) -> Path:
-    return Path(f"{path}.tip")
-
-
-def work_path(path: Path) -> Path:
-    """The default work folder beside a journal."""
-    return Path(f"{path}.d")
-
-
-# --- opening ---
-
-
-def _make_file(path: Path) -> bool:
-    """Create the file with mode 0600 before SQLite sees it: its -wal and -shm inherit that."""
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        _check_file(path)
-        return False
-    except OSError as error:
-        raise JournalUnreachable(path, error.strerror or str(error)) from None
-    os.close(fd)
-    return True
-
-
-def _check_file(path: Path) -> None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        raise JournalUnreachable(
-            path, "no such file", remedy="name it with --journal; `ferrylog start` makes one"
-        ) from None
-    except OSError as error:
-        raise JournalUnreachable(path, error.strerror or str(error)) from None
-    if not stat.S_ISREG(found.st_mode):
-        raise NotAJournal(path, "not a regular file")
-    if found.st_mode & 0o077:
-        raise JournalUnreachable(
-            path, f"others may use it (mode {found.st_mode & 0o777:04o})", f"chmod 600 {path}"
-        )
-
-
-def _connect(path: Path) -> apsw.Connection:
-    try:
-        db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-    except apsw.Error as error:
-        raise JournalUnreachable(path, str(error)) from error
-    db.set_busy_timeout(BUSY_MS)
-    return db
-
-
-@contextmanager
-def _opening(path: Path) -> Iterator[apsw.Connection]:
-    """A connection that is closed again if it cannot be used, with the reason as ours."""
-    db = _connect(path)
-    try:
-        yield db
-    except (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError) as error:
-        db.close()
-        raise DamagedJournal(path, str(error)) from error
-    except apsw.Error as error:
-        db.close()
-        raise JournalUnreachable(path, str(error)) from error
-    except BaseException:
-        db.close()
-        raise
-
-
-def _one(db: apsw.Connection, sql: str) -> tuple[Any, ...]:
-    """The row of a query that always has one."""
-    row: Any = db.execute(sql).fetchone()
-    assert row is not None
-    return tuple(row)
-
-
-def _is_blank(db: apsw.Connection) -> bool:
-    """A process died between making the file and laying it out."""
-    try:
-        return _one(db, "PRAGMA page_count") == (0,)
-    except apsw.Error:
-        return False
-
-
-def _lay_out(db: apsw.Connection) -> None:
-    # The new file, and its place in the directory, are durable with the first commit.
-    db.execute("PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL").fetchall()
-    with _Immediate(db):
-        db.execute(SCHEMA.read_text())
-        db.execute(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT}")
-
-
-def _check_header(path: Path, db: apsw.Connection) -> None:
-    try:
-        application = db.pragma("application_id")
-        version = db.pragma("user_version")
-        tables = db.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'events'").fetchone()
-    except (apsw.Error, UnicodeDecodeError) as error:
-        raise NotAJournal(path, str(error)) from error
-    if application != APPLICATION_ID or tables == (0,):
-        raise NotAJournal(path, "it belongs to another application")
-    if not 1 <= version <= FORMAT:
-        raise NewerJournal(path, version, FORMAT)
-
-
-def _settings(db: apsw.Connection) -> None:
-    """WAL, so that others read while we write; FULL, because NORMAL loses commits at a power
-    cut; checkpoints by hand, because an error inside one looks like an error of the commit."""
-    mode = db.execute("PRAGMA journal_mode = WAL").fetchone()
-    db.execute("PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 0").fetchall()
-    assert mode == ("wal",), mode
-    assert db.pragma("synchronous") == 2
-
-
-def _open_tip(path: Path) -> TipFile:
-    try:
-        tip = TipFile(tip_path(path))
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise JournalUnreachable(path, f"{tip_path(path)}: {error.strerror}") from None
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-    return tip

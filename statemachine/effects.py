@@ -3,9 +3,15 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from statemachine.evolve import unit_of
 from statemachine.state import Chunk, State, Unit
-from statemachine.words import ChunkId, Status, TaskKey, TaskKind, UnitId
+from statemachine.words import (
+    ChunkId,
+    Status,
+    TaskKey,
+    TaskKind,
+    UnitId,
+    unit_of,
+)
 
 
 @dataclass(frozen=True, slots=True)

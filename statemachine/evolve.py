@@ -44,7 +44,16 @@ from statemachine.events import (
 )
 from statemachine.state import Chunk, ChunkFile, Done, State, Task, Unit
 from statemachine.transitions import next_job_status, next_task_status, next_unit_status
-from statemachine.words import THE_JOB, ChunkId, Status, TaskKey, TaskKind, UnitId
+from statemachine.words import (
+    THE_JOB,
+    ChunkId,
+    Status,
+    TaskKey,
+    TaskKind,
+    UnitId,
+    index_task,
+    unit_of,
+)
 
 SIDES = (TaskKind.DUMP, TaskKind.RESTORE, TaskKind.VERIFY)
 
@@ -361,25 +370,6 @@ def _file_decided(state: State, event: ChunkReleased | ChunkKept) -> None:
 
 
 # --- small hands ---
-
-
-def unit_of(key: TaskKey) -> UnitId | None:
-    """The unit a task belongs to; `None` for tasks of the job."""
-    match key.kind:
-        case TaskKind.SURVEY:
-            return None
-        case TaskKind.CREATE | TaskKind.PLAN:
-            return UnitId(key.entity)
-        case TaskKind.INDEX:
-            return UnitId(key.entity.rpartition("@")[0])
-        case _:
-            return UnitId(key.entity.rpartition("#")[0])
-
-
-def index_task(unit_id: UnitId, name: str) -> TaskKey:
-    """The task that builds this index; index names may hold any character but NUL."""
-    escaped = name.replace("%", "%25").replace("@", "%40")
-    return TaskKey(TaskKind.INDEX, f"{unit_id}@{escaped}")
 
 
 def _put(state: State, key: TaskKey, task: Task) -> None:

@@ -107,3 +107,22 @@ class TaskKey(NamedTuple):
 
 THE_JOB = "job"
 """The entity of tasks that belong to the job as a whole."""
+
+
+def unit_of(key: TaskKey) -> UnitId | None:
+    """The unit a task belongs to; `None` for tasks of the job."""
+    match key.kind:
+        case TaskKind.SURVEY:
+            return None
+        case TaskKind.CREATE | TaskKind.PLAN:
+            return UnitId(key.entity)
+        case TaskKind.INDEX:
+            return UnitId(key.entity.rpartition("@")[0])
+        case _:
+            return UnitId(key.entity.rpartition("#")[0])
+
+
+def index_task(unit_id: UnitId, name: str) -> TaskKey:
+    """The task that builds this index; index names may hold any character but NUL."""
+    escaped = name.replace("%", "%25").replace("@", "%40")
+    return TaskKey(TaskKind.INDEX, f"{unit_id}@{escaped}")

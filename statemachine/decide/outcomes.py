@@ -27,7 +27,6 @@ from statemachine.events import (
     UnitSkipped,
     VerifyCompleted,
 )
-from statemachine.evolve import unit_of
 from statemachine.policy import MAX_REPORTED, backoff_ms, exhausted
 from statemachine.state import State
 from statemachine.stimuli import (
@@ -54,6 +53,7 @@ from statemachine.words import (
     TaskKey,
     TaskKind,
     UnitId,
+    unit_of,
 )
 
 

@@ -10,11 +10,18 @@ from statemachine.events import (
     Resolved,
     RunStarted,
 )
-from statemachine.evolve import unit_of
 from statemachine.policy import MAX_INTERRUPTIONS
 from statemachine.state import State
 from statemachine.stimuli import RunBegan
-from statemachine.words import Cause, ChunkId, JobStatus, Status, TaskKey, TaskKind
+from statemachine.words import (
+    Cause,
+    ChunkId,
+    JobStatus,
+    Status,
+    TaskKey,
+    TaskKind,
+    unit_of,
+)
 
 
 def run_began(state: State, began: RunBegan) -> list[AnyEvent]:

@@ -11,10 +11,18 @@ from statemachine.events import (
     Started,
     UnitCompleted,
 )
-from statemachine.evolve import unit_of
 from statemachine.policy import DUMP_POOL, RESTORE_POOL, files_limit
 from statemachine.state import State, Unit
-from statemachine.words import ChunkId, JobStatus, Millis, Status, TaskKey, TaskKind, UnitStatus
+from statemachine.words import (
+    ChunkId,
+    JobStatus,
+    Millis,
+    Status,
+    TaskKey,
+    TaskKind,
+    UnitStatus,
+    unit_of,
+)
 
 TERMINAL = (Status.COMPLETED, Status.FAILED)
 

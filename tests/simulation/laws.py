@@ -25,10 +25,18 @@ from statemachine.events import (
     TaskEvent,
     VerifyCompleted,
 )
-from statemachine.evolve import fold, index_task
+from statemachine.evolve import fold
 from statemachine.policy import DUMP_POOL, RESTORE_POOL
 from statemachine.state import State, digest
-from statemachine.words import JobStatus, Status, TaskKey, TaskKind, UnitStatus, Verb
+from statemachine.words import (
+    JobStatus,
+    Status,
+    TaskKey,
+    TaskKind,
+    UnitStatus,
+    Verb,
+    index_task,
+)
 from tests.simulation.world import World
 
 

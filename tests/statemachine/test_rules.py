@@ -20,7 +20,7 @@ from statemachine.events import (
     UnitCompleted,
     VerifyCompleted,
 )
-from statemachine.evolve import evolve, fold, unit_of
+from statemachine.evolve import evolve, fold
 from statemachine.policy import MAX_INTERRUPTIONS, MAX_REPORTED, backoff_ms, files_limit
 from statemachine.state import State, digest
 from statemachine.stimuli import (
@@ -57,6 +57,7 @@ from statemachine.words import (
     TaskKind,
     UnitId,
     UnitStatus,
+    unit_of,
 )
 from tests.statemachine.examples import SETTINGS, SPEC
 
