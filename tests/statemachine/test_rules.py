@@ -57,9 +57,10 @@ from statemachine.words import (
     TaskKind,
     UnitId,
     UnitStatus,
+    index_task,
     unit_of,
 )
-from tests.statemachine.examples import SETTINGS, SPEC
+from tests.statemachine.examples import SETTINGS, SPEC, examples
 
 UNIT = UnitId("shop.orders")
 CHUNK = ChunkId("shop.orders#0")
@@ -472,3 +473,36 @@ def test_tasks_know_their_unit() -> None:
     assert unit_of(TaskKey(TaskKind.SURVEY, "job")) is None
     assert unit_of(TaskKey(TaskKind.INDEX, "a.b@c@d%40e")) == "a.b@c@d%40e".rpartition("@")[0]
     assert unit_of(TaskKey(TaskKind.DUMP, "a.b#c#12")) == "a.b#c"
+
+
+def test_resuming_requeues_failed_indexes_too() -> None:
+    """A dead index is tried again with the rest when somebody resumes after a pause."""
+    story = Story().planned(chunks=2, indexes=1)
+    other = ChunkId(f"{UNIT}#1")
+    for chunk in (CHUNK, other):
+        story.succeed(TaskKey(TaskKind.DUMP, chunk), DUMPED)
+        story.succeed(TaskKey(TaskKind.RESTORE, chunk), RESTORED)
+    story.fail(TaskKey(TaskKind.INDEX, f"{UNIT}@i0"), Cause.PERMANENT)
+    story.fail(VERIFY, Cause.FATAL)
+    story.succeed(TaskKey(TaskKind.VERIFY, other), EQUAL)
+    story.succeed(TaskKey(TaskKind.RELEASE, other), Released())
+    assert story.state.resting
+    assert "index_requeued" in story.tell(began())
+
+
+def test_a_chunk_nobody_planned() -> None:
+    """I11: a completion of a chunk that is not there is refused."""
+    story = Story().planned()
+    story.state.chunks.clear()
+    with pytest.raises(UnknownEntity, match=CHUNK):
+        story.succeed(DUMP, DUMPED)
+
+
+def test_what_is_shown_of_events() -> None:
+    """Every event names what it is about."""
+    about = {event.kind: event.about for event in examples()}
+    assert about["job_requested"] == "job"
+    assert about["unit_registered"] == "shop.orders"
+    assert about["chunk_planned"] == about["dump_started"] == "shop.orders#0"
+    assert about["index_started"] == "shop.orders@n_1"
+    assert index_task(UNIT, "a@b%c").entity == "shop.orders@a%40b%25c"
