@@ -40,6 +40,7 @@ TRANSIENT_CODES: Final = {
     278: "conflicting operation",
     290: "transaction too large for the cache",
     317: "connection pool full",
+    365: "temporarily unavailable",
     384: "not the time for it",
     9001: "socket error",
     10107: "not the primary",
@@ -55,6 +56,7 @@ FATAL_CODES: Final = {
     13: "not authorised",
     18: "authentication failed",
     100: "write concern cannot be satisfied",
+    371: "writes are blocked",
     14031: "out of disk space",
 }
 FATAL_ERRNOS: Final = {
@@ -74,12 +76,11 @@ def classify(error: Exception) -> tuple[Cause, str, str]:
     """The cause, a stable code and the reason of an error of the driver or of the disk."""
     if isinstance(error, OSError) and not isinstance(error, PyMongoError):
         return _of_disk(error)
-    why = str(error).partition(", full error:")[0][:MAX_WHY] or type(error).__name__
+    why = without_values(str(error)) or type(error).__name__
     if isinstance(error, OperationFailure) and error.code is not None:
-        if error.code in FATAL_CODES:
-            return Cause.FATAL, f"EMONGO{error.code:03d}", why
-        passing = error.code in TRANSIENT_CODES or error.has_error_label("RetryableWriteError")
-        cause = Cause.TRANSIENT if passing else Cause.PERMANENT
+        cause = cause_of(error.code)
+        if cause is Cause.PERMANENT and error.has_error_label("RetryableWriteError"):
+            cause = Cause.TRANSIENT
         return cause, f"EMONGO{error.code:03d}", why
     if isinstance(error, ServerSelectionTimeoutError):
         return Cause.TRANSIENT, "ENET001", f"no server to talk to: {why}"
@@ -90,6 +91,18 @@ def classify(error: Exception) -> tuple[Cause, str, str]:
     if isinstance(error, ConfigurationError):
         return Cause.FATAL, "ECONN001", why
     return Cause.PERMANENT, "EMONGO000", f"{type(error).__name__}: {why}"
+
+
+def without_values(text: str) -> str:
+    """A server's message without the values of documents it quotes, and not too long."""
+    return text.partition(", full error:")[0].partition(" dup key:")[0][:MAX_WHY]
+
+
+def cause_of(code: int) -> Cause:
+    """Of a server's error code."""
+    if code in FATAL_CODES:
+        return Cause.FATAL
+    return Cause.TRANSIENT if code in TRANSIENT_CODES else Cause.PERMANENT
 
 
 def cursor_was_cut(error: PyMongoError) -> bool:

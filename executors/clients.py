@@ -46,11 +46,22 @@ class Deployment:
     identity: str
     """`<set name>:<id of its configuration>`; the id may be empty, it takes a privilege."""
     process: ObjectId | None
+    hosts: frozenset[str]
+    """Members, as the deployment names them."""
     version: str
 
     def close(self) -> None:
         self.client.close()
         self.patient.close()
+
+    def overlaps(self, other: "Deployment") -> bool:
+        """Whether both are one deployment, through whichever of its members they were reached."""
+        if self.process is not None and self.process == other.process:
+            return True
+        mine, theirs = self.identity.partition(":"), other.identity.partition(":")
+        if mine[2] and theirs[2]:
+            return mine[2] == theirs[2]
+        return mine[0] == theirs[0] and bool(self.hosts & other.hosts)
 
     def is_same_as(self, identity: str) -> bool:
         """Whether an identity noted earlier is this deployment's."""
@@ -92,6 +103,7 @@ def connect(role: Role, uri: str) -> Deployment:
         where=where,
         identity=identity,
         process=hello.get("topologyVersion", {}).get("processId"),
+        hosts=frozenset(hello.get("hosts", ())),
         version=version,
     )
 

@@ -57,6 +57,8 @@ class MongoExecutor:
             return Failed(*task, Cause.PERMANENT, "ECONFLICT001", str(error))
         except CountsDisagree as error:
             return Failed(*task, Cause.TRANSIENT, "EMONGO001", str(error))
+        except ValueError as error:  # bytes that are no BSON, a reply of an unknown shape
+            return Failed(*task, Cause.PERMANENT, "EBSON001", str(error))
         except Stopped:
             return Failed(*task, Cause.TRANSIENT, "ESTOP001", "stopped")
 

@@ -36,9 +36,10 @@ def dump(
     must_be_same(client, unit)
     name = f"{folder_name(unit.id)}/{chunk.id.rpartition('#')[2]}-{attempt}.flb"
     path = folder / name
-    if not path.parent.exists():
-        path.parent.mkdir(mode=0o700, exist_ok=True)
-        sync_directory(folder)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    sync_directory(folder)
+    for leftover in path.parent.glob(f"{path.name.partition('-')[0]}-*"):
+        leftover.unlink()  # of attempts that were killed, or whose file was given up
     blocks = read_range(client, source_range(unit, chunk), stop, document_bytes=mean_bytes(unit))
     written = write_chunk_file(path, blocks, spec.compression)
     must_be_same(client, unit)
@@ -68,7 +69,7 @@ def must_be_same(client: MongoClient[Any], unit: Unit) -> None:
     database, collection = split(unit.id)
     found = [entry.uuid for entry in namespaces(client, database, name=collection)]
     if found != [unit.uuid]:
-        raise OtherCollection(unit.id, unit.uuid, found[0] if found else "")
+        raise OtherCollection("source", unit.id, unit.uuid, found[0] if found else "")
 
 
 def folder_name(namespace: str) -> str:

@@ -97,10 +97,10 @@ class OtherCollection(OperatorError):
 
     code = "ERESUME002"
 
-    def __init__(self, namespace: str, began: str, found: str) -> None:
+    def __init__(self, role: str, namespace: str, began: str, found: str) -> None:
         super().__init__(
-            f"{namespace} is not the collection this job began with: its UUID was {began}, "
-            f"now {found or 'there is none'}",
+            f"{namespace} on the {role} is not the collection this job began with: "
+            f"its UUID was {began}, now {found or 'there is none'}",
             remedy="it was dropped, renamed or made again; begin anew with `ferrylog start --new`",
         )
 

@@ -53,7 +53,9 @@ def create(client: MongoClient[Any], unit: Unit, spec: JobSpec) -> Created:
         _accept_existing(client, unit, spec)
     if unit.type == "view":
         return Created(())
-    return Created(tuple(i.name for i in unit.indexes if i.unique and _try_build(client, unit, i)))
+    built = tuple(i.name for i in unit.indexes if i.unique and _try_build(client, unit, i))
+    uuids = [found.uuid for found in namespaces(client, database, name=collection)]
+    return Created(built, uuids[0] if uuids else "")
 
 
 def _accept_existing(client: MongoClient[Any], unit: Unit, spec: JobSpec) -> None:

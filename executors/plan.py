@@ -55,7 +55,13 @@ def plan(client: MongoClient[Any], unit: Unit, spec: JobSpec, *, capped: bool) -
         if error.code != NO_NEW_DOCUMENT:
             raise
         samples = []
-    edges = _cut(samples, documents, spec) if samples else _buckets(db, collection, chunks)
+    most_documents = max(spec.chunk_docs, documents / chunks)
+    most_bytes = max(spec.chunk_bytes, size / chunks)
+    edges = (
+        _cut(samples, documents, most_documents, most_bytes)
+        if samples
+        else _buckets(db, collection, chunks)
+    )
     kept = _ascending(db, collection, edges)
     return Planned(tuple(to_key(edge) for edge in kept), documents, natural=False)
 
@@ -88,14 +94,16 @@ def _size(raw: bytes) -> int:
     return 0
 
 
-def _cut(samples: list[tuple[bytes, int]], documents: int, spec: JobSpec) -> list[bytes]:
+def _cut(
+    samples: list[tuple[bytes, int]], documents: int, most_documents: float, most_bytes: float
+) -> list[bytes]:
     """Edges where a chunk would hold its documents or its bytes, whichever comes first. Each
     sample stands for its share of all documents, of its own size."""
     share = documents / len(samples)
     edges: list[bytes] = []
     count = size = 0.0
     for edge, document_bytes in samples:
-        if count >= spec.chunk_docs or size >= spec.chunk_bytes:
+        if count >= most_documents or size >= most_bytes:
             edges.append(edge)
             count = size = 0.0
         count += share

@@ -3,19 +3,15 @@
 A finding is an `OperatorError`; nothing is raised here except by a broken connection.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final
 
 from pymongo.errors import OperationFailure, PyMongoError
 
-from executors.chunkfile import sync_directory
 from executors.classify import classify
 from executors.clients import Deployment
 from executors.errors import (
-    BadFolder,
     CannotMigrate,
     NotAuthorised,
     NothingToRead,
@@ -57,29 +53,45 @@ def examine(source: Deployment, target: Deployment | None, spec: JobSpec) -> lis
     return findings
 
 
-def examine_resume(source: Deployment, target: Deployment, state: State) -> list[OperatorError]:
-    """Everything that makes going on with this job wrong: other deployments, other collections."""
-    assert state.spec is not None
+def examine_deployments(
+    source: Deployment, target: Deployment, spec: JobSpec
+) -> list[OperatorError]:
+    """Whether these are the deployments that the job names."""
     findings: list[OperatorError] = []
     for deployment, began, where in (
-        (source, state.spec.source_id, state.spec.source),
-        (target, state.spec.target_id, state.spec.target),
+        (source, spec.source_id, spec.source),
+        (target, spec.target_id, spec.target),
     ):
         if not deployment.is_same_as(began):
             there = f"{deployment.where} (replica set {deployment.identity})"
             findings.append(
                 OtherDeployment(deployment.role, f"{where} (replica set {began})", there)
             )
-    if findings:
+    return findings
+
+
+def examine_resume(source: Deployment, target: Deployment, state: State) -> list[OperatorError]:
+    """Everything that makes going on with this job wrong: other deployments, other collections."""
+    assert state.spec is not None
+    if findings := examine_deployments(source, target, state.spec):
         return findings
     with _answers(source, findings):
         for unit_id in state.open_units:
             unit = state.units[unit_id]
-            database, collection = split(unit.id)
-            now = [each.uuid for each in namespaces(source.client, database, name=collection)]
-            if now != [unit.uuid]:
-                findings.append(OtherCollection(unit.id, unit.uuid, now[0] if now else ""))
+            findings += _another(source, unit.id, unit.uuid)
+    with _answers(target, findings):
+        for unit in state.units.values():
+            if unit.target_uuid:
+                findings += _another(target, unit.target, unit.target_uuid)
     return findings
+
+
+def _another(deployment: Deployment, namespace: str, uuid: str) -> Iterator[OperatorError]:
+    """A finding if the name does not mean the collection of that UUID any more."""
+    database, collection = split(namespace)
+    now = [each.uuid for each in namespaces(deployment.client, database, name=collection)]
+    if now != [uuid]:
+        yield OtherCollection(deployment.role, namespace, uuid, now[0] if now else "")
 
 
 @contextmanager
@@ -117,10 +129,13 @@ def _of_source(
 def _of_target(
     source: Deployment, target: Deployment, spec: JobSpec, found: Sequence[Namespace]
 ) -> Iterator[OperatorError]:
-    if source.process is not None and source.process == target.process:
+    if source.overlaps(target):
         yield SameDeployment(source.where)
         return
-    missing = list(_missing(target, TARGET_ACTIONS, {entry.database for entry in found}))
+    actions: tuple[str, ...] = TARGET_ACTIONS
+    actions += ("dropCollection",) if spec.drop else ()
+    actions += ("update",) if spec.on_conflict == "overwrite" else ()
+    missing = list(_missing(target, actions, {entry.database for entry in found}))
     yield from missing
     if missing or spec.kind == "verify" or spec.drop or spec.on_conflict != "stop":
         return
@@ -176,38 +191,3 @@ def _refusal(deployment: Deployment, error: OperationFailure) -> OperatorError:
     return NotAuthorised(
         deployment.role, deployment.where, str((error.details or {}).get("errmsg", error))[:200]
     )
-
-
-# --- the work folder ---
-
-
-def prepare_folder(folder: Path) -> None:
-    """Make the folder of a job inside the work folder, for us alone. Raises `BadFolder`."""
-    try:
-        folder.parent.mkdir(mode=0o700, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
-        probe = folder / ".writable"
-        probe.write_bytes(b"1")
-        probe.unlink()
-    except OSError as error:
-        raise BadFolder(str(folder), error.strerror or str(error)) from None
-    for directory in (folder.parent, folder.parent.parent):
-        sync_directory(directory)  # the names of what was made
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise BadFolder(str(folder), "not writable")
-
-
-def remove_folder(folder: Path, *, keep_files: bool) -> None:
-    """Remove what a finished job left in its folder: everything, or all but whole chunk files;
-    and the folder of jobs, if this was the last."""
-    if not folder.exists():
-        return
-    for path in sorted(folder.rglob("*"), reverse=True):
-        if path.is_dir():
-            if not any(path.iterdir()):
-                path.rmdir()
-        elif not keep_files or path.suffix == ".tmp":
-            path.unlink()
-    for empty in (folder, folder.parent):
-        if not any(empty.iterdir()):
-            empty.rmdir()

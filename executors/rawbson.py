@@ -39,8 +39,8 @@ class Slab(RawBSONDocument):
     """Many whole documents, one after another, sent as if they were one.
 
     The driver copies `raw` into the message's document sequence as it stands, and the server
-    reads documents from it until it ends. That is not documented: `tests/contracts` pins it,
-    and the writer checks the server's count against its own.
+    reads documents from it until it ends. That is not documented: a test pins it, and the
+    writer checks the server's count against its own.
     """
 
     __slots__ = ("_raw",)

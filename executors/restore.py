@@ -18,6 +18,7 @@ from pymongo.errors import OperationFailure, WriteConcernError
 from executors.batches import RAW, TOLERANT, Block
 from executors.boundaries import to_key
 from executors.chunkfile import check_chunk_file, read_blocks
+from executors.classify import cause_of, without_values
 from executors.metadata import concern, split
 from executors.protocol import Stopped, StopToken
 from executors.rawbson import (
@@ -34,7 +35,7 @@ from statemachine.events import JobSpec
 from statemachine.policy import MAX_REPORTED
 from statemachine.state import Chunk, Done, Unit
 from statemachine.stimuli import Rejection, Restored
-from statemachine.words import Key
+from statemachine.words import Cause, Key
 
 DUPLICATE_KEY: Final = 11000
 MAX_KEY: Final = 1000
@@ -103,6 +104,15 @@ def restore(
         yield tally.news()
 
 
+def _said(error: dict[str, Any]) -> tuple[int, str]:
+    """Code and reason of one document's error. Raises it where not the document is to blame:
+    a failover or a full disk in the middle of a block rejects nobody."""
+    code, why = int(error["code"]), without_values(str(error.get("errmsg", "")))
+    if cause_of(code) is not Cause.PERMANENT:
+        raise OperationFailure(why, code)
+    return code, why
+
+
 def _shown(key: Key) -> Key:
     """A key for people: an `_id` may have 16 MB, its beginning must do."""
     return key if len(key) <= MAX_KEY else Key(f"{key[:MAX_KEY]}… ({len(key)} characters)")
@@ -142,14 +152,14 @@ class _Writer:
         """Put back the empty timestamps that the server filled in while it inserted."""
         for index, document in enumerate(documents(block.data)):
             if index not in refused and has_empty_timestamp(document):
-                self._replace(document)
+                self._must_replace(document)
 
     def _settle(self, block: Block, refused: dict[int, Any], tally: _Tally) -> None:
         taken: list[tuple[bytes, str]] = []
         for index, document in enumerate(documents(block.data)):
             if index not in refused:
                 continue
-            code, why = refused[index]["code"], str(refused[index].get("errmsg", ""))[:300]
+            code, why = _said(refused[index])
             if code == DUPLICATE_KEY:
                 taken.append((document, why))
             else:
@@ -169,7 +179,7 @@ class _Writer:
                 tally.documents += 1
                 tally.present += 1
             elif has_empty_timestamp(document) and equal_but_for_empty_timestamps(document, found):
-                self._replace(document)  # inserted before a crash, not yet repaired
+                self._must_replace(document)  # inserted before a crash, not yet repaired
                 tally.documents += 1
                 tally.present += 1
             else:
@@ -198,9 +208,14 @@ class _Writer:
                 tally.reject(document, "ECONFLICT001", "another document lies under this _id")
             case "overwrite":
                 if error := self._replace(document):
-                    tally.reject(document, f"EMONGO{error['code']:03d}", str(error["errmsg"])[:300])
+                    code, why = _said(error)
+                    tally.reject(document, f"EMONGO{code:03d}", why)
                 else:
                     tally.documents += 1
+
+    def _must_replace(self, document: bytes) -> None:
+        if error := self._replace(document):
+            raise OperationFailure(str(error.get("errmsg", "")), error["code"])
 
     def _replace(self, document: bytes) -> dict[str, Any] | None:
         """Replace the document under this `_id`, to the byte; the server's error if it refuses.
@@ -216,6 +231,8 @@ class _Writer:
             }
         )
         errors: list[dict[str, Any]] = reply.get("writeErrors", [])
+        if not errors and not reply["n"]:
+            raise CountsDisagree(f"_id {_shown(to_key(id_of(document)))} was there and is gone")
         return errors[0] if errors else None
 
     def _write(self, command: dict[str, Any]) -> dict[str, Any]:

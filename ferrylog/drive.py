@@ -10,23 +10,25 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import FrameType
 from typing import Final
+
+from loguru import logger
 
 from executors.protocol import Executor
 from ferrylog import clock
 from ferrylog.engine import Engine
 from ferrylog.redact import redact
+from journal.errors import JournalUnreachable
 from journal.inbox import Inbox, Request
 from statemachine.decide.schedule import next_wake_ms
 from statemachine.effects import Effect
 from statemachine.stimuli import Failed, Outcome, PauseAsked, Progressed, Stimulus
 
-TICK_S: Final = 2.0
-"""Upper bound between two turns (A5); outcomes wake the engine at once."""
-INBOX_S: Final = 0.5
+TICK_S: Final = 0.5
+"""Upper bound between two turns and two looks into the inbox; outcomes wake the engine at once."""
 SPARE_THREADS: Final = 2
 """For removing files, beside the two pools."""
 
@@ -62,7 +64,6 @@ class Drive:
         Raises `JournalUnknown` and other errors of the journal: the work in flight is stopped
         then, and `resume` goes on from what the journal holds.
         """
-        self._inbox.remove(self._inbox.waiting(self._engine.job))  # meant for an earlier run
         with _signals(self._news.put), self._threads() as pool:
             effects = self._turn(first)
             while True:
@@ -75,7 +76,8 @@ class Drive:
     def _turn(self, stimuli: Sequence[Stimulus]) -> tuple[Effect, ...]:
         effects = self._engine.turn(stimuli, now=clock.now_ms())
         if self._handed:
-            self._inbox.remove(self._handed)  # journaled, or no news; their numbers are known
+            with suppress(JournalUnreachable):
+                self._inbox.remove(self._handed)  # journaled, or no news
             self._handed.clear()
         self._observe(self._engine)
         return effects
@@ -94,7 +96,7 @@ class Drive:
     def _patience_s(self) -> float:
         due = next_wake_ms(self._engine.state)
         wait_s = TICK_S if due is None else max(0.0, (due - clock.now_ms()) / 1000)
-        return min(wait_s, TICK_S, INBOX_S)
+        return min(wait_s, TICK_S)
 
     def _stimulus(self, news: News) -> Stimulus:
         if isinstance(news, _Bug):
@@ -104,7 +106,12 @@ class Drive:
         return news
 
     def _requests(self) -> Iterator[Stimulus]:
-        for each in self._inbox.waiting(self._engine.job):
+        try:
+            waiting = self._inbox.waiting(self._engine.job)
+        except JournalUnreachable as error:
+            logger.warning("{}", error)  # no reason to end a migration
+            return
+        for each in waiting:
             self._handed.append(each)
             if each.verb == "pause":
                 yield PauseAsked(by=each.by, why="asked for", request=each.id)
@@ -137,7 +144,8 @@ def _signals(put: Callable[[PauseAsked], None]) -> Iterator[None]:
         put(PauseAsked(by="signal", why=signal.Signals(number).name))
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, handle) for number in numbers}
+    wanted = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in wanted}  # nohup stays nohup
     try:
         yield
     finally:

@@ -38,7 +38,3 @@ class OtherSettings(OperatorError):
             remedy=f"`ferrylog resume {job}` goes on with the old ones, `ferrylog start --new` "
             "begins another job",
         )
-
-
-class ReplayDiffers(OperatorError):
-    code, exit_code = "EJOURNAL011", 4

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from executors.clients import Deployment, connect, secrets_of
 from executors.dispatch import MongoExecutor
-from executors.preflight import examine, examine_resume, prepare_folder, remove_folder
+from executors.folder import prepare_folder, remove_folder, remove_if_empty
+from executors.preflight import examine, examine_deployments, examine_resume
 from ferrylog import __version__, clock
 from ferrylog.drive import Drive
 from ferrylog.engine import Engine
@@ -62,6 +63,7 @@ def journal_to_write(path: Path) -> Iterator[SqliteJournal]:
         Lease(path, host=platform.node(), since=since),
         SqliteJournal.create(path) as journal,
     ):
+        Inbox(path).clear()
         yield journal
 
 
@@ -79,11 +81,11 @@ class Run:
     source: Deployment
     target: Deployment
     settings: RunSettings
-    work_dir: Path | None
     live: Live
 
     def start(self, job: JobId, spec: JobSpec) -> Engine:
         """A new job, after everything that can be known before was asked."""
+        raise_first(examine_deployments(self.source, self.target, spec))
         raise_first(examine(self.source, self.target, spec))
         return self._drive(Engine(self.journal, job), spec, [JobAsked(operator(), spec)])
 
@@ -96,7 +98,11 @@ class Run:
         return self._drive(engine, engine.state.spec, [])
 
     def _drive(self, engine: Engine, spec: JobSpec, first: list[Stimulus]) -> Engine:
-        folder = (self.work_dir or work_path(self.journal.path)) / engine.job
+        settings = self.settings
+        if not settings.work_dir and engine.state.settings is not None:
+            settings = settings.model_copy(update={"work_dir": engine.state.settings.work_dir})
+        beside = work_path(self.journal.path)
+        folder = (Path(settings.work_dir) if settings.work_dir else beside) / engine.job
         prepare_folder(folder)
         executor = MongoExecutor(self.source, self.target, spec, folder)
         began = RunBegan(
@@ -104,13 +110,14 @@ class Run:
             host=platform.node(),
             pid=os.getpid(),
             version=__version__,
-            settings=self.settings,
+            settings=settings,
         )
         drive = Drive(engine, executor, Inbox(self.journal.path), self.live)
         with self.live:
             drive.run([*first, began])
         if engine.state.terminal:
             remove_folder(folder, keep_files=engine.state.kept > 0)
+            remove_if_empty(beside)
         return engine
 
 

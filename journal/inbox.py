@@ -50,9 +50,16 @@ class Inbox:
             rows: list[Any] = db.execute(
                 "SELECT id, job, verb, by, details FROM requests WHERE job = ? ORDER BY id", (job,)
             ).fetchall()
-        return [
-            Request(id_, of, verb, by, json.loads(details)) for id_, of, verb, by, details in rows
-        ]
+            return [
+                Request(id_, of, verb, by, json.loads(details))
+                for id_, of, verb, by, details in rows
+            ]
+
+    def clear(self) -> None:
+        """What was left for a run that is over is not meant for the next."""
+        if self.path.exists():
+            with self._open() as db:
+                db.execute("DELETE FROM requests")
 
     def remove(self, requests: list[Request]) -> None:
         if not requests:
@@ -74,6 +81,10 @@ class Inbox:
             )
         except (apsw.Error, OSError) as error:
             raise JournalUnreachable(self.path, str(error)) from error
-        with db:
-            yield db
-        db.close()
+        try:
+            with db:
+                yield db
+        except (apsw.Error, ValueError) as error:
+            raise JournalUnreachable(self.path, str(error)) from error
+        finally:
+            db.close()

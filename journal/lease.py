@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from time import sleep
 from types import TracebackType
@@ -29,8 +30,9 @@ class Lease:
             os.close(self._fd)
             raise JournalHeld(journal, holder)
         text = json.dumps({"pid": os.getpid(), "host": host, "since": since})
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, text.encode(), 0)
+        with suppress(OSError):  # the lock counts; a full disk only keeps its holder unnamed
+            os.ftruncate(self._fd, 0)
+            os.pwrite(self._fd, text.encode(), 0)
 
     def release(self) -> None:
         os.ftruncate(self._fd, 0)

@@ -74,6 +74,8 @@ class SqliteJournal:
             journal._check_integrity()
             journal._check_tip()
             journal._tip = open_tip(path)
+            if not journal.last_seq():
+                journal._tip.write(Tip(0, GENESIS))
         return journal
 
     @classmethod
@@ -168,8 +170,18 @@ class SqliteJournal:
 
     def jobs(self) -> list[JobId]:
         """In the order in which they were asked for."""
-        rows = self._db.execute("SELECT job FROM events WHERE version = 1 ORDER BY seq").fetchall()
+        try:
+            rows: list[Any] = self._db.execute(
+                "SELECT job FROM events WHERE version = 1 ORDER BY seq"
+            ).fetchall()
+        except (apsw.Error, UnicodeDecodeError) as error:
+            raise DamagedJournal(self.path, str(error)) from error
         return [JobId(str(row[0])) for row in rows]
+
+    def latest_job(self) -> JobId | None:
+        """The job of the last event: the one that runs, while one runs."""
+        row = self._db.execute("SELECT job FROM events ORDER BY seq DESC LIMIT 1").fetchone()
+        return JobId(str(row[0])) if row is not None else None
 
     def read(self, job: JobId, *, after: int = 0, to_seq: int | None = None) -> Iterator[Recorded]:
         """See the protocol; `to_seq` ends the reading after that global position."""
@@ -240,13 +252,16 @@ class SqliteJournal:
     # --- checking ---
 
     def check(self) -> int:
-        """Everything: pages, gaps, every chain, every event, the tip. Returns the last seq."""
+        """Everything: pages, gaps, every chain, every event, the tip. Returns the last seq.
+
+        Of a journal that is being written, everything up to the event that is the last now.
+        """
         self._check_integrity()
         self._check_tip()
         count, last = one_row(self._db, "SELECT count(*), max(seq) FROM events")
         if count != (last or 0):
             raise DamagedJournal(self.path, f"{count} events, but the last has seq {last}")
-        read = sum(1 for job in self.jobs() for _ in self.read(job))
+        read = sum(1 for job in self.jobs() for _ in self.read(job, to_seq=last or 0))
         if read != count:
             raise DamagedJournal(self.path, f"{count} events, but only {read} belong to a job")
         return int(last or 0)
@@ -260,22 +275,20 @@ class SqliteJournal:
             raise DamagedJournal(self.path, str(answer[0][0]))
 
     def _check_tip(self) -> None:
-        last = self.last_seq()
-        path = tip_path(self.path)
         try:
-            tip = read_tip(path)
+            tip = read_tip(tip_path(self.path))  # first: the journal only ever gets ahead of it
+            lost = "is damaged"
         except FileNotFoundError:
-            if last:
-                raise TipMissing(self.path, "is missing") from None
-            return
+            tip, lost = None, "is missing"
+        last = self.last_seq()
         if tip is None:
             if last:
-                raise TipMissing(self.path, "is damaged")
+                raise TipMissing(self.path, lost)
             return
         if tip.seq > last:
             raise JournalBehind(self.path, last, tip.seq)
         row = self._db.execute("SELECT hash FROM events WHERE seq = ?", (tip.seq,)).fetchone()
-        if row is None or bytes(row[0]) != tip.hash:
+        if tip.seq and (row is None or bytes(row[0]) != tip.hash):
             why = f"event seq {tip.seq} is not the one that was acknowledged"
             raise DamagedJournal(self.path, why)
 

@@ -28,7 +28,12 @@ class Effect:
 
 
 def wanted_effects(state: State) -> Iterator[Effect]:
-    """Everything started in this epoch without an outcome, and the files to remove."""
+    """Everything started in this epoch without an outcome, and the files to remove.
+
+    Nothing once the job has ended.
+    """
+    if state.terminal:
+        return
     for (_, status), queue in state.queues.items():
         if status is Status.PROCESSING:
             for key in queue:

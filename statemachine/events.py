@@ -77,6 +77,8 @@ class RunSettings(Value):
     retry_cap_ms: NonNegativeInt
     files_ahead: PositiveInt
     """Chunk files that may lie in the work folder before dumping waits."""
+    work_dir: str
+    """Where chunk files lie; empty: beside the journal."""
 
 
 class IndexSpec(Value):
@@ -431,6 +433,8 @@ class CreateCompleted(TaskEvent):
     kind: Literal["create_completed"] = "create_completed"
     built: tuple[str, ...]
     """Names of the indexes that stand already."""
+    uuid: str
+    """Of the target collection, hexadecimal; empty for a view."""
 
 
 class PlanCompleted(TaskEvent):

@@ -70,7 +70,7 @@ def evolve(state: State, event: AnyEvent) -> None:  # noqa: C901, PLR0912 — on
     """Change `state` by one fact.
 
     Raises `ImpossibleTransition` or `UnknownEntity` for an event that cannot follow what
-    `state` already holds; nothing has changed then.
+    `state` already holds; no event that the tables refuse has changed anything then.
     """
     match event:
         case (
@@ -103,7 +103,6 @@ def evolve(state: State, event: AnyEvent) -> None:  # noqa: C901, PLR0912 — on
         case PauseRequested():
             state.status = next_job_status(state.status, event.kind)
             state.why = event.why
-            state.last_request = max(state.last_request, event.request)
         case JobPaused() | JobCompleted():
             state.status = next_job_status(state.status, event.kind)
         case JobResumed():
@@ -185,7 +184,7 @@ def _completed(state: State, event: Completed) -> None:
         case SurveyCompleted():
             state.closed = True
         case CreateCompleted():
-            _created(state, UnitId(event.entity), event.built)
+            _created(state, UnitId(event.entity), event)
         case PlanCompleted():
             unit = _unit(state, event.entity, event)
             status = next_unit_status(unit.status, event.kind, unit=unit.id)
@@ -219,10 +218,10 @@ def _completed(state: State, event: Completed) -> None:
             assert_never(event)
 
 
-def _created(state: State, unit_id: UnitId, built: tuple[str, ...]) -> None:
+def _created(state: State, unit_id: UnitId, event: CreateCompleted) -> None:
     unit = state.units[unit_id]
-    left = tuple(index for index in unit.indexes if index.name not in built)
-    state.units[unit_id] = replace(unit, indexes=left)
+    left = tuple(index for index in unit.indexes if index.name not in event.built)
+    state.units[unit_id] = replace(unit, indexes=left, target_uuid=event.uuid)
     if unit.type == "collection":
         _put(state, TaskKey(TaskKind.PLAN, unit_id), Task())
 

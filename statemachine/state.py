@@ -97,6 +97,7 @@ class Unit:
     indexes: tuple[IndexSpec, ...]
     documents_estimate: int
     bytes_estimate: int
+    target_uuid: str = ""
     status: UnitStatus = UnitStatus.PENDING
     planned: int = 0
     """Chunks."""
@@ -133,7 +134,6 @@ class State:
     why: str = ""
     """Of the last pause or failure."""
     code: str = ""
-    last_request: int = 0
     retries: int = 0
     kept: int = 0
     """Chunk files that stay."""
@@ -181,7 +181,6 @@ def plain(state: State) -> dict[str, Any]:
         "closed": state.closed,
         "why": state.why,
         "code": state.code,
-        "last_request": state.last_request,
         "retries": state.retries,
         "kept": state.kept,
         "files": state.files,

@@ -61,6 +61,7 @@ class Surveyed:
 @dataclass(frozen=True, slots=True)
 class Created:
     built: tuple[str, ...]
+    uuid: str = ""
 
 
 @dataclass(frozen=True, slots=True)

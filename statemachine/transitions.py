@@ -10,8 +10,7 @@ from statemachine.words import JobStatus, Status, UnitStatus, Verb
 TASK_TRANSITIONS: Final[Mapping[Status, Mapping[Verb, Status]]] = {
     Status.PENDING:    {Verb.STARTED:         Status.PROCESSING,
                         Verb.DEAD_LETTERED:   Status.FAILED},
-    Status.WAITING:    {Verb.STARTED:         Status.PROCESSING,
-                        Verb.REQUEUED:        Status.PENDING},
+    Status.WAITING:    {Verb.STARTED:         Status.PROCESSING},
     Status.PROCESSING: {Verb.PROGRESSED:      Status.PROCESSING,
                         Verb.COMPLETED:       Status.COMPLETED,
                         Verb.RETRY_SCHEDULED: Status.WAITING,

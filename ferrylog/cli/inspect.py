@@ -23,7 +23,6 @@ class CheckReport(Report):
     journal: str
     last_seq: int
     jobs: int
-    damaged: bool = False
 
 
 @app.command()

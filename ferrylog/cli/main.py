@@ -10,9 +10,10 @@ from typing import Any, Final, NoReturn
 
 import typer
 
+from executors.clients import secrets_of
 from ferrylog.cli import check, inspect, jobs, pause, replay, resume, start, status, verify
 from ferrylog.errors import Usage
-from ferrylog.redact import printable, redact
+from ferrylog.redact import learn, printable, redact
 from statemachine.errors import FerrylogError
 
 app = typer.Typer(
@@ -40,6 +41,7 @@ GLOBAL: Final = {"--journal": 1, "--config": 1, "--json": 0, "--verbose": 0, "-v
 
 def main() -> NoReturn:
     arguments = sys.argv[1:]
+    _learn_secrets(arguments)
     try:
         arguments, config = _settings_file(_globals_last(arguments))
         code = app(arguments, standalone_mode=False, default_map=config)
@@ -57,6 +59,14 @@ def main() -> NoReturn:
         sys.exit(1)
     except Exception as error:
         _usage_or_bug(error)
+
+
+def _learn_secrets(arguments: list[str]) -> None:
+    """Whatever looks like a connection string, wherever it was typed, is never repeated."""
+    given = [value for name, value in os.environ.items() if name.startswith("FERRYLOG_")]
+    for text in (*arguments, *given):
+        if "://" in text:
+            learn(secrets_of(text.partition("=")[2] if text.startswith("--") else text))
 
 
 def _globals_last(arguments: list[str]) -> list[str]:
@@ -84,30 +94,34 @@ def _defaults(file: Path) -> dict[str, Any]:
         content = tomllib.loads(file.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise Usage(f"cannot use {file}: {error}", remedy="write a TOML file") from None
-    shared = {
-        key.replace("-", "_"): value
-        for key, value in content.items()
-        if not isinstance(value, dict)
-    }
-    commands = [command.name or "" for command in app.registered_commands]
-    known = {command: _option_names(command) for command in commands}
-    unknown = set(shared) - {name for names in known.values() for name in names}
-    unknown |= {key for key, value in content.items() if isinstance(value, dict)} - set(commands)
+    group = typer.main.get_command(app)
+    defaults, unknown = _for_commands(group, content)
     if unknown:
         raise Usage(f"{file} names unknown settings: {', '.join(sorted(unknown))}")
-    return {
-        command: {
-            **{key: value for key, value in shared.items() if key in known[command]},
-            **{k.replace("-", "_"): v for k, v in content.get(command, {}).items()},
-        }
-        for command in commands
-    }
+    return defaults
 
 
-def _option_names(command: str) -> set[str]:
-    group = typer.main.get_command(app)
-    found = getattr(group, "commands", {}).get(command)
-    return {parameter.name for parameter in found.params} if found else set()
+def _for_commands(group: Any, content: dict[str, Any]) -> tuple[dict[str, Any], set[str]]:
+    """Defaults for each command from the shared keys and its own table; and the keys that no
+    command knows."""
+    shared = {_name(key): value for key, value in content.items() if not isinstance(value, dict)}
+    unknown = set(shared) | {key for key, value in content.items() if isinstance(value, dict)}
+    defaults: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        own = content.get(name, {})
+        if hasattr(command, "commands"):
+            defaults[name], strange = _for_commands(command, {**shared, **own})
+            unknown = (unknown - {name}) & (strange | set(content) - set(shared))
+            continue
+        known = {parameter.name for parameter in command.params}
+        mine = {_name(key): value for key, value in own.items()}
+        defaults[name] = {**{k: v for k, v in shared.items() if k in known}, **mine}
+        unknown = (unknown - known - {name}) | (set(mine) - known)
+    return defaults, unknown
+
+
+def _name(key: str) -> str:
+    return key.replace("-", "_")
 
 
 def _tell(error: FerrylogError, *, as_json: bool) -> None:

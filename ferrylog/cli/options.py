@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
+import click
 import typer
 
 from ferrylog.errors import Usage
@@ -41,7 +42,9 @@ class Compression(StrEnum):
 
 Journal = Annotated[
     Path,
-    typer.Option("--journal", envvar="FERRYLOG_JOURNAL", help="The journal file."),
+    typer.Option(
+        "--journal", envvar="FERRYLOG_JOURNAL", resolve_path=True, help="The journal file."
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Every small step.")]
@@ -79,16 +82,26 @@ Exclude = Annotated[
     typer.Option("--ns-exclude", "--nsExclude", metavar="GLOB", help="Wins over include."),
 ]
 DumpWorkers = Annotated[
-    int, typer.Option(min=1, max=MAX_WORKERS, envvar="FERRYLOG_DUMP_WORKERS", help="Readers.")
+    int | None,
+    typer.Option(
+        min=1, max=MAX_WORKERS, envvar="FERRYLOG_DUMP_WORKERS", help="Readers; default 4."
+    ),
 ]
 RestoreWorkers = Annotated[
-    int, typer.Option(min=1, max=MAX_WORKERS, envvar="FERRYLOG_RESTORE_WORKERS", help="Writers.")
+    int | None,
+    typer.Option(
+        min=1, max=MAX_WORKERS, envvar="FERRYLOG_RESTORE_WORKERS", help="Writers; default 4."
+    ),
 ]
 MaxRetries = Annotated[
-    int, typer.Option(min=1, max=1000, envvar="FERRYLOG_MAX_RETRIES", help="Failures per task.")
+    int | None,
+    typer.Option(
+        min=1, max=1000, envvar="FERRYLOG_MAX_RETRIES", help="Failures per task; default 3."
+    ),
 ]
 Exhausted = Annotated[
-    OnExhausted, typer.Option("--on-exhausted", help="When a task has failed that often.")
+    OnExhausted | None,
+    typer.Option("--on-exhausted", help="When a task has failed that often; default pause."),
 ]
 WorkDir = Annotated[
     Path | None,
@@ -110,16 +123,27 @@ class Common:
 
 
 def run_settings(
-    dump_workers: int, restore_workers: int, max_retries: int, on_exhausted: OnExhausted
+    dump_workers: int | None = None,
+    restore_workers: int | None = None,
+    max_retries: int | None = None,
+    on_exhausted: OnExhausted | None = None,
+    work_dir: Path | None = None,
+    before: RunSettings | None = None,
 ) -> RunSettings:
+    """What was given; else what the run before had; else the defaults."""
+    readers = dump_workers or (before.dump_workers if before else 4)
+    writers = restore_workers or (before.restore_workers if before else 4)
+    policy = on_exhausted.value if on_exhausted else before.on_exhausted if before else "pause"
+    folder = str(work_dir.absolute()) if work_dir else before.work_dir if before else ""
     return RunSettings(
-        dump_workers=dump_workers,
-        restore_workers=restore_workers,
-        max_retries=max_retries,
-        on_exhausted=on_exhausted.value,
+        dump_workers=readers,
+        restore_workers=writers,
+        max_retries=max_retries or (before.max_retries if before else 3),
+        on_exhausted=policy,
         retry_base_ms=_from_environment("FERRYLOG_RETRY_BASE_MS", 1000),
         retry_cap_ms=60_000,
-        files_ahead=max(64, 4 * (dump_workers + restore_workers)),
+        files_ahead=max(64, 4 * (readers + writers)),
+        work_dir=folder,
     )
 
 
@@ -128,16 +152,25 @@ def digest_every() -> int:
     return max(1, _from_environment("FERRYLOG_DIGEST_EVERY", 1000))
 
 
+def whole_number(text: str) -> bool:
+    """Plain digits, and few enough to be a setting."""
+    return text.isascii() and text.isdecimal() and len(text) < 10
+
+
 def _from_environment(name: str, default: int) -> int:
     text = os.environ.get(name, str(default))
-    if not text.isdigit():
+    if not whole_number(text):
         raise Usage(f"{name} is {text!r}", remedy="give a whole number")
     return int(text)
 
 
 def uri(role: str, given: str | None, file: Path | None, fallback: str | None = None) -> str:
-    """The connection string: option, file, environment, or what the journal remembers."""
-    if file is not None:
+    """The connection string: from the nearest source that names one (flag, environment, settings
+    file), directly or as a file; else what the journal remembers. Two at once are refused."""
+    near, far = _nearness(role), _nearness(f"{role}_uri_file")
+    if given is not None and file is not None and near == far:
+        raise Usage(f"the {role} is named twice, directly and by a file", remedy="keep one")
+    if file is not None and (given is None or far < near):
         return _from_file(role, file)
     if given is not None:
         _warn_of_argv(role, given)
@@ -148,6 +181,13 @@ def uri(role: str, given: str | None, file: Path | None, fallback: str | None = 
         f"no {role} is named",
         remedy=f"--{role} URI, --{role}-uri-file FILE, or FERRYLOG_{role.upper()}",
     )
+
+
+def _nearness(parameter: str) -> int:
+    """0 for a flag, 1 for the environment, 2 for the settings file, 3 for nothing given."""
+    source = click.get_current_context().get_parameter_source(parameter)
+    names = ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP")
+    return names.index(source.name) if source is not None and source.name in names else 3
 
 
 def _from_file(role: str, file: Path) -> str:

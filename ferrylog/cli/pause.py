@@ -21,9 +21,10 @@ def pause(
     """Controlled pause: what runs goes on to its end, nothing new starts."""
     o.Common(journal, json, verbose, quiet)
     with SqliteJournal.read_only(journal) as opened:
-        wanted = find_job(opened, job)
+        wanted = find_job(opened, job if job is not None else opened.latest_job())
         state, _, _ = follow(opened.read(wanted))
-    if state.resting or not held(journal):
+        running = held(journal) and wanted == opened.latest_job()
+    if state.resting or not running:
         raise NotRunning(wanted, state.status)
     Inbox(journal).leave(wanted, "pause", by=operator())
     typer.echo(f"asked job {wanted} to pause; `ferrylog status` shows when it has", err=True)

@@ -15,10 +15,10 @@ def resume(
     source_uri_file: o.SourceFile = None,
     target: o.Target = None,
     target_uri_file: o.TargetFile = None,
-    dump_workers: o.DumpWorkers = 4,
-    restore_workers: o.RestoreWorkers = 4,
-    max_retries: o.MaxRetries = 3,
-    on_exhausted: o.Exhausted = o.OnExhausted.PAUSE,
+    dump_workers: o.DumpWorkers = None,
+    restore_workers: o.RestoreWorkers = None,
+    max_retries: o.MaxRetries = None,
+    on_exhausted: o.Exhausted = None,
     work_dir: o.WorkDir = None,
     journal: o.Journal = o.DEFAULT_JOURNAL,
     json: o.Json = False,
@@ -27,19 +27,22 @@ def resume(
 ) -> None:
     """Go on where the last acknowledged batch ended. Default: the newest unfinished job."""
     common = o.Common(journal, json, verbose, quiet)
-    settings = o.run_settings(dump_workers, restore_workers, max_retries, on_exhausted)
     SqliteJournal.read_only(journal).close()  # must be there: resume makes no journal
     with journal_to_write(journal) as written:
         wanted = _wanted(written, job)
-        spec = follow(written.read(wanted))[0].spec
+        before = follow(written.read(wanted))[0]
+        spec = before.spec
         assert spec is not None
+        settings = o.run_settings(
+            dump_workers, restore_workers, max_retries, on_exhausted, work_dir, before.settings
+        )
         uris = (
             o.uri("source", source, source_uri_file, spec.source),
             o.uri("target", target, target_uri_file, spec.target),
         )
         with (
             deployments(*uris) as sides,
-            a_run(common, written, sides, settings, work_dir) as run,
+            a_run(common, written, sides, settings) as run,
         ):
             end(common, run, run.resume(wanted))
 

@@ -3,7 +3,6 @@
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import typer
 from loguru import logger
@@ -30,12 +29,11 @@ def a_run(
     journal: SqliteJournal,
     sides: tuple[Deployment, Deployment],
     settings: RunSettings,
-    work_dir: Path | None,
 ) -> Iterator[Run]:
     quiet = common.quiet or (common.json and not common.verbose)
     live = Live(quiet=quiet, digest_every=digest_every())
     configure(verbose=common.verbose, quiet=quiet, sink=live.print)
-    yield Run(journal, *sides, settings, work_dir, live)
+    yield Run(journal, *sides, settings, live)
 
 
 def end(common: Common, run: Run, engine: Engine) -> None:

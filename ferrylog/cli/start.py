@@ -14,6 +14,8 @@ from journal.sqlite import SqliteJournal
 from statemachine.events import JobSpec
 from statemachine.words import JobId
 
+MAX_MEMBERS = 50
+"""Of a replica set."""
 SAME_WORK = ("kind", "source_id", "target_id", "include", "exclude")
 """Fields that make two requests the same job."""
 
@@ -29,10 +31,10 @@ def start(
     ns_exclude: o.Exclude = None,
     chunk_docs: Annotated[int, typer.Option(min=1, help="Documents per chunk, about.")] = 100_000,
     chunk_bytes: Annotated[int, typer.Option(min=1024, help="Bytes per chunk, about.")] = 64 << 20,
-    dump_workers: o.DumpWorkers = 4,
-    restore_workers: o.RestoreWorkers = 4,
-    max_retries: o.MaxRetries = 3,
-    on_exhausted: o.Exhausted = o.OnExhausted.PAUSE,
+    dump_workers: o.DumpWorkers = None,
+    restore_workers: o.RestoreWorkers = None,
+    max_retries: o.MaxRetries = None,
+    on_exhausted: o.Exhausted = None,
     compression: Annotated[o.Compression, typer.Option()] = o.Compression.ZSTD,
     drop: Annotated[bool, typer.Option("--drop", help="Replace what the target has.")] = False,
     on_conflict: Annotated[
@@ -52,11 +54,12 @@ def start(
     """Migrate: plan, dump chunks, restore chunks, build indexes, verify."""
     common = o.Common(journal, json, verbose, quiet)
     include, exclude = o.selection(db, collection, ns_include, ns_exclude)
-    settings = o.run_settings(dump_workers, restore_workers, max_retries, on_exhausted)
-    if write_concern != "majority" and not (write_concern.isdigit() and int(write_concern) > 1):
+    settings = o.run_settings(dump_workers, restore_workers, max_retries, on_exhausted, work_dir)
+    several = o.whole_number(write_concern) and 1 < int(write_concern) <= MAX_MEMBERS
+    if write_concern != "majority" and not several:
         raise Usage(
             f"write concern {write_concern!r} may lose acknowledged documents in a failover",
-            remedy="majority, or a number of members above 1",
+            remedy=f"majority, or a number of members from 2 to {MAX_MEMBERS}",
         )
     uris = o.uri("source", source, source_uri_file), o.uri("target", target, target_uri_file)
     with deployments(*uris) as sides:
@@ -78,7 +81,7 @@ def start(
         )
         with (
             journal_to_write(journal) as written,
-            a_run(common, written, sides, settings, work_dir) as run,
+            a_run(common, written, sides, settings) as run,
         ):
             engine = _start_or_continue(run, written, spec, new=new)
             end(common, run, engine)

@@ -23,6 +23,7 @@ def status(
     with SqliteJournal.read_only(journal) as opened:
         wanted = find_job(opened, job)
         state, rates, last = follow(opened.read(wanted))
+        running = running and wanted == opened.latest_job()
     assert last is not None
     report = status_report(
         wanted,

@@ -41,7 +41,7 @@ def verify(
     source_uri_file: o.SourceFile = None,
     target: o.Target = None,
     target_uri_file: o.TargetFile = None,
-    dump_workers: o.DumpWorkers = 4,
+    dump_workers: o.DumpWorkers = None,
     journal: o.Journal = o.DEFAULT_JOURNAL,
     json: o.Json = False,
     verbose: o.Verbose = 0,
@@ -49,7 +49,7 @@ def verify(
 ) -> None:
     """Compare counts and content digests of every chunk; exit 4 when they differ."""
     common = o.Common(journal, json, verbose, quiet)
-    settings = o.run_settings(dump_workers, 1, 3, o.OnExhausted.PAUSE)
+    settings = o.run_settings(dump_workers, restore_workers=1)
     SqliteJournal.read_only(journal).close()
     with journal_to_write(journal) as written:
         done = _work_of(written, job)
@@ -59,11 +59,12 @@ def verify(
             o.uri("source", source, source_uri_file, spec.source),
             o.uri("target", target, target_uri_file, spec.target),
         )
-        with deployments(*uris) as sides, a_run(common, written, sides, settings, None) as run:
+        with deployments(*uris) as sides, a_run(common, written, sides, settings) as run:
             engine = _verify(run, written, done, spec)
         report = _report(written, engine, done)
     typer.echo(report.model_dump_json(by_alias=True) if json else _text(report))
-    raise typer.Exit(exit_code(engine.state))
+    code = exit_code(engine.state)
+    raise typer.Exit(code if report.equal or code != 0 else 4)
 
 
 def _work_of(journal: SqliteJournal, job: str | None) -> JobId:
@@ -91,7 +92,7 @@ def _report(journal: SqliteJournal, engine: Engine, of: JobId) -> VerifyReport:
         if isinstance(recorded.event, VerifyCompleted) and not recorded.event.equal:
             unit = recorded.event.entity.rpartition("#")[0]
             differing.setdefault(unit, []).extend(recorded.event.differing)
-    units = _units(engine.state, differing)
+    units = _units(engine.state, differing) + _gone(journal, engine.state, of)
     return VerifyReport(
         job=engine.job,
         of=of,
@@ -112,6 +113,23 @@ def _units(state: State, differing: dict[str, list[Difference]]) -> tuple[Verifi
         )
         for unit in state.units.values()
         if unit.type == "collection"
+    )
+
+
+def _gone(journal: SqliteJournal, state: State, of: JobId) -> tuple[VerifiedUnit, ...]:
+    """Collections that the job moved and the source does not have any more: not equal, because
+    nobody can tell."""
+    moved = follow(journal.read(of))[0].units.values()
+    return tuple(
+        VerifiedUnit(
+            namespace=unit.id,
+            source_count=0,
+            target_count=unit.restored_documents,
+            equal=False,
+            differing=(),
+        )
+        for unit in moved
+        if unit.type == "collection" and unit.id not in state.units
     )
 
 

@@ -174,7 +174,7 @@ def _log(event: AnyEvent) -> None:
         case JobRequested():
             logger.info("job requested: {} {} → {}", *_route(event))
         case RunStarted():
-            logger.info("run started: epoch {}, timer every 2 s at most", event.epoch)
+            logger.info("run started: epoch {}", event.epoch)
         case SurveyCompleted():
             logger.info("source surveyed: {} collections and views", event.units)
         case PlanCompleted():

@@ -51,7 +51,6 @@ def decide(state: State, stimulus: Stimulus, now: Millis) -> list[AnyEvent]:
 
 
 def _pause_asked(state: State, asked: PauseAsked) -> list[AnyEvent]:
-    seen = 0 < asked.request <= state.last_request
-    if seen or state.status is not JobStatus.RUNNING:
+    if state.status is not JobStatus.RUNNING:
         return []
     return [PauseRequested(by=asked.by, why=asked.why, request=asked.request)]

@@ -192,9 +192,7 @@ def _completions(state: State, task: TaskKey, result: Result) -> list[AnyEvent]:
         case Surveyed():
             return _surveyed(task, result)
         case Created():
-            return [
-                CreateCompleted(kind="create_completed", entity=task.entity, built=result.built)
-            ]
+            return [CreateCompleted.of(task, built=result.built, uuid=result.uuid)]
         case Planned():
             return _planned(UnitId(task.entity), result)
         case Dumped():
@@ -303,7 +301,8 @@ def _released(state: State, chunk_id: ChunkId, kept: str = "") -> list[AnyEvent]
 def _awaited(state: State, news: Succeeded | Progressed | Failed | FileDamaged) -> bool:
     task = state.tasks.get(news.task)
     return (
-        task is not None
+        not state.terminal
+        and task is not None
         and task.status is Status.PROCESSING
         and (task.attempt, task.epoch) == (news.attempt, news.epoch)
     )

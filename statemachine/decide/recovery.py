@@ -8,6 +8,7 @@ from statemachine.events import (
     JobResumed,
     Requeued,
     Resolved,
+    RunSettings,
     RunStarted,
 )
 from statemachine.policy import MAX_INTERRUPTIONS
@@ -50,7 +51,16 @@ def run_began(state: State, began: RunBegan) -> list[AnyEvent]:
         events.append(JobResumed(by=began.by))
     events += _requeue(state, began.by)
     letters = [decision for decision in decisions if isinstance(decision, DeadLettered)]
-    return events + (give_up(letters[0], began.settings) if letters else [])
+    return events + _give_up(letters, began.settings)
+
+
+def _give_up(letters: list[DeadLettered], settings: RunSettings) -> list[AnyEvent]:
+    """What several dead letters mean together: each unit skipped once, or one pause, one end."""
+    given_up: dict[str, AnyEvent] = {}
+    for letter in letters:
+        for event in give_up(letter, settings):
+            given_up.setdefault(event.about, event)
+    return list(given_up.values())
 
 
 def _resolve(state: State, key: TaskKey) -> DeadLettered | Resolved:

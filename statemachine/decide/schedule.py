@@ -4,6 +4,9 @@ Each call returns the first rule that has something to say; the engine asks agai
 nothing is left, so that every rule sees what the one before it brought about.
 """
 
+from collections.abc import Iterator
+from itertools import islice
+
 from statemachine.events import (
     AnyEvent,
     JobCompleted,
@@ -51,23 +54,22 @@ def _starts(state: State, now: Millis) -> list[AnyEvent]:
     ):
         free = workers - sum(len(state.queue(kind, Status.PROCESSING)) for kind in pool)
         for kind in pool:
-            ready = _ready(state, kind, now)
             room = min(free, _room(state) if kind is TaskKind.DUMP else free)
-            for key in ready[: max(0, room)]:
+            for key in islice(_ready(state, kind, now), max(0, room)):
                 events.append(_start(state, key))
                 free -= 1
     return events
 
 
-def _ready(state: State, kind: TaskKind, now: Millis) -> list[TaskKey]:
+def _ready(state: State, kind: TaskKind, now: Millis) -> Iterator[TaskKey]:
     """Retries that are due, then fresh tasks, each first in first out."""
-    due = [
-        key for key in state.queue(kind, Status.WAITING) if state.tasks[key].not_before_ms <= now
-    ]
-    pending = list(state.queue(kind, Status.PENDING))
-    if kind is TaskKind.RESTORE:  # not those whose file was lost and is dumped again
-        pending = [key for key in pending if state.chunks[ChunkId(key.entity)].file is not None]
-    return due + pending
+    for key in state.queue(kind, Status.WAITING):
+        if state.tasks[key].not_before_ms <= now:
+            yield key
+    for key in state.queue(kind, Status.PENDING):
+        lost = kind is TaskKind.RESTORE and state.chunks[ChunkId(key.entity)].file is None
+        if not lost:  # a chunk whose file was lost is dumped again first
+            yield key
 
 
 def _room(state: State) -> int:
@@ -85,10 +87,10 @@ def _start(state: State, key: TaskKey) -> AnyEvent:
 def _finished_units(state: State) -> list[AnyEvent]:
     busy = {
         unit_of(key)
-        for (_, status), queue in state.queues.items()
+        for kind in (TaskKind.CREATE, TaskKind.PLAN, TaskKind.INDEX)
+        for status in Status
         if status not in TERMINAL
-        for key in queue
-        if key.kind in (TaskKind.CREATE, TaskKind.PLAN, TaskKind.INDEX)
+        for key in state.queue(kind, status)
     }
     return [
         UnitCompleted(unit=unit_id)

@@ -50,15 +50,26 @@ POLL_S = 0.002
 MAX_RESUMES = 10
 """Of a run whose servers die: each may end in a pause."""
 
+SOONER = {"block": "restore"}
+"""An aim that is a part of a phase: the moment between two blocks of one chunk."""
 OPENS = {
     "plan": ("plan_started",),
     "dump": ("dump_started", "dump_completed"),
-    "restore": ("restore_started", "restore_progressed"),
+    "restore": ("restore_started",),
+    "block": ("restore_progressed",),
     "index": ("index_started",),
     "verify": ("verify_started", "verify_completed"),
     "recovery": ("run_started",),
 }
-SPREAD_S = {"plan": 0.03, "dump": 0.1, "restore": 0.1, "index": 0.2, "verify": 0.1, "recovery": 0.1}
+SPREAD_S = {
+    "plan": 0.03,
+    "dump": 0.1,
+    "restore": 0.1,
+    "block": 0.01,
+    "index": 0.2,
+    "verify": 0.1,
+    "recovery": 0.1,
+}
 """Upper bound of the delay behind the opening event."""
 
 
@@ -82,12 +93,16 @@ class Size:
     chunk_docs: int = 5_000
 
 
+FAT_CHUNK_BYTES = 12_000_000
+"""Of a chunk of the fat collection: several blocks, so that a kill may fall between two."""
+
+
 def load(uri: str, seed: int, size: Size) -> None:
     """Fill an empty deployment: four collections with `_id`s of many types, unique and plain
     indexes, a validator that some documents violate, a view. Some documents are fat, so that
     a chunk of them is more than one batch."""
     rng = Random(seed)
-    fat = min(12_000, 7_000_000 // size.chunk_docs)
+    fat = FAT_CHUNK_BYTES // size.chunk_docs
     with MongoClient[dict[str, Any]](uri) as client:
         shop, depot = client["shop"], client["depot"]
         shop.create_collection(
@@ -302,7 +317,7 @@ class Shot:
 def draw(rng: Random, aims: Sequence[str]) -> list[Shot]:
     """One shot per aim, in an order in which a job can meet them."""
     shots = [Shot(phase, rng.random(), rng.random()) for phase in aims if phase != "recovery"]
-    shots.sort(key=lambda shot: PHASES.index(shot.phase) if shot.phase else rng.random() * 6)
+    shots.sort(key=lambda shot: _place(shot.phase) if shot.phase else rng.random() * 6)
     for _ in range(len(aims) - len(shots)):
         at = rng.randint(min(1, len(shots)), len(shots))
         shots.insert(at, Shot("recovery", rng.random(), rng.random()))
@@ -324,7 +339,11 @@ def draw_outages(rng: Random, aims: Sequence[str]) -> list[Shot]:
         )
         for phase in aims
     ]
-    return sorted(shots, key=lambda shot: PHASES.index(shot.phase))
+    return sorted(shots, key=lambda shot: _place(shot.phase))
+
+
+def _place(aim: str) -> int:
+    return PHASES.index(SOONER.get(aim, aim))
 
 
 # --- one run ----------------------------------------------------------------------------------
@@ -357,6 +376,8 @@ class Verdict:
     hits: list[str] = field(default_factory=list)
     outages: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    continued: int = 0
+    """Restores that went on inside a chunk, behind the last acknowledged block."""
     seconds: float = 0.0
     repeat: str = ""
 
@@ -373,7 +394,7 @@ class Run:
         self._watch = Watch(self._journal)
         self._verdict = Verdict(seed, folder)
         self._processes = 0
-        early = all(shot.outage_s and shot.phase in ("dump", "restore") for shot in shots)
+        early = all(shot.outage_s and shot.phase in ("dump", "restore", "block") for shot in shots)
         self._impatient = bool(shots) and early and self._rng.random() < 0.6
         """One failure ends a task: the outage leads to a pause (exit 5) and a resume."""
         self._drop = bool(shots) and self._rng.random() < 0.25
@@ -502,7 +523,8 @@ class Run:
         server = self._arena.servers()[shot.victim]
         server.kill()
         hit = self._what_was_hit(process.pid, time.time_ns() // 1_000_000)
-        self._verdict.outages.append(f"{shot.victim} {hit}")
+        if hit != "ended":
+            self._verdict.outages.append(f"{shot.victim} {hit}")
         try:
             time.sleep(shot.outage_s / 2)
             if shot.also_ferrylog and process.poll() is None:
@@ -579,6 +601,8 @@ class Run:
             if done.returncode:
                 self._fail(f"{' '.join(command)}: exit {done.returncode}: {done.stderr[-500:]}")
         target = oracle.snapshot(self._arena.target.uri)
+        resolved = self._watch.data("restore_resolved")
+        self._verdict.continued = sum(done["decision"] == "continue" for _, done in resolved)
         for what in oracle.judge(self._arena.expected, target, self._journal, FERRYLOG):
             self._fail(what)
         left = [path for path in Path(f"{self._journal}.d").rglob("*") if path.is_file()]
@@ -613,6 +637,10 @@ class Campaign:
     def failures(self) -> list[Verdict]:
         return [verdict for verdict in self.verdicts if verdict.problems]
 
+    @property
+    def continued(self) -> int:
+        return sum(verdict.continued for verdict in self.verdicts)
+
     def took(self, verdict: Verdict) -> None:
         self.verdicts.append(verdict)
         self.hits.update(verdict.hits)
@@ -630,6 +658,7 @@ class Campaign:
         if self.mongod:
             lines += [f"{name:<24} {count:>5}" for name, count in sorted(self.outages.items())]
             lines.append(f"{'kills of mongod':<24} {sum(self.outages.values()):>5}")
+        lines.append(f"{'restores continued':<24} {self.continued:>5}")
         lines.append(
             f"runs {len(self.verdicts)}, losses {len(self.failures)}, {self.seconds:.0f} s"
         )
@@ -692,11 +721,14 @@ def fight(
 def _aims(rng: Random, campaign: Campaign) -> list[str]:
     """Phases to aim at, "" for a random moment: the fewer hits so far, the likelier."""
     if campaign.mongod:
-        return rng.sample([phase for phase in PHASES if phase != "recovery"], rng.randint(1, 2))
+        return rng.sample(
+            ("plan", "dump", "restore", "block", "index", "verify"), rng.randint(1, 2)
+        )
     weights = [1 + 2 * max(0, ENOUGH - campaign.hits[phase]) for phase in PHASES]
     kills = rng.randint(1, MAX_KILLS)
     aimed = sum(rng.random() < 0.7 for _ in range(kills))
-    return rng.choices(PHASES, weights, k=aimed) + [""] * (kills - aimed)
+    aims = rng.choices(PHASES, weights, k=aimed) + [""] * (kills - aimed)
+    return ["block" if aim == "restore" and rng.random() < 0.6 else aim for aim in aims]
 
 
 def _repeat(arena: Arena, seed: int, aims: Sequence[str], *, mongod: bool) -> str:

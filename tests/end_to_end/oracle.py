@@ -389,7 +389,6 @@ class _Reader:
 
     def _invalidated(self, chunk: str) -> None:
         self.completed -= {("dump", chunk), ("restore", chunk)}
-        self.attempts.pop(("restore", chunk), None)  # another file: another restore
 
     def _skipped(self, unit: str) -> None:
         """Given up by policy: what of it still runs reports into the void, none of it is owed."""

@@ -76,6 +76,7 @@ def test_fifty_runs_hit_every_phase_ten_times(tmp_path: Path) -> None:
         campaign = fight(arena, tmp_path, runs=50, seed=SEED)
     _must_have_lost_nothing(campaign)
     assert min(campaign.hits[phase] for phase in PHASES) >= ENOUGH, campaign.table()
+    assert campaign.continued >= ENOUGH, "too few restores were cut between two blocks"
 
 
 @pytest.mark.deep
@@ -200,6 +201,8 @@ GOOD_STORIES = {
         _t("restore_cancelled"),
         _t("dump_invalidated"),
         _t("dump_started", attempt=2),
+        _t("dump_completed"),
+        _t("restore_started", attempt=2),
     ],
 }
 BAD_STORIES = {

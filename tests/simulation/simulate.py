@@ -90,6 +90,7 @@ class Simulation:
             retry_base_ms=100,
             retry_cap_ms=1000,
             files_ahead=self.random.randint(1, 6),
+            work_dir="",
         )
         self.seen: list[Recorded] = []
 

@@ -36,6 +36,7 @@ SETTINGS = RunSettings(
     retry_base_ms=1000,
     retry_cap_ms=60_000,
     files_ahead=64,
+    work_dir="",
 )
 FIELDS: dict[str, Any] = {
     "spec": SPEC,

@@ -292,7 +292,6 @@ def test_pause_lets_work_end_and_starts_nothing() -> None:
     assert story.fail(other, Cause.FATAL) == ["dump_cancelled", "job_paused"]
     kinds = story.tell(began())
     assert kinds[:2] == ["run_started", "job_resumed"]
-    assert story.tell(PauseAsked("me", "late", request=7)) == [], "a request counts once"
 
 
 def test_a_dead_letter_during_a_pause_asks_for_no_second_one() -> None:
@@ -453,7 +452,7 @@ def test_delays_double_and_stay_below_the_cap() -> None:
             rejected=0,
             differing=(),
         ),
-        CreateCompleted.of(TaskKey(TaskKind.CREATE, "no.such"), built=()),
+        CreateCompleted.of(TaskKey(TaskKind.CREATE, "no.such"), built=(), uuid=""),
         UnitCompleted(unit=UnitId("no.such")),
         ChunkReleased(chunk=CHUNK),
         ChunkKept(chunk=CHUNK, why=""),
