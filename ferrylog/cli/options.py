@@ -8,7 +8,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from ferrylog.errors import Usage
@@ -167,7 +166,7 @@ def _from_environment(name: str, default: int) -> int:
 def uri(role: str, given: str | None, file: Path | None, fallback: str | None = None) -> str:
     """The connection string: from the nearest source that names one (flag, environment, settings
     file), directly or as a file; else what the journal remembers. Two at once are refused."""
-    near, far = _nearness(role), _nearness(f"{role}_uri_file")
+    near, far = _nearness(role), _nearness(f"{role}-uri-file")
     if given is not None and file is not None and near == far:
         raise Usage(f"the {role} is named twice, directly and by a file", remedy="keep one")
     if file is not None and (given is None or far < near):
@@ -183,11 +182,12 @@ def uri(role: str, given: str | None, file: Path | None, fallback: str | None = 
     )
 
 
-def _nearness(parameter: str) -> int:
-    """0 for a flag, 1 for the environment, 2 for the settings file, 3 for nothing given."""
-    source = click.get_current_context().get_parameter_source(parameter)
-    names = ("COMMANDLINE", "ENVIRONMENT", "DEFAULT_MAP")
-    return names.index(source.name) if source is not None and source.name in names else 3
+def _nearness(option: str) -> int:
+    """0 for a flag, 1 for the environment, 2 for the settings file or nothing."""
+    flag, variable = f"--{option}", f"FERRYLOG_{option.upper().replace('-', '_')}"
+    if any(word.partition("=")[0] == flag for word in sys.argv[1:]):
+        return 0
+    return 1 if variable in os.environ else 2
 
 
 def _from_file(role: str, file: Path) -> str:

@@ -272,3 +272,70 @@ def test_replay_of_every_moment_is_legal(terminal: Terminal, loaded: Pair) -> No
     assert (report["status"], report["checked"]) == ("completed", True)
     for seq in range(1, report["seq"], 7):
         assert terminal.json("replay", "--to", str(seq))["seq"] <= seq
+
+
+def test_a_flag_beats_the_environment(terminal: Terminal, loaded: Pair, tmp_path: Path) -> None:
+    """Flag, environment, file: also when one is the address and the other a file with it."""
+    nowhere = tmp_path / "uri"
+    nowhere.write_text("mongodb://127.0.0.1:1/")
+    terminal.environment["FERRYLOG_SOURCE_URI_FILE"] = str(nowhere)
+    twice = terminal("start")
+    assert (twice.returncode, "named twice" in twice.stderr) == (2, True)
+    done = terminal("start", "--source", loaded.source.uri, "-d", "shop", "-c", "customers")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_same_deployment_through_another_name(terminal: Terminal, loaded: Pair) -> None:
+    """`--drop` must never meet its own source."""
+    again = loaded.source.uri.replace("127.0.0.1", "localhost") + "?directConnection=true"
+    done = terminal("start", "--target", again, "--drop")
+    assert (done.returncode, "ECONN006" in done.stderr) == (1, True)
+    assert loaded.source_client.shop.orders.count_documents({}) == DOCUMENTS
+
+
+def test_verify_wants_the_deployments_of_the_job(terminal: Terminal, loaded: Pair) -> None:
+    """An empty stranger is not equal to anything."""
+    assert terminal("start", "-d", "shop", "-c", "customers").returncode == 0
+    swapped = terminal("verify", "--source", loaded.target.uri, "--target", loaded.source.uri)
+    assert (swapped.returncode, "ERESUME001" in swapped.stderr) == (1, True)
+    loaded.source_client.shop.customers.drop()
+    gone = terminal("verify")
+    assert gone.returncode != 0, gone.stdout
+
+
+def test_resume_keeps_settings_and_work_folder(
+    terminal: Terminal, loaded: Pair, tmp_path: Path
+) -> None:
+    """What `start` was told holds until somebody says otherwise; no chunk is dumped twice."""
+    work = tmp_path / "work"
+    work.mkdir()
+    words = ("--chunk-docs", "300", "--dump-workers", "1", "--work-dir", str(work))
+    running = terminal.begin("start", *words)
+    until(lambda: "restore_completed" in terminal.kinds())
+    running.kill()
+    running.communicate()
+    assert terminal("resume").returncode == 0
+    settings = [event["data"]["settings"] for event in terminal.events("--kind", "run_started")]
+    assert settings[0] == settings[1]
+    assert "dump_invalidated" not in terminal.kinds()
+    assert list(work.iterdir()) == [], "the folder is the operator's: emptied, not removed"
+
+
+def test_a_target_collection_that_was_dropped_meanwhile(terminal: Terminal, loaded: Pair) -> None:
+    """What was restored is gone: the job must not go on as if it were there."""
+    running = terminal.begin("start", "--chunk-docs", "300", "--dump-workers", "1")
+    until(lambda: "restore_completed" in terminal.kinds())
+    running.kill()
+    running.communicate()
+    loaded.target_client.shop.orders.drop()
+    done = terminal("resume")
+    assert (done.returncode, "ERESUME002" in done.stderr) == (1, True)
+
+
+def test_connection_strings_are_never_repeated(terminal: Terminal) -> None:
+    """I45: not even where they do not belong."""
+    secret = "mongodb://ann:tops3cret@127.0.0.1:1/"
+    for words in (("check", secret), ("status", secret), ("jobs", f"--nonsense={secret}")):
+        done = terminal(*words)
+        assert done.returncode == 2 or "EJOURNAL007" in done.stderr
+        assert "tops3cret" not in done.stdout + done.stderr

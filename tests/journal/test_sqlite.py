@@ -392,3 +392,28 @@ def test_a_file_that_was_never_laid_out_is_laid_out(path: Path) -> None:
     with SqliteJournal.create(path) as journal:
         append(journal, JobPaused())
         assert journal.check() == 1
+
+
+def test_killed_between_the_first_commit_and_its_tip(path: Path) -> None:
+    """I4: a tip that was never written after an event says "at least nothing", not "damaged"."""
+    with SqliteJournal.create(path) as journal:
+        blank = Path(f"{path}.tip").read_bytes()
+        append(journal, note("a"))
+    Path(f"{path}.tip").write_bytes(blank)
+    with SqliteJournal.create(path) as journal:
+        assert journal.check() == 1
+
+
+def test_checking_a_journal_that_grows(journal: SqliteJournal, path: Path) -> None:
+    """I1: a reader beside a writer sees a prefix, never damage."""
+    append(journal, *(note(str(n)) for n in range(1500)))
+    with SqliteJournal.read_only(path) as reader:
+        jobs = reader.jobs
+
+        def jobs_later() -> list[JobId]:
+            append(journal, note("meanwhile"))
+            return jobs()
+
+        reader.jobs = jobs_later  # type: ignore[method-assign]
+        assert reader.check() == 1500
+    assert journal.latest_job() == JOB

@@ -505,3 +505,35 @@ def test_what_is_shown_of_events() -> None:
     assert about["chunk_planned"] == about["dump_started"] == "shop.orders#0"
     assert about["index_started"] == "shop.orders@n_1"
     assert index_task(UNIT, "a@b%c").entity == "shop.orders@a%40b%25c"
+
+
+def test_a_failed_job_wants_nothing() -> None:
+    """I13: what was in flight when the job failed is not carried out by a later run."""
+    story = Story(SETTINGS.model_copy(update={"on_exhausted": "fail-job"})).planned(chunks=2)
+    story.fail(DUMP, Cause.PERMANENT)
+    assert list(wanted_effects(story.state)) == []
+    story.tell(began())
+    assert list(wanted_effects(story.state)) == []
+
+
+def test_two_failures_in_one_turn_are_one_end() -> None:
+    """I19, I20: the second is news of a job that has ended."""
+    story = Story(SETTINGS.model_copy(update={"on_exhausted": "fail-job"})).planned(chunks=2)
+    story.fail(DUMP, Cause.PERMANENT)
+    for cause in (Cause.PERMANENT, Cause.FATAL):
+        assert story.fail(TaskKey(TaskKind.DUMP, f"{UNIT}#1"), cause) == ["result_ignored"]
+
+
+def test_every_letter_of_a_recovery_has_its_consequence() -> None:
+    """I19, I30: an index among the dead letters does not hide a chunk's."""
+    story = Story().planned(chunks=2, indexes=1)
+    other = ChunkId(f"{UNIT}#1")
+    for chunk in (CHUNK, other):
+        story.succeed(TaskKey(TaskKind.DUMP, chunk), DUMPED)
+        story.succeed(TaskKey(TaskKind.RESTORE, chunk), RESTORED)
+    for _ in range(MAX_INTERRUPTIONS - 1):
+        story.tell(began())
+    kinds = story.tell(began())
+    assert kinds.count("index_dead_lettered") == 1
+    assert kinds.count("verify_dead_lettered") == 2
+    assert kinds[-2:] == ["pause_requested", "job_paused"]
