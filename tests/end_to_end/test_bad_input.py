@@ -782,7 +782,7 @@ def test_a_collection_that_is_another_one_now(place: Place, *, again: bool) -> N
     ended = ferrylog("resume", *ends)
 
     assert ended.returncode == 1
-    assert "[ERESUME002]: dropped.c is not the collection" in ended.stderr
+    assert "[ERESUME002]: dropped.c on the source is not the collection" in ended.stderr
     assert ("there is none" in ended.stderr) is not again
     assert "→ it was dropped" in ended.stderr
     assert place.target.content() == before
