@@ -733,7 +733,8 @@ def test_an_unreachable_host_shows_no_password_to_ps(place: Place) -> None:
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
-        listed = subprocess.run(["ps", "axww", "-o", "args"], capture_output=True, check=True)
+        ps = ["ps", "-ww", "-o", "args", "-p", str(process.pid)]  # others run beside us
+        listed = subprocess.run(ps, capture_output=True, check=True)
         seen = [listed.stdout]
         while process.poll() is None:
             seen.append(Path(f"/proc/{process.pid}/cmdline").read_bytes())
