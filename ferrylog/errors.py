@@ -18,15 +18,6 @@ class NotRunning(OperatorError):
         )
 
 
-class NothingToResume(OperatorError):
-    code, exit_code = "EJOB003", 2
-
-    def __init__(self, journal: str) -> None:
-        super().__init__(
-            f"{journal} has no unfinished job", remedy="`ferrylog jobs` lists what there is"
-        )
-
-
 class OtherSettings(OperatorError):
     """An unfinished job of the same source, target and selection has other settings."""
 

@@ -2,7 +2,6 @@
 
 from ferrylog.cli import options as o
 from ferrylog.cli.running import a_run, end
-from ferrylog.errors import NothingToResume
 from ferrylog.views.model import follow
 from ferrylog.wiring import deployments, find_job, journal_to_write, unfinished
 from journal.sqlite import SqliteJournal
@@ -50,7 +49,6 @@ def resume(
 def _wanted(journal: SqliteJournal, job: str | None) -> JobId:
     if job is not None:
         return find_job(journal, job)
-    find_job(journal, None)
-    for candidate in unfinished(journal):
-        return candidate
-    raise NothingToResume(str(journal.path))
+    newest = find_job(journal, None)
+    # With nothing unfinished the newest says again how it ended: a kill may have come just after.
+    return next(iter(unfinished(journal)), newest)

@@ -68,10 +68,9 @@ def _last_words(common: Common, engine: Engine) -> str:
         case 0:
             return f"done · journal {journal} · ask it: ferrylog inspect events --journal {journal}"
         case 3:
-            return (
-                "done with rejects · see: ferrylog inspect events --kind document_rejected "
-                f"--journal {journal}"
-            )
+            documents = any(unit.rejected for unit in engine.state.units.values())
+            where = "inspect events --kind document_rejected" if documents else "status"
+            return f"done with rejects · see: ferrylog {where} --journal {journal}"
         case _:
             return (
                 "source and target differ · see: ferrylog inspect events --kind verify_completed "

@@ -164,8 +164,13 @@ def _give_up_once(state: State, letter: DeadLettered) -> list[AnyEvent]:
 
 
 def give_up(letter: DeadLettered, settings: RunSettings) -> list[AnyEvent]:
-    """What a dead letter means for the job (A8). A failed index never fails the data."""
-    if letter.task.kind is TaskKind.INDEX:
+    """What a dead letter means for the job (A8).
+
+    A failed index never fails the data; an outage that outlasted its attempts still pauses, for
+    it says nothing about the index.
+    """
+    outage = letter.cause is not Cause.PERMANENT and settings.on_exhausted == "pause"
+    if letter.task.kind is TaskKind.INDEX and not outage:
         return []
     why = f"{letter.task.kind} of {letter.entity} was given up: {letter.code}: {letter.why}"
     unit = unit_of(letter.task)

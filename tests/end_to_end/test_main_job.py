@@ -217,8 +217,7 @@ def test_resume_of_a_finished_job_adds_nothing(terminal: Terminal, loaded: Pair)
     before = terminal.kinds()
     assert terminal("resume", job).returncode == 0
     assert terminal.kinds() == [*before, "run_started"]
-    nothing = terminal("resume")
-    assert (nothing.returncode, "EJOB003" in nothing.stderr) == (2, True)
+    assert terminal("resume").returncode == 0, "a kill may have come just after the end"
 
 
 def test_verify_finds_every_kind_of_difference(terminal: Terminal, loaded: Pair) -> None:

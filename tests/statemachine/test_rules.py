@@ -537,3 +537,23 @@ def test_every_letter_of_a_recovery_has_its_consequence() -> None:
     assert kinds.count("index_dead_lettered") == 1
     assert kinds.count("verify_dead_lettered") == 2
     assert kinds[-2:] == ["pause_requested", "job_paused"]
+
+
+def test_an_outage_while_indexes_build_pauses() -> None:
+    """A8: time heals it, so the job must not end without the index."""
+    story = Story().planned(indexes=1)
+    for key, result in ((DUMP, DUMPED), (RESTORE, RESTORED), (VERIFY, EQUAL)):
+        story.succeed(key, result)
+    story.succeed(TaskKey(TaskKind.RELEASE, CHUNK), Released())
+    index = TaskKey(TaskKind.INDEX, f"{UNIT}@i0")
+    for _ in range(2):
+        assert story.fail(index, Cause.TRANSIENT) == ["index_retry_scheduled"]
+        story.now += 10_000
+        story.tell()
+    assert story.fail(index, Cause.TRANSIENT) == [
+        "index_dead_lettered",
+        "pause_requested",
+        "job_paused",
+    ]
+    assert "index_requeued" in story.tell(began())
+    assert story.succeed(index, Built())[-1] == "job_completed"
