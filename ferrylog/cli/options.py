@@ -147,8 +147,8 @@ def run_settings(
 
 
 def digest_every() -> int:
-    """Events between two state digests in the log."""
-    return max(1, _from_environment("FERRYLOG_DIGEST_EVERY", 1000))
+    """Events between two state digests in the log; one costs with the open chunks."""
+    return max(1, _from_environment("FERRYLOG_DIGEST_EVERY", 10_000))
 
 
 def whole_number(text: str) -> bool:
