@@ -13,6 +13,7 @@ from pymongo import MongoClient
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from ferrylog.embedded import Mongod
+from tests import counts
 
 OWN = ("admin", "local", "config")
 
@@ -62,8 +63,21 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist hands its numbers to the controller."""
+    if hasattr(session.config, "workeroutput"):
+        counts.hand_over(session.config.workeroutput)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    counts.take_over(getattr(node, "workeroutput", {}))
+
+
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Anything skipped is said and counted."""
+    """What was counted, what was skipped: nothing is left out without a word."""
+    for line in counts.lines():
+        terminalreporter.write_line(line)
     if not os.environ.get("FERRYLOG_CORPUS"):
         terminalreporter.write_line("FERRYLOG_CORPUS is not set: conformance tests have no corpus")
     terminalreporter.write_line(f"skipped: {len(terminalreporter.stats.get('skipped', []))}")
