@@ -71,16 +71,19 @@ class SqliteJournal:
             check_header(path, db)
             set_durability(db)
             journal = cls(path, db, None)
-            journal._check_integrity()
-            journal._check_tip()
+            journal.check_pages()
+            journal.check_tip()
             journal._tip = open_tip(path)
             if not journal.last_seq():
                 journal._tip.write(Tip(0, GENESIS))
         return journal
 
     @classmethod
-    def read_only(cls, path: Path) -> Self:
-        """Open to look: nothing of the journal is changed, a running process is not disturbed."""
+    def read_only(cls, path: Path, *, trusted: bool = True) -> Self:
+        """Open to look: nothing of the journal is changed, a running process is not disturbed.
+
+        `trusted=False` opens a journal that does not fit its tip, too: for forensics alone.
+        """
         check_file(path)
         wal = Path(f"{path}-wal")
         with opening(path) as db:
@@ -90,7 +93,8 @@ class SqliteJournal:
             check_header(path, db)
             db.pragma("query_only", 1)
             journal = cls(path, db, None)
-            journal._check_tip()
+            if trusted:
+                journal.check_tip()
         return journal
 
     # --- appending ---
@@ -249,6 +253,14 @@ class SqliteJournal:
             seq, job, version, epoch, at_ms, _, _, _, hash_ = row
             yield Recorded(seq, JobId(job), version, epoch, Millis(at_ms), event, bytes(hash_))
 
+    def query(self, sql: str, values: Sequence[int | str] = ()) -> list[tuple[Any, ...]]:
+        """The rows of one statement that only reads: for audits. Raises `DamagedJournal`."""
+        try:
+            rows: list[Any] = self._db.execute(sql, values).fetchall()
+        except (apsw.Error, UnicodeDecodeError) as error:
+            raise DamagedJournal(self.path, f"a row cannot be read: {error}") from error
+        return rows
+
     # --- checking ---
 
     def check(self) -> int:
@@ -256,8 +268,8 @@ class SqliteJournal:
 
         Of a journal that is being written, everything up to the event that is the last now.
         """
-        self._check_integrity()
-        self._check_tip()
+        self.check_pages()
+        self.check_tip()
         count, last = one_row(self._db, "SELECT count(*), max(seq) FROM events")
         if count != (last or 0):
             raise DamagedJournal(self.path, f"{count} events, but the last has seq {last}")
@@ -266,7 +278,8 @@ class SqliteJournal:
             raise DamagedJournal(self.path, f"{count} events, but only {read} belong to a job")
         return int(last or 0)
 
-    def _check_integrity(self) -> None:
+    def check_pages(self) -> None:
+        """Raises `DamagedJournal` with what SQLite finds wrong first in the file's structure."""
         try:
             answer = self._db.execute("PRAGMA integrity_check(1)").fetchall()
         except (apsw.Error, UnicodeDecodeError) as error:
@@ -274,7 +287,8 @@ class SqliteJournal:
         if answer != [("ok",)]:
             raise DamagedJournal(self.path, str(answer[0][0]))
 
-    def _check_tip(self) -> None:
+    def check_tip(self) -> None:
+        """Raises `TipMissing`, `JournalBehind` or `DamagedJournal`."""
         try:
             tip = read_tip(tip_path(self.path))  # first: the journal only ever gets ahead of it
             lost = "is damaged"
