@@ -1,8 +1,7 @@
 """Opening a journal's file: made for us alone, laid out once, refused when it is not ours."""
 
-import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -10,15 +9,17 @@ from typing import Any, Final
 
 import apsw
 
+from journal.disk import Disk
 from journal.errors import DamagedJournal, JournalUnreachable, NewerJournal, NotAJournal
-from journal.tip import TipFile
+from journal.tip import Tip, TipFile
 
 APPLICATION_ID: Final = 0x0FE44109
 FORMAT: Final = 1
 """`user_version` of the file."""
 SCHEMA: Final = Path(__file__).with_name("schema.sql")
-BUSY_MS: Final = 10_000
-"""How long SQLite waits for another process's lock."""
+INTEGRITY_BYTES: Final = 64 << 20
+"""Up to this size every opening to append checks all pages, in about 0.2 s; beyond it, it would
+take a second per million events, and a resume has to be ready within one."""
 
 
 def tip_path(path: Path) -> Path:
@@ -30,22 +31,21 @@ def work_path(path: Path) -> Path:
     return Path(f"{path}.d")
 
 
-def make_file(path: Path) -> bool:
+def make_file(path: Path, disk: Disk) -> bool:
     """Create the file with mode 0600 before SQLite sees it: its -wal and -shm inherit that."""
     try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        disk.make(path)
     except FileExistsError:
-        check_file(path)
+        check_file(path, disk)
         return False
     except OSError as error:
         raise JournalUnreachable(path, error.strerror or str(error)) from None
-    os.close(fd)
     return True
 
 
-def check_file(path: Path) -> None:
+def check_file(path: Path, disk: Disk) -> None:
     try:
-        found = path.stat()
+        found = disk.stat(path)
     except FileNotFoundError:
         raise JournalUnreachable(
             path, "no such file", remedy="name it with --journal; `ferrylog start` makes one"
@@ -60,30 +60,33 @@ def check_file(path: Path) -> None:
         )
 
 
-def connect(path: Path) -> apsw.Connection:
-    try:
-        db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-    except apsw.Error as error:
-        raise JournalUnreachable(path, str(error)) from error
-    db.set_busy_timeout(BUSY_MS)
-    return db
-
-
 @contextmanager
-def opening(path: Path) -> Iterator[apsw.Connection]:
+def opening(path: Path, connect: Callable[[Path], apsw.Connection]) -> Iterator[apsw.Connection]:
     """A connection that is closed again if it cannot be used, with the reason as ours."""
-    db = connect(path)
+    db = None
     try:
+        db = connect(path)
         yield db
-    except (apsw.CorruptError, apsw.NotADBError, UnicodeDecodeError) as error:
-        db.close()
-        raise DamagedJournal(path, str(error)) from error
-    except apsw.Error as error:
-        db.close()
-        raise JournalUnreachable(path, str(error)) from error
-    except BaseException:
-        db.close()
+    except BaseException as error:
+        if db is not None:
+            close(db)
+        match error:
+            case apsw.CorruptError() | apsw.NotADBError() | UnicodeDecodeError():
+                raise DamagedJournal(path, reason(error)) from error
+            case apsw.Error() | OSError():
+                raise JournalUnreachable(path, reason(error)) from error
         raise
+
+
+def close(db: apsw.Connection) -> None:
+    """What was acknowledged is durable already: an error of closing loses nothing."""
+    with suppress(apsw.Error):
+        db.close()
+
+
+def reason(error: BaseException) -> str:
+    text = error.strerror if isinstance(error, OSError) else str(error)
+    return text or type(error).__name__
 
 
 def one_row(db: apsw.Connection, sql: str) -> tuple[Any, ...]:
@@ -93,11 +96,16 @@ def one_row(db: apsw.Connection, sql: str) -> tuple[Any, ...]:
     return tuple(row)
 
 
+def is_small(db: apsw.Connection) -> bool:
+    pages, size = one_row(db, "PRAGMA page_count"), one_row(db, "PRAGMA page_size")
+    return int(pages[0]) * int(size[0]) <= INTEGRITY_BYTES
+
+
 def is_blank(db: apsw.Connection) -> bool:
     """A process died between making the file and laying it out."""
     try:
         return one_row(db, "PRAGMA page_count") == (0,)
-    except apsw.Error:
+    except (apsw.CorruptError, apsw.NotADBError):
         return False
 
 
@@ -114,7 +122,7 @@ def check_header(path: Path, db: apsw.Connection) -> None:
         application = db.pragma("application_id")
         version = db.pragma("user_version")
         tables = db.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'events'").fetchone()
-    except (apsw.Error, UnicodeDecodeError) as error:
+    except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, UnicodeDecodeError) as error:
         raise NotAJournal(path, str(error)) from error
     if application != APPLICATION_ID or tables == (0,):
         raise NotAJournal(path, "it belongs to another application")
@@ -131,16 +139,25 @@ def set_durability(db: apsw.Connection) -> None:
     assert db.pragma("synchronous") == 2
 
 
-def open_tip(path: Path) -> TipFile:
+def settle(db: apsw.Connection) -> None:
+    """Move what a run before left in the write-ahead log into the database, and sync that.
+
+    After a failed sync the kernel may show bytes that are not on the disk and never will be.
+    New commits must not come to stand behind such a hole.
+    """
+    db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+def open_tip(path: Path, disk: Disk, first: Tip | None) -> TipFile:
+    """The tip to write; its name is durable, and so is `first`. Raises `OSError`."""
+    tip = TipFile(tip_path(path), disk)
     try:
-        tip = TipFile(tip_path(path))
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise JournalUnreachable(path, f"{tip_path(path)}: {error.strerror}") from None
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+        disk.sync_directory(path.parent)
+        if first is not None:
+            tip.write(first)
+    except OSError:
+        tip.close()
+        raise
     return tip
 
 

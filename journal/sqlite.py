@@ -5,7 +5,8 @@ the file outside SQLite: closing such a descriptor would drop SQLite's POSIX loc
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -13,26 +14,31 @@ from typing import Any, Final, Self
 import apsw
 
 from journal.codec import GENESIS, chain, decode, encode
+from journal.disk import DISK, Disk
 from journal.errors import (
     DamagedJournal,
     EpochFenced,
     JournalBehind,
     JournalUnknown,
+    JournalUnreachable,
     StalePosition,
     TipMissing,
 )
+from journal.looking import look
 from journal.opening import (
     Immediate,
     check_file,
     check_header,
-    connect,
+    close,
     is_blank,
+    is_small,
     lay_out,
     make_file,
     one_row,
     open_tip,
     opening,
     set_durability,
+    settle,
     tip_path,
 )
 from journal.protocol import Position, Recorded
@@ -55,46 +61,51 @@ class SqliteJournal:
     look. Both check the header and the tip. Neither trusts a row before its hash is checked.
     """
 
-    def __init__(self, path: Path, connection: apsw.Connection, tip: TipFile | None) -> None:
+    def __init__(self, path: Path, connection: apsw.Connection, disk: Disk = DISK) -> None:
         self.path = path
         self._db = connection
-        self._tip = tip
+        self._disk = disk
+        self._leave = ExitStack()
+        self._tip: TipFile | None = None
         self._uncheckpointed = 0
 
     @classmethod
-    def create(cls, path: Path) -> Self:
+    def create(cls, path: Path, disk: Disk = DISK) -> Self:
         """Open for appending. The caller holds the lease."""
-        fresh = make_file(path)
-        with opening(path) as db:
+        fresh = make_file(path, disk)
+        with opening(path, disk.connect) as db:
             if fresh or is_blank(db):
                 lay_out(db)
             check_header(path, db)
             set_durability(db)
-            journal = cls(path, db, None)
-            journal.check_pages()
+            journal = cls(path, db, disk)
+            if is_small(db):
+                journal.check_pages()
             journal.check_tip()
-            journal._tip = open_tip(path)
-            if not journal.last_seq():
-                journal._tip.write(Tip(0, GENESIS))
+            settle(db)
+            first = None if journal.last_seq() else Tip(0, GENESIS)
+            journal._tip = open_tip(path, disk, first)
         return journal
 
     @classmethod
     def read_only(cls, path: Path, *, trusted: bool = True) -> Self:
         """Open to look: nothing of the journal is changed, a running process is not disturbed.
 
-        `trusted=False` opens a journal that does not fit its tip, too: for forensics alone.
+        Works on a full disk and on a read-only file system too. `trusted=False` opens a journal
+        that does not fit its tip, too: for forensics alone.
         """
-        check_file(path)
-        wal = Path(f"{path}-wal")
-        with opening(path) as db:
-            if wal.exists() and wal.stat().st_size:
-                # What a killed process left in the WAL stays there: looking changes no file.
-                db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        check_file(path, DISK)
+        with ExitStack() as leave, opening(path, partial(look, leave=leave)) as db:
+            if is_blank(db):
+                raise JournalUnreachable(
+                    path, "it is empty: its making was interrupted", "`ferrylog start` lays it out"
+                )
             check_header(path, db)
             db.pragma("query_only", 1)
-            journal = cls(path, db, None)
+            journal = cls(path, db)
             if trusted:
                 journal.check_tip()
+            journal._leave = leave.pop_all()
         return journal
 
     # --- appending ---
@@ -290,7 +301,8 @@ class SqliteJournal:
     def check_tip(self) -> None:
         """Raises `TipMissing`, `JournalBehind` or `DamagedJournal`."""
         try:
-            tip = read_tip(tip_path(self.path))  # first: the journal only ever gets ahead of it
+            # First of all: the journal only ever gets ahead of it.
+            tip = read_tip(tip_path(self.path), self._disk)
             lost = "is damaged"
         except FileNotFoundError:
             tip, lost = None, "is missing"
@@ -307,25 +319,26 @@ class SqliteJournal:
             raise DamagedJournal(self.path, why)
 
     @staticmethod
-    def renew_tip(path: Path) -> None:
+    def renew_tip(path: Path, disk: Disk = DISK) -> None:
         """Write a tip for what is there: the operator vouches that nothing is missing."""
-        db = connect(path)
-        try:
+        with opening(path, disk.connect) as db:
             check_header(path, db)
             row = db.execute("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()
-        finally:
-            db.close()
-        if row is not None:
-            tip = TipFile(tip_path(path), fresh=True)
-            tip.write(Tip(row[0], bytes(row[1])))
+            found = Tip(row[0], bytes(row[1])) if row is not None else Tip(0, GENESIS)
+            tip = open_tip(path, disk, found)
+            tip.write(found)  # into the second slot, whatever stood there
             tip.close()
+            close(db)
 
     # --- closing ---
 
     def close(self) -> None:
-        self._db.close()
-        if self._tip is not None:
-            self._tip.close()
+        """Nothing is lost by an error in here, so none is raised."""
+        close(self._db)
+        with suppress(OSError):
+            if self._tip is not None:
+                self._tip.close()
+            self._leave.close()
 
     def __enter__(self) -> Self:
         return self

@@ -5,16 +5,18 @@ is a valid chain. Only a record elsewhere shows that events are missing. It is w
 each commit, so it may be behind, never ahead.
 """
 
-import os
 import struct
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+from journal.disk import Disk
 
 _RECORD = struct.Struct("<8sQ32s")
 _MAGIC = b"ferrytip"
-_SLOT = 512
-"""Bytes between the two slots: a torn write of one leaves the other."""
+SLOT: Final = 4096
+"""Bytes between the two slots, a sector of today's disks: a torn write of one leaves the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,35 +28,37 @@ class Tip:
 class TipFile:
     """Two slots, written in turn; the valid one with the greater seq counts."""
 
-    def __init__(self, path: Path, *, fresh: bool = False) -> None:
-        self.path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        if fresh:
-            os.ftruncate(self._fd, 0)
-        newest = _slots(path.read_bytes())
+    def __init__(self, path: Path, disk: Disk) -> None:
+        self._disk = disk
+        self._fd = disk.open(path)
+        try:
+            newest = _slots(disk.read(path))
+        except OSError:
+            self.close()
+            raise
         self._slot = 1 if newest and newest[0][0] == 0 else 0
 
     def write(self, tip: Tip) -> None:
-        """Durable when it returns. Raises OSError."""
+        """Durable when it returns. Raises `OSError`."""
         body = _RECORD.pack(_MAGIC, tip.seq, tip.hash)
         record = body + struct.pack("<I", zlib.crc32(body))
-        os.pwrite(self._fd, record, self._slot * _SLOT)
-        os.fdatasync(self._fd)
+        self._disk.write(self._fd, record, self._slot * SLOT)
+        self._disk.sync(self._fd)
         self._slot ^= 1
 
     def close(self) -> None:
-        os.close(self._fd)
+        self._disk.close(self._fd)
 
 
-def read_tip(path: Path) -> Tip | None:
+def read_tip(path: Path, disk: Disk) -> Tip | None:
     """The newest whole record; `None` when there is none. Raises `FileNotFoundError`."""
-    newest = _slots(path.read_bytes())
+    newest = _slots(disk.read(path))
     return newest[0][1] if newest else None
 
 
 def _slots(raw: bytes) -> list[tuple[int, Tip]]:
     """The whole records and where they stand, the newest first."""
-    found = [(slot, _parse(raw[slot * _SLOT :])) for slot in (0, 1)]
+    found = [(slot, _parse(raw[slot * SLOT :])) for slot in (0, 1)]
     tips = [(slot, tip) for slot, tip in found if tip is not None]
     return sorted(tips, key=lambda each: each[1].seq, reverse=True)
 

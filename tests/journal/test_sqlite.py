@@ -26,6 +26,7 @@ from journal.errors import (
 )
 from journal.protocol import Position, Recorded
 from journal.sqlite import SqliteJournal
+from journal.tip import SLOT
 from statemachine.events import AnyEvent, JobPaused, PauseRequested
 from statemachine.words import JobId, Millis
 from tests.statemachine.examples import examples
@@ -264,7 +265,7 @@ def test_a_torn_tip_falls_back_to_the_one_before(path: Path) -> None:
     closed(path, 30)
     tip = Path(f"{path}.tip")
     whole = tip.read_bytes()
-    for slot in (0, 512):
+    for slot in (0, SLOT):
         torn = bytearray(whole)
         torn[slot + 12 : slot + 20] = b"\xff" * 8
         tip.write_bytes(torn)
@@ -356,6 +357,7 @@ CHILD = """
 import os, sys
 from pathlib import Path
 from journal.sqlite import SqliteJournal
+from journal.tip import SLOT
 from statemachine.events import PauseRequested
 with SqliteJournal.create(Path(sys.argv[1])) as journal:
     version = journal.last_seq()
