@@ -49,11 +49,13 @@ News = Outcome | Progressed | PauseAsked | _Bug
 class Drive:
     """Runs one job until nothing more happens without an operator."""
 
-    def __init__(self, engine: Engine, executor: Executor, inbox: Inbox, observe: Observer) -> None:
+    def __init__(
+        self, engine: Engine, executor: Executor, inbox: Inbox, observers: Sequence[Observer]
+    ) -> None:
         self._engine = engine
         self._executor = executor
         self._inbox = inbox
-        self._observe = observe
+        self._observers = observers
         self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._handed: list[Request] = []
@@ -79,7 +81,8 @@ class Drive:
             with suppress(JournalUnreachable):
                 self._inbox.remove(self._handed)  # journaled, or no news
             self._handed.clear()
-        self._observe(self._engine)
+        for observe in self._observers:
+            observe(self._engine)
         return effects
 
     def _wait(self) -> list[Stimulus]:

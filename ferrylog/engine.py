@@ -5,35 +5,44 @@ No clock, no thread, no chance in here: time is an argument, outcomes are argume
 
 from collections.abc import Sequence
 
+from ferrylog.past import Past
 from journal.protocol import Journal, Position
 from statemachine.decide import decide
 from statemachine.effects import Effect, wanted_effects
 from statemachine.events import AnyEvent
-from statemachine.evolve import evolve
 from statemachine.state import State
 from statemachine.stimuli import Stimulus, Tick
 from statemachine.words import JobId, Millis, TaskKey
 
 
 class Engine:
-    """One job: its state, its place in the journal, and what is in flight.
+    """One job: its past, and what is in flight.
 
     A turn that raises leaves the engine unusable: the state may hold what the journal does
     not. Close everything, read the journal again, decide from what is there.
     """
 
-    def __init__(self, journal: Journal, job: JobId) -> None:
-        """Reads the job's whole past. Raises what `Journal.read` raises."""
+    def __init__(self, journal: Journal, job: JobId, past: Past | None = None) -> None:
+        """Reads the job's history, from `past` on if that is given: it is consumed.
+
+        Raises what `Journal.read` raises.
+        """
         self._journal = journal
         self.job = job
-        self.state = State()
-        self.position = Position()
+        self.past = past if past is not None else Past()
         self.news: tuple[AnyEvent, ...] = ()
         """What the last turn journaled."""
         self._in_flight: set[tuple[TaskKey, int]] = set()
-        for recorded in journal.read(job):
-            evolve(self.state, recorded.event)
-            self.position = Position(recorded.version, recorded.seq)
+        self.past.follow(journal.read(job, after=self.position.version))
+
+    @property
+    def state(self) -> State:
+        return self.past.state
+
+    @property
+    def position(self) -> Position:
+        """Where the job ends in the journal."""
+        return self.past.position
 
     def turn(self, stimuli: Sequence[Stimulus], *, now: Millis) -> tuple[Effect, ...]:
         """News in, events journaled, effects out. Append, then believe, then act.
@@ -47,7 +56,7 @@ class Engine:
         while ticked := self._happen(Tick(), now):
             events += ticked
         if events:
-            self.position = self._journal.append(
+            self.past.position = self._journal.append(
                 self.job,
                 events,
                 expected=self.position.version,
@@ -61,7 +70,7 @@ class Engine:
         """Each decision sees what the one before it decided; nobody else does before the commit."""
         events = decide(self.state, stimulus, now)
         for event in events:
-            evolve(self.state, event)
+            self.past.happened(event, now)
         return events
 
     def _newly_wanted(self) -> tuple[Effect, ...]:

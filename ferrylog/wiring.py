@@ -15,17 +15,17 @@ from executors.preflight import examine, examine_deployments, examine_resume
 from ferrylog import __version__, clock
 from ferrylog.drive import Drive
 from ferrylog.engine import Engine
+from ferrylog.past import Past
+from ferrylog.recall import Keeper, recall
 from ferrylog.redact import learn
 from ferrylog.views.live import Live
-from ferrylog.views.model import follow
 from journal.errors import NoSuchJob
 from journal.inbox import Inbox
 from journal.lease import Lease
 from journal.opening import work_path
 from journal.sqlite import SqliteJournal
 from statemachine.errors import OperatorError
-from statemachine.events import JobSpec, RunSettings
-from statemachine.state import State
+from statemachine.events import JobRequested, JobSpec, RunSettings
 from statemachine.stimuli import JobAsked, RunBegan, Stimulus
 from statemachine.words import JobId
 
@@ -89,9 +89,9 @@ class Run:
         raise_first(examine(self.source, self.target, spec))
         return self._drive(Engine(self.journal, job), spec, [JobAsked(operator(), spec)])
 
-    def resume(self, job: JobId) -> Engine:
+    def resume(self, job: JobId, past: Past) -> Engine:
         """Go on with a job of the journal."""
-        engine = Engine(self.journal, job)
+        engine = Engine(self.journal, job, past)
         assert engine.state.spec is not None
         if not engine.state.terminal:
             raise_first(examine_resume(self.source, self.target, engine.state))
@@ -112,7 +112,8 @@ class Run:
             version=__version__,
             settings=settings,
         )
-        drive = Drive(engine, executor, Inbox(self.journal.path), self.live)
+        observers = (self.live, Keeper(self.journal, engine.job))
+        drive = Drive(engine, executor, Inbox(self.journal.path), observers)
         with self.live:
             drive.run([*first, began])
         if engine.state.terminal:
@@ -138,7 +139,16 @@ def find_job(journal: SqliteJournal, wanted: str | None) -> JobId:
     return JobId(wanted) if wanted is not None else jobs[-1]
 
 
-def unfinished(journal: SqliteJournal) -> dict[JobId, State]:
+def unfinished(journal: SqliteJournal) -> Iterator[tuple[JobId, Past]]:
     """The jobs that may go on, the newest first."""
-    states = {job: follow(journal.read(job))[0] for job in reversed(journal.jobs())}
-    return {job: state for job, state in states.items() if not state.terminal}
+    for job in reversed(journal.jobs()):
+        past = recall(journal, job)
+        if not past.state.terminal:
+            yield job, past
+
+
+def spec_of(journal: SqliteJournal, job: JobId) -> JobSpec:
+    """What the job was asked to do: its first event says so."""
+    asked = next(journal.read(job)).event
+    assert isinstance(asked, JobRequested)
+    return asked.spec

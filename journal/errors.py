@@ -136,3 +136,28 @@ class NoSuchJob(OperatorError):
     def __init__(self, job: str, path: Path) -> None:
         what = f"no job {job}" if job else "no job"
         super().__init__(f"{path} has {what}", remedy="`ferrylog jobs` lists them")
+
+
+class UnknownEvent(OperatorError):
+    """A whole, unchanged event that this ferrylog does not understand."""
+
+    code, exit_code = "EJOURNAL011", 4
+
+    def __init__(self, path: Path, seq: int, kind: str, why: str) -> None:
+        super().__init__(
+            f"{path}: event seq {seq} ({kind!r}) is none that this ferrylog knows: {why}",
+            remedy="use the ferrylog that wrote it, or a newer one; "
+            "`ferrylog inspect events --forensic` shows what stands there",
+        )
+
+
+class WrongSnapshot(OperatorError):
+    """A snapshot does not equal the fold of the events before it."""
+
+    code, exit_code = "EJOURNAL012", 4
+
+    def __init__(self, path: Path, job: str, seq: int) -> None:
+        super().__init__(
+            f"the snapshot of job {job} at seq {seq} does not equal the events before it",
+            remedy=f"remove {path}.snapshots: it is a cache; the journal itself is whole",
+        )

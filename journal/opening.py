@@ -14,7 +14,7 @@ from journal.errors import DamagedJournal, JournalUnreachable, NewerJournal, Not
 from journal.tip import Tip, TipFile
 
 APPLICATION_ID: Final = 0x0FE44109
-FORMAT: Final = 1
+FORMAT: Final = 2
 """`user_version` of the file."""
 SCHEMA: Final = Path(__file__).with_name("schema.sql")
 INTEGRITY_BYTES: Final = 64 << 20
@@ -115,6 +115,20 @@ def lay_out(db: apsw.Connection) -> None:
     with Immediate(db):
         db.execute(SCHEMA.read_text())
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {FORMAT}")
+
+
+MIGRATIONS: Final = {
+    1: "CREATE INDEX events_by_time ON events (job, recorded_at_ms, version)",
+}
+"""By the format that they lead on from. No migration ever changes an event."""
+
+
+def migrate(db: apsw.Connection) -> None:
+    """Bring the file's indexes to today's format; readers manage without."""
+    with Immediate(db):
+        for version in range(db.pragma("user_version"), FORMAT):
+            db.execute(MIGRATIONS[version])
+        db.execute(f"PRAGMA user_version = {FORMAT}")
 
 
 def check_header(path: Path, db: apsw.Connection) -> None:

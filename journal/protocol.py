@@ -1,15 +1,13 @@
 """The promise of a journal."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from statemachine.events import AnyEvent
 from statemachine.words import JobId, Millis
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """One event in its envelope, as it stands in the journal."""
 
     seq: int
@@ -24,12 +22,13 @@ class Recorded:
     """SHA-256 over the hash of the job's event before it and all of this one but `seq`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where a job ends: its last version, and that event's place in the file."""
+class Position(NamedTuple):
+    """Where a job ends: its last version, and that event's place in the file and hash."""
 
     version: int = 0
     seq: int = 0
+    hash: bytes = bytes(32)
+    """Of that event."""
 
 
 class Journal(Protocol):
@@ -51,8 +50,10 @@ class Journal(Protocol):
     ) -> Position:
         """Append all of `events` (at least one) or none; return where the job ends now.
 
-        Raises `StalePosition` when the job's last version is not `expected`, `EpochFenced`
-        when a newer epoch has written; in both cases nothing was appended.
+        Idempotent: events that stand behind `expected` already, equal to the byte in envelope
+        and content, are not appended again; returned is where they stand. Raises `StalePosition`
+        when the job's last version is not `expected`, `EpochFenced` when a newer epoch has
+        written; in both cases nothing was appended.
         """
         ...
 

@@ -14,6 +14,7 @@ CREATE TABLE events (
 
 CREATE INDEX events_by_entity ON events (job, entity, seq);
 CREATE INDEX events_by_kind ON events (job, kind, seq);
+CREATE INDEX events_by_time ON events (job, recorded_at_ms, version);
 
 CREATE TRIGGER events_are_never_changed BEFORE UPDATE ON events
 BEGIN SELECT RAISE(ABORT, 'events are append-only'); END;

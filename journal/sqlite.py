@@ -9,11 +9,11 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, NoReturn, Self
 
 import apsw
 
-from journal.codec import GENESIS, chain, decode, encode
+from journal.codec import GENESIS
 from journal.disk import DISK, Disk
 from journal.errors import (
     DamagedJournal,
@@ -26,6 +26,7 @@ from journal.errors import (
 )
 from journal.looking import look
 from journal.opening import (
+    FORMAT,
     Immediate,
     check_file,
     check_header,
@@ -34,6 +35,7 @@ from journal.opening import (
     is_small,
     lay_out,
     make_file,
+    migrate,
     one_row,
     open_tip,
     opening,
@@ -42,6 +44,7 @@ from journal.opening import (
     tip_path,
 )
 from journal.protocol import Position, Recorded
+from journal.rows import COLUMNS, Row, check, made, recorded
 from journal.tip import Tip, TipFile, read_tip
 from statemachine.events import AnyEvent
 from statemachine.words import JobId, Millis
@@ -50,8 +53,7 @@ CHECKPOINT_BYTES: Final = 4 << 20
 """Event bytes between two checkpoints: bounds the WAL, keeps commits free of surprises."""
 READ_ROWS: Final = 1000
 
-Row = tuple[int, str, int, int, int, str, str, bytes, bytes]
-COLUMNS: Final = "seq, job, version, epoch, recorded_at_ms, kind, entity, data, hash"
+INSERT: Final = f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
 
 class SqliteJournal:
@@ -78,6 +80,8 @@ class SqliteJournal:
                 lay_out(db)
             check_header(path, db)
             set_durability(db)
+            if db.pragma("user_version") < FORMAT:
+                migrate(db)
             journal = cls(path, db, disk)
             if is_small(db):
                 journal.check_pages()
@@ -123,44 +127,54 @@ class SqliteJournal:
         assert self._tip is not None, "opened to look"
         assert events, "an empty append"
         try:
-            tip = self._commit(job, events, expected, epoch, at_ms)
-            self._tip.write(tip)
+            end = self._commit(job, events, expected, epoch, at_ms)
+            self._tip.write(Tip(end.seq, end.hash))
         except (apsw.Error, OSError) as error:
             raise JournalUnknown(self.path, str(error) or type(error).__name__) from error
         self._checkpoint_sometimes()
-        return Position(expected + len(events), tip.seq)
+        return end
 
     def _commit(
         self, job: JobId, events: Sequence[AnyEvent], expected: int, epoch: int, at_ms: Millis
-    ) -> Tip:
+    ) -> Position:
         with Immediate(self._db):
-            found, last_epoch, last_hash = self._last(job)
+            found, last_epoch, before = self._last(job)
             if last_epoch > epoch:
                 raise EpochFenced(job, epoch, last_epoch)
-            if found != expected:
-                raise StalePosition(job, expected, found)
             seq = self.last_seq()
-            rows: list[Row] = []
-            for version, event in enumerate(events, expected + 1):
-                seq += 1
-                data = encode(event)
-                last_hash = chain(
-                    last_hash,
-                    job=job,
-                    version=version,
-                    epoch=epoch,
-                    recorded_at_ms=at_ms,
-                    kind=event.kind,
-                    entity=event.about,
-                    data=data,
-                )
-                self._uncheckpointed += len(data)
-                row = (seq, job, version, epoch, at_ms, event.kind, event.about, data, last_hash)
-                rows.append(row)
-            self._db.executemany(
-                f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
+            if found != expected:
+                before = self._hash_at(job, min(expected, found))
+            rows = made(
+                events,
+                job=job,
+                seq=seq,
+                version=expected,
+                before=before,
+                epoch=epoch,
+                at_ms=at_ms,
             )
-        return Tip(seq, last_hash)
+            if found != expected:
+                return self._repeated(job, rows) or self._refuse(job, expected, found)
+            self._db.executemany(INSERT, rows)
+        self._uncheckpointed += sum(len(row[7]) for row in rows)
+        seq, _, version, *_, hash_ = rows[-1]
+        return Position(version, seq, hash_)
+
+    def _repeated(self, job: JobId, rows: Sequence[Row]) -> Position | None:
+        """Where the last of these events stands, if they stand in the journal already.
+
+        An event's hash is its identity: it covers all of it and all before it. So an append
+        whose outcome was unknown may be repeated, and nothing is appended twice.
+        """
+        version, hash_ = rows[-1][2], rows[-1][8]
+        row = self._db.execute(
+            "SELECT seq FROM events WHERE job = ? AND version = ? AND hash = ?",
+            (job, version, hash_),
+        ).fetchone()
+        return Position(version, row[0], hash_) if row is not None else None
+
+    def _refuse(self, job: JobId, expected: int, found: int) -> NoReturn:
+        raise StalePosition(job, expected, found)
 
     def _last(self, job: JobId) -> tuple[int, int, bytes]:
         row = self._db.execute(
@@ -184,13 +198,14 @@ class SqliteJournal:
         return int(one_row(self._db, "SELECT max(seq) FROM events")[0] or 0)
 
     def jobs(self) -> list[JobId]:
-        """In the order in which they were asked for."""
-        try:
-            rows: list[Any] = self._db.execute(
-                "SELECT job FROM events WHERE version = 1 ORDER BY seq"
-            ).fetchall()
-        except (apsw.Error, UnicodeDecodeError) as error:
-            raise DamagedJournal(self.path, str(error)) from error
+        """In the order in which they were asked for; one lookup for each."""
+        rows = self.query(
+            "WITH RECURSIVE found (job) AS ("
+            " SELECT min(job) FROM events UNION ALL"
+            " SELECT (SELECT min(job) FROM events WHERE job > found.job)"
+            "  FROM found WHERE job IS NOT NULL) "
+            "SELECT job FROM found JOIN events USING (job) WHERE version = 1 ORDER BY seq"
+        )
         return [JobId(str(row[0])) for row in rows]
 
     def latest_job(self) -> JobId | None:
@@ -200,13 +215,31 @@ class SqliteJournal:
 
     def read(self, job: JobId, *, after: int = 0, to_seq: int | None = None) -> Iterator[Recorded]:
         """See the protocol; `to_seq` ends the reading after that global position."""
-        before = self._hash_at(job, after)
-        version = after
+        before, version = self._hash_at(job, after), after
         for rows in self._batches(job, after, to_seq):
-            for row in rows:
-                version += 1
-                before = self._checked(row, version, before)
-            yield from self._decoded(rows)
+            before = check(self.path, rows, job=job, version=version, before=before)
+            version += len(rows)
+            yield from recorded(self.path, rows)
+
+    def last_before(
+        self, job: JobId, *, seq: int | None = None, at_ms: Millis | None = None
+    ) -> int | None:
+        """The seq of the job's last event up to a place or a time; `None` before the first.
+
+        Clocks jump: of events recorded up to that time, the last in order.
+        """
+        where, limit = ("seq", seq) if seq is not None else ("recorded_at_ms", at_ms)
+        (row,) = self.query(
+            f"SELECT max(seq) FROM events WHERE job = ? AND {where} <= ?", (job, limit or 0)
+        )
+        return None if row[0] is None else int(row[0])
+
+    def holds(self, job: JobId, position: Position) -> bool:
+        """Whether this very event stands at this place."""
+        row = self._db.execute(
+            "SELECT seq, hash FROM events WHERE job = ? AND version = ?", (job, position.version)
+        ).fetchone()
+        return row == (position.seq, position.hash)
 
     def _hash_at(self, job: JobId, version: int) -> bytes:
         if version == 0:
@@ -233,36 +266,6 @@ class SqliteJournal:
                 return
             yield rows
             after = rows[-1][2]
-
-    def _checked(self, row: Row, version: int, before: bytes) -> bytes:
-        seq, job, found, epoch, at_ms, kind, entity, data, hash_ = row
-        if found != version:
-            why = f"job {job} has version {found} at seq {seq} where {version} belongs"
-            raise DamagedJournal(self.path, why, good=seq - 1)
-        expected = chain(
-            before,
-            job=job,
-            version=found,
-            epoch=epoch,
-            recorded_at_ms=at_ms,
-            kind=kind,
-            entity=entity,
-            data=data,
-        )
-        if expected != hash_:
-            why = f"event seq {seq} ({kind} of {entity}) does not match its hash"
-            raise DamagedJournal(self.path, why, good=seq - 1)
-        return expected
-
-    def _decoded(self, rows: list[Row]) -> Iterator[Recorded]:
-        try:
-            events = decode([(row[5], row[7]) for row in rows])
-        except ValueError as error:
-            why = f"between seq {rows[0][0]} and {rows[-1][0]} stands an unknown event: {error}"
-            raise DamagedJournal(self.path, why) from None
-        for row, event in zip(rows, events, strict=True):
-            seq, job, version, epoch, at_ms, _, _, _, hash_ = row
-            yield Recorded(seq, JobId(job), version, epoch, Millis(at_ms), event, bytes(hash_))
 
     def query(self, sql: str, values: Sequence[int | str] = ()) -> list[tuple[Any, ...]]:
         """The rows of one statement that only reads: for audits. Raises `DamagedJournal`."""

@@ -1,7 +1,7 @@
 """State to wishes: what the world should be asked to do. Derived from the state, never stored."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from statemachine.state import Chunk, State, Unit
 from statemachine.words import (
@@ -16,7 +16,10 @@ from statemachine.words import (
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One attempt of one task, with all an executor needs beside its wiring."""
+    """One attempt of one task, with all an executor needs beside its wiring.
+
+    `unit` and `chunk` are copies: the fold goes on while an executor looks at them.
+    """
 
     task: TaskKey
     attempt: int
@@ -39,7 +42,7 @@ def wanted_effects(state: State) -> Iterator[Effect]:
             for key in queue:
                 yield _effect(state, key)
     for chunk_id, file in state.releasing.items():
-        unit = state.units[UnitId(chunk_id.rpartition("#")[0])]
+        unit = replace(state.units[UnitId(chunk_id.rpartition("#")[0])])
         key = TaskKey(TaskKind.RELEASE, chunk_id)
         yield Effect(key, attempt=0, epoch=state.epoch, unit=unit, file=file)
 
@@ -47,10 +50,11 @@ def wanted_effects(state: State) -> Iterator[Effect]:
 def _effect(state: State, key: TaskKey) -> Effect:
     task = state.tasks[key]
     unit = unit_of(key)
+    chunk = state.chunks.get(ChunkId(key.entity))
     return Effect(
         task=key,
         attempt=task.attempt,
         epoch=task.epoch,
-        unit=state.units[unit] if unit is not None else None,
-        chunk=state.chunks.get(ChunkId(key.entity)),
+        unit=replace(state.units[unit]) if unit is not None else None,
+        chunk=replace(chunk) if chunk is not None else None,
     )

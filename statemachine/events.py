@@ -4,7 +4,7 @@ Time, epoch and sequence live in the envelope (`journal.protocol.Recorded`). The
 fields are a public format: `tests/golden/events` holds one of each, for ever.
 """
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
@@ -273,6 +273,9 @@ class DocumentRejected(Event):
 # --- tasks: one life, one class per verb, one kind per task and verb ---
 
 
+_TASK_OF: Final = {f"{task}_{verb}": task for task in TaskKind for verb in Verb}
+
+
 class TaskEvent(Event):
     """Something that happened to a task; `kind` is `<task kind>_<verb>`."""
 
@@ -287,7 +290,7 @@ class TaskEvent(Event):
 
     @property
     def task(self) -> TaskKey:
-        return TaskKey(TaskKind(self.kind.partition("_")[0]), self.entity)
+        return TaskKey(_TASK_OF[self.kind], self.entity)
 
     @property
     def about(self) -> str:

@@ -1,22 +1,25 @@
-"""Facts to state: `evolve` has no opinion, one dispatch, and covers every event."""
+"""Facts to state: `evolve` has no opinion, and an arm for every event.
 
-from collections.abc import Iterable
-from dataclasses import replace
-from typing import assert_never
+An arm changes the state in place and is chosen by the event's class alone: a history of
+millions of events is folded at every start, so nothing here copies or searches.
+"""
 
-from statemachine.errors import UnknownEntity
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from statemachine.errors import ImpossibleTransition, UnknownEntity
 from statemachine.events import (
     AnyEvent,
     Cancelled,
     ChunkKept,
     ChunkPlanned,
     ChunkReleased,
-    Completed,
     CreateCompleted,
     DeadLettered,
     DocumentRejected,
     DumpCompleted,
     DumpInvalidated,
+    Event,
     IndexCompleted,
     InDoubt,
     JobCompleted,
@@ -39,7 +42,6 @@ from statemachine.events import (
     UnitCompleted,
     UnitRegistered,
     UnitSkipped,
-    Value,
     VerifyCompleted,
 )
 from statemachine.state import Chunk, ChunkFile, Done, State, Task, Unit
@@ -55,7 +57,7 @@ from statemachine.words import (
     unit_of,
 )
 
-SIDES = (TaskKind.DUMP, TaskKind.RESTORE, TaskKind.VERIFY)
+SIDES: Final = (TaskKind.DUMP, TaskKind.RESTORE, TaskKind.VERIFY)
 
 
 def fold(events: Iterable[AnyEvent], state: State | None = None) -> State:
@@ -66,254 +68,256 @@ def fold(events: Iterable[AnyEvent], state: State | None = None) -> State:
     return state
 
 
-def evolve(state: State, event: AnyEvent) -> None:  # noqa: C901, PLR0912 — one arm per event
+def evolve(state: State, event: AnyEvent) -> None:
     """Change `state` by one fact.
 
     Raises `ImpossibleTransition` or `UnknownEntity` for an event that cannot follow what
     `state` already holds; no event that the tables refuse has changed anything then.
     """
-    match event:
-        case (
-            Started()
-            | RetryScheduled()
-            | DeadLettered()
-            | Cancelled()
-            | InDoubt()
-            | Resolved()
-            | Requeued()
-            | RestoreProgressed()
-            | DumpInvalidated()
-            | SurveyCompleted()
-            | CreateCompleted()
-            | PlanCompleted()
-            | DumpCompleted()
-            | RestoreCompleted()
-            | IndexCompleted()
-            | VerifyCompleted()
-        ):
-            _task_moved(state, event)
-        case JobRequested():
-            state.spec = event.spec
-            survey = TaskKey(TaskKind.SURVEY, THE_JOB)
-            _put(state, survey, Task())
-        case RunStarted():
-            state.status = next_job_status(state.status, event.kind)
-            state.epoch = event.epoch
-            state.settings = event.settings
-        case PauseRequested():
-            state.status = next_job_status(state.status, event.kind)
-            state.why = event.why
-        case JobPaused() | JobCompleted():
-            state.status = next_job_status(state.status, event.kind)
-        case JobResumed():
-            state.status = next_job_status(state.status, event.kind)
-            state.why = ""
-        case JobFailed():
-            state.status = next_job_status(state.status, event.kind)
-            state.code, state.why = event.code, event.why
-        case UnitRegistered():
-            _unit_registered(state, event)
-        case ChunkPlanned():
-            _chunk_planned(state, event)
-        case UnitCompleted():
-            _unit_ended(state, event.unit, event)
-        case UnitSkipped():
-            _unit_ended(state, event.unit, event)
-            _drop_unit(state, event.unit)
-        case ChunkReleased() | ChunkKept():
-            _file_decided(state, event)
-        case DocumentRejected() | ResultIgnored():
-            pass
-        case _:
-            assert_never(event)
+    ARMS[type(event)](state, event)
+
+
+# --- the job ---
+
+
+def _job_requested(state: State, event: JobRequested) -> None:
+    if state.spec is not None:
+        raise ImpossibleTransition(entity="", status=state.status, event=event.kind)
+    state.spec = event.spec
+    _put(state, TaskKey(TaskKind.SURVEY, THE_JOB), Task())
+
+
+def _run_started(state: State, event: RunStarted) -> None:
+    state.status = next_job_status(state.status, event.kind)
+    state.epoch = event.epoch
+    state.settings = event.settings
+
+
+def _pause_requested(state: State, event: PauseRequested) -> None:
+    state.status = next_job_status(state.status, event.kind)
+    state.why = event.why
+
+
+def _job_moved_on(state: State, event: JobPaused | JobCompleted) -> None:
+    state.status = next_job_status(state.status, event.kind)
+
+
+def _job_resumed(state: State, event: JobResumed) -> None:
+    state.status = next_job_status(state.status, event.kind)
+    state.why = ""
+
+
+def _job_failed(state: State, event: JobFailed) -> None:
+    state.status = next_job_status(state.status, event.kind)
+    state.code, state.why = event.code, event.why
+
+
+def _nothing(_state: State, _event: DocumentRejected | ResultIgnored) -> None:
+    """Told for people; no decision depends on it."""
 
 
 # --- tasks ---
 
 
-def _task_moved(state: State, event: TaskEvent) -> None:
+def _moved(state: State, event: TaskEvent) -> Task:
+    """Move the task that the event is about along its table."""
     key = event.task
     task = state.tasks.get(key)
     if task is None:
         raise UnknownEntity(entity=f"{key.kind} of {key.entity}", event=event.kind)
     status = next_task_status(task.status, event.verb, entity=key.entity, event=event.kind)
-    _put(state, key, replace(_details(state, task, event), status=status))
-    match event:
-        case RestoreProgressed():
-            _restored(state, event, position=event.position)
-        case Resolved(decision="discard") if key.kind is TaskKind.RESTORE:
-            _forget_progress(state, ChunkId(key.entity))
-        case DumpInvalidated():
-            _file_lost(state, ChunkId(event.entity))
-        case RetryScheduled():
-            state.retries += 1
-        case _ if isinstance(event, Completed):
-            _completed(state, event)
-        case _:
-            pass
+    if status is not task.status:
+        del state.queues[key.kind, task.status][key]
+        state.queues.setdefault((key.kind, status), {})[key] = None
+        task.status = status
+    return task
 
 
-def _details(state: State, task: Task, event: TaskEvent) -> Task:
-    """The fields beside the status that this event changes."""
-    match event:
-        case Started():
-            return replace(task, attempt=event.attempt, epoch=state.epoch)
-        case RetryScheduled():
-            return replace(
-                task,
-                failures=task.failures + 1,
-                not_before_ms=event.not_before_ms,
-                code=event.code,
-                why=event.why,
-            )
-        case DeadLettered():
-            failed = task.status is Status.PROCESSING  # else the failure is counted already
-            return replace(task, failures=task.failures + failed, code=event.code, why=event.why)
-        case DumpInvalidated():
-            return replace(task, failures=task.failures + 1, why=event.why)
-        case InDoubt():
-            return replace(task, interruptions=task.interruptions + 1)
-        case Requeued():
-            return replace(task, failures=0, interruptions=0, code="", why="")
-        case _:
-            return task
+def _started(state: State, event: Started) -> None:
+    task = _moved(state, event)
+    task.attempt = event.attempt
+    task.epoch = state.epoch
 
 
-def _completed(state: State, event: Completed) -> None:
-    match event:
-        case SurveyCompleted():
-            state.closed = True
-        case CreateCompleted():
-            _created(state, UnitId(event.entity), event)
-        case PlanCompleted():
-            unit = _unit(state, event.entity, event)
-            status = next_unit_status(unit.status, event.kind, unit=unit.id)
-            state.units[unit.id] = replace(unit, status=status)
-        case DumpCompleted():
-            chunk = _chunk(state, event.entity, event)
-            file = ChunkFile(
-                event.file, event.documents, event.bytes, event.file_bytes, event.sha256
-            )
-            state.chunks[chunk.id] = replace(chunk, file=file)
-            state.files += 1
-            _add(state, chunk.unit, dumped_documents=event.documents, dumped_bytes=event.bytes)
-            _advance(state, chunk.id, TaskKind.DUMP)
-        case RestoreCompleted():
-            chunk = _chunk(state, event.entity, event)
-            _restored(state, event, position=chunk.file.file_bytes if chunk.file else 0)
-            _advance(state, chunk.id, TaskKind.RESTORE)
-        case VerifyCompleted():
-            chunk = _chunk(state, event.entity, event)
-            _add(
-                state,
-                chunk.unit,
-                mismatched=int(not event.equal),
-                source_documents=event.source_documents,
-                target_documents=event.target_documents,
-            )
-            _advance(state, chunk.id, TaskKind.VERIFY)
-        case IndexCompleted():
-            pass
-        case _:
-            assert_never(event)
+def _retry_scheduled(state: State, event: RetryScheduled) -> None:
+    task = _moved(state, event)
+    task.failures += 1
+    task.not_before_ms = event.not_before_ms
+    task.code, task.why = event.code, event.why
+    state.retries += 1
 
 
-def _created(state: State, unit_id: UnitId, event: CreateCompleted) -> None:
-    unit = state.units[unit_id]
-    left = tuple(index for index in unit.indexes if index.name not in event.built)
-    state.units[unit_id] = replace(unit, indexes=left, target_uuid=event.uuid)
+def _dead_lettered(state: State, event: DeadLettered) -> None:
+    known = state.tasks.get(event.task)
+    failed = known is not None and known.status is Status.PROCESSING
+    task = _moved(state, event)
+    task.failures += failed  # else the failure is counted already
+    task.code, task.why = event.code, event.why
+
+
+def _cancelled(state: State, event: Cancelled) -> None:
+    _moved(state, event)
+
+
+def _in_doubt(state: State, event: InDoubt) -> None:
+    _moved(state, event).interruptions += 1
+
+
+def _resolved(state: State, event: Resolved) -> None:
+    _moved(state, event)
+    if event.decision == "discard" and event.task.kind is TaskKind.RESTORE:
+        _forget_progress(state, state.chunks[ChunkId(event.entity)])
+
+
+def _requeued(state: State, event: Requeued) -> None:
+    task = _moved(state, event)
+    task.failures = task.interruptions = 0
+    task.code = task.why = ""
+
+
+# --- what tasks bring about ---
+
+
+def _survey_completed(state: State, event: SurveyCompleted) -> None:
+    _moved(state, event)
+    state.closed = True
+
+
+def _create_completed(state: State, event: CreateCompleted) -> None:
+    _moved(state, event)
+    unit = _unit(state, event.entity, event)
+    unit.indexes = tuple(index for index in unit.indexes if index.name not in event.built)
+    unit.target_uuid = event.uuid
     if unit.type == "collection":
-        _put(state, TaskKey(TaskKind.PLAN, unit_id), Task())
+        _put(state, TaskKey(TaskKind.PLAN, unit.id), Task())
 
 
-def _advance(state: State, chunk_id: ChunkId, stage: TaskKind) -> None:
-    """The chunk has this stage behind it: open the next one, or settle the chunk."""
-    chunk = state.chunks[chunk_id]
+def _plan_completed(state: State, event: PlanCompleted) -> None:
+    _moved(state, event)
+    unit = _unit(state, event.entity, event)
+    unit.status = next_unit_status(unit.status, event.kind, unit=unit.id)
+
+
+def _dump_completed(state: State, event: DumpCompleted) -> None:
+    _moved(state, event)
+    chunk = _chunk(state, event.entity, event)
     unit = state.units[chunk.unit]
-    done = list(unit.stages_done)
-    done[SIDES.index(stage)] += 1
-    weight_done = unit.weight_done + max(1, chunk.documents)
-    state.units[unit.id] = replace(
-        unit, stages_done=(done[0], done[1], done[2]), weight_done=weight_done
-    )
-    if stage is TaskKind.RESTORE and done[1] == unit.planned:
+    chunk.file = ChunkFile(event.file, event.documents, event.bytes, event.file_bytes, event.sha256)
+    state.files += 1
+    unit.dumped_documents += event.documents
+    unit.dumped_bytes += event.bytes
+    _advance(state, chunk, unit, TaskKind.DUMP)
+
+
+def _dump_invalidated(state: State, event: DumpInvalidated) -> None:
+    """The dump starts again: take back what its completion brought."""
+    task = _moved(state, event)
+    task.failures += 1
+    task.why = event.why
+    chunk = _chunk(state, event.entity, event)
+    _forget_progress(state, chunk)
+    assert chunk.file is not None
+    unit = state.units[chunk.unit]
+    unit.weight_done -= max(1, chunk.documents)
+    unit.dumped_documents -= chunk.file.documents
+    unit.dumped_bytes -= chunk.file.bytes
+    chunk.file = None
+    state.files -= 1
+
+
+def _restore_progressed(state: State, event: RestoreProgressed) -> None:
+    _moved(state, event)
+    _restored(state, _chunk(state, event.entity, event), event, position=event.position)
+
+
+def _restore_completed(state: State, event: RestoreCompleted) -> None:
+    _moved(state, event)
+    chunk = _chunk(state, event.entity, event)
+    unit = state.units[chunk.unit]
+    _restored(state, chunk, event, position=chunk.file.file_bytes if chunk.file else 0)
+    unit.restored += 1
+    _advance(state, chunk, unit, TaskKind.RESTORE)
+
+
+def _index_completed(state: State, event: IndexCompleted) -> None:
+    _moved(state, event)
+
+
+def _verify_completed(state: State, event: VerifyCompleted) -> None:
+    _moved(state, event)
+    chunk = _chunk(state, event.entity, event)
+    unit = state.units[chunk.unit]
+    unit.mismatched += not event.equal
+    unit.source_documents += event.source_documents
+    unit.target_documents += event.target_documents
+    if len(state.stages) == 1:
+        state.done_documents += event.source_documents
+    _advance(state, chunk, unit, TaskKind.VERIFY)
+
+
+def _advance(state: State, chunk: Chunk, unit: Unit, stage: TaskKind) -> None:
+    """The chunk has this stage behind it: open the next one, or settle the chunk."""
+    unit.weight_done += max(1, chunk.documents)
+    if stage is TaskKind.RESTORE and unit.restored == unit.planned:
         for index in unit.indexes:
             _put(state, index_task(unit.id, index.name), Task())
-    after = state.stages[state.stages.index(stage) + 1 :]
-    if after:
-        key = TaskKey(after[0], chunk_id)
-        _put(state, key, state.tasks.get(key, Task()))  # there already if its file was lost
-    else:
-        _settle(state, chunk_id)
+    stages = state.stages
+    if stage is stages[-1]:
+        _settle(state, chunk, unit)
+        return
+    key = TaskKey(stages[stages.index(stage) + 1], chunk.id)
+    if key not in state.tasks:  # there already if the chunk's file was lost
+        _put(state, key, Task())
 
 
-def _settle(state: State, chunk_id: ChunkId) -> None:
-    chunk = state.chunks.pop(chunk_id)
+def _settle(state: State, chunk: Chunk, unit: Unit) -> None:
+    del state.chunks[chunk.id]
     for kind in SIDES:
-        _remove(state, TaskKey(kind, chunk_id))
-    unit = state.units[chunk.unit]
-    state.units[unit.id] = replace(unit, settled=unit.settled + 1)
+        _remove(state, TaskKey(kind, chunk.id))
+    unit.settled += 1
     if chunk.file is None:
         return
     if chunk.done.rejected:
         state.files -= 1
         state.kept += 1  # the only place where the rejected documents still are
     else:
-        state.releasing[chunk_id] = chunk.file.name
+        state.releasing[chunk.id] = chunk.file.name
 
 
-def _restored(state: State, event: RestoreProgressed | RestoreCompleted, *, position: int) -> None:
-    chunk = _chunk(state, event.entity, event)
-    before = chunk.done
+def _restored(
+    state: State, chunk: Chunk, event: RestoreProgressed | RestoreCompleted, *, position: int
+) -> None:
     done = Done(position, event.documents, event.bytes, event.present, event.rejected)
-    state.chunks[chunk.id] = replace(chunk, done=done)
-    _add(
-        state,
-        chunk.unit,
-        restored_documents=done.documents - before.documents,
-        restored_bytes=done.bytes - before.bytes,
-        present=done.present - before.present,
-        rejected=done.rejected - before.rejected,
-    )
+    _add(state, chunk, done)
+    chunk.done = done
 
 
-def _forget_progress(state: State, chunk_id: ChunkId) -> None:
-    chunk = state.chunks[chunk_id]
-    done = chunk.done
-    state.chunks[chunk_id] = replace(chunk, done=Done())
-    _add(
-        state,
-        chunk.unit,
-        restored_documents=-done.documents,
-        restored_bytes=-done.bytes,
-        present=-done.present,
-        rejected=-done.rejected,
-    )
+def _forget_progress(state: State, chunk: Chunk) -> None:
+    _add(state, chunk, NOTHING)
+    chunk.done = NOTHING
 
 
-def _file_lost(state: State, chunk_id: ChunkId) -> None:
-    """The dump starts again: take back what its completion brought."""
-    _forget_progress(state, chunk_id)
-    chunk = state.chunks[chunk_id]
-    unit = state.units[chunk.unit]
-    dumped, restored, verified = unit.stages_done
-    file = chunk.file
-    assert file is not None
-    state.units[unit.id] = replace(
-        unit,
-        stages_done=(dumped - 1, restored, verified),
-        weight_done=unit.weight_done - max(1, chunk.documents),
-        dumped_documents=unit.dumped_documents - file.documents,
-        dumped_bytes=unit.dumped_bytes - file.bytes,
-    )
-    state.chunks[chunk_id] = replace(chunk, file=None)
-    state.files -= 1
+NOTHING: Final = Done()
+
+
+def _add(state: State, chunk: Chunk, done: Done) -> None:
+    """What lies between the chunk's progress so far and `done` goes into the sums."""
+    before, unit = chunk.done, state.units[chunk.unit]
+    documents, size = done.documents - before.documents, done.bytes - before.bytes
+    unit.restored_documents += documents
+    unit.restored_bytes += size
+    unit.present += done.present - before.present
+    unit.rejected += done.rejected - before.rejected
+    state.done_documents += documents
+    state.done_bytes += size
 
 
 # --- units and chunks ---
 
 
 def _unit_registered(state: State, event: UnitRegistered) -> None:
+    if known := state.units.get(event.unit):
+        raise ImpossibleTransition(entity=known.id, status=known.status, event=event.kind)
     state.units[event.unit] = Unit(
         id=event.unit,
         target=event.target,
@@ -332,31 +336,33 @@ def _unit_registered(state: State, event: UnitRegistered) -> None:
 
 def _chunk_planned(state: State, event: ChunkPlanned) -> None:
     unit = _unit(state, event.unit, event)
-    chunk = Chunk(event.chunk, event.unit, event.lower, event.upper, event.documents, event.natural)
+    if event.chunk in state.chunks:
+        raise ImpossibleTransition(entity=event.chunk, status=unit.status, event=event.kind)
+    chunk = Chunk(event.chunk, unit.id, event.lower, event.upper, event.documents, event.natural)
     state.chunks[chunk.id] = chunk
-    state.units[unit.id] = replace(
-        unit,
-        planned=unit.planned + 1,
-        weight=unit.weight + max(1, event.documents) * len(state.stages),
-    )
-    _put(state, TaskKey(state.stages[0], chunk.id), Task())
+    stages = state.stages
+    unit.planned += 1
+    unit.weight += max(1, event.documents) * len(stages)
+    _put(state, TaskKey(stages[0], chunk.id), Task())
 
 
-def _unit_ended(state: State, unit_id: UnitId, event: UnitCompleted | UnitSkipped) -> None:
-    unit = _unit(state, unit_id, event)
-    status = next_unit_status(unit.status, event.kind, unit=unit_id)
-    state.units[unit_id] = replace(unit, status=status)
-    del state.open_units[unit_id]
+def _unit_completed(state: State, event: UnitCompleted) -> None:
+    unit = _unit(state, event.unit, event)
+    unit.status = next_unit_status(unit.status, event.kind, unit=unit.id)
+    del state.open_units[unit.id]
 
 
-def _drop_unit(state: State, unit_id: UnitId) -> None:
-    """Forget the open work of a skipped unit. Its dead letters stay: somebody will ask."""
-    for chunk in [chunk for chunk in state.chunks.values() if chunk.unit == unit_id]:
+def _unit_skipped(state: State, event: UnitSkipped) -> None:
+    """Forget the open work of the unit. Its dead letters stay: somebody will ask."""
+    unit = _unit(state, event.unit, event)
+    unit.status = next_unit_status(unit.status, event.kind, unit=unit.id)
+    del state.open_units[unit.id]
+    for chunk in [chunk for chunk in state.chunks.values() if chunk.unit == unit.id]:
         del state.chunks[chunk.id]
         if chunk.file is not None:
             state.releasing[chunk.id] = chunk.file.name
     for key, task in list(state.tasks.items()):
-        if unit_of(key) == unit_id and task.status is not Status.FAILED:
+        if unit_of(key) == unit.id and task.status is not Status.FAILED:
             _remove(state, key)
 
 
@@ -372,9 +378,6 @@ def _file_decided(state: State, event: ChunkReleased | ChunkKept) -> None:
 
 
 def _put(state: State, key: TaskKey, task: Task) -> None:
-    before = state.tasks.get(key)
-    if before is not None and before.status is not task.status:
-        del state.queues[key.kind, before.status][key]
     state.tasks[key] = task
     state.queues.setdefault((key.kind, task.status), {})[key] = None
 
@@ -385,21 +388,53 @@ def _remove(state: State, key: TaskKey) -> None:
         del state.queues[key.kind, task.status][key]
 
 
-def _add(state: State, unit_id: UnitId, **amounts: int) -> None:
-    unit = state.units[unit_id]
-    sums = {name: getattr(unit, name) + amount for name, amount in amounts.items()}
-    state.units[unit_id] = replace(unit, **sums)
-
-
-def _unit(state: State, unit_id: str, event: Value) -> Unit:
+def _unit(state: State, unit_id: str, event: Event) -> Unit:
     try:
         return state.units[UnitId(unit_id)]
     except KeyError:
-        raise UnknownEntity(entity=unit_id, event=getattr(event, "kind", "")) from None
+        raise UnknownEntity(entity=unit_id, event=event.kind) from None
 
 
-def _chunk(state: State, chunk_id: str, event: Value) -> Chunk:
+def _chunk(state: State, chunk_id: str, event: Event) -> Chunk:
     try:
         return state.chunks[ChunkId(chunk_id)]
     except KeyError:
-        raise UnknownEntity(entity=chunk_id, event=getattr(event, "kind", "")) from None
+        raise UnknownEntity(entity=chunk_id, event=event.kind) from None
+
+
+# fmt: off
+ARMS: Final[Mapping[type[Event], Callable[[State, Any], None]]] = {
+    JobRequested:      _job_requested,
+    RunStarted:        _run_started,
+    PauseRequested:    _pause_requested,
+    JobPaused:         _job_moved_on,
+    JobResumed:        _job_resumed,
+    JobCompleted:      _job_moved_on,
+    JobFailed:         _job_failed,
+    ResultIgnored:     _nothing,
+    UnitRegistered:    _unit_registered,
+    UnitCompleted:     _unit_completed,
+    UnitSkipped:       _unit_skipped,
+    ChunkPlanned:      _chunk_planned,
+    ChunkReleased:     _file_decided,
+    ChunkKept:         _file_decided,
+    DocumentRejected:  _nothing,
+    Started:           _started,
+    RetryScheduled:    _retry_scheduled,
+    DeadLettered:      _dead_lettered,
+    Cancelled:         _cancelled,
+    InDoubt:           _in_doubt,
+    Resolved:          _resolved,
+    Requeued:          _requeued,
+    SurveyCompleted:   _survey_completed,
+    CreateCompleted:   _create_completed,
+    PlanCompleted:     _plan_completed,
+    DumpCompleted:     _dump_completed,
+    DumpInvalidated:   _dump_invalidated,
+    RestoreProgressed: _restore_progressed,
+    RestoreCompleted:  _restore_completed,
+    IndexCompleted:    _index_completed,
+    VerifyCompleted:   _verify_completed,
+}
+"""What each event does to a state. A test holds that every event has its arm."""
+# fmt: on

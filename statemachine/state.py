@@ -1,8 +1,8 @@
 """The state: what a future decision needs, and nothing else.
 
 A job's state is the fold of its events (`evolve`). Settled chunks leave the maps and become
-counters, so its size follows the open work, not the history. `State` is owned by one fold at
-a time and changed in place; its parts are frozen.
+counters, so its size follows the open work, not the history. A state and its parts are owned
+by one fold and changed in place: effects carry copies.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ STAGES: dict[str, tuple[TaskKind, ...]] = {
 """What is done with a chunk, in order, by the kind of its job."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Task:
     """One thing to do: where it stands and what is left of its budget."""
 
@@ -71,7 +71,7 @@ class Done:
     rejected: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Chunk:
     """A key range with work left on it."""
 
@@ -85,7 +85,7 @@ class Chunk:
     done: Done = Done()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Unit:
     """A collection or view: what it is, and its counters. Documents and bytes are sums."""
 
@@ -101,8 +101,8 @@ class Unit:
     status: UnitStatus = UnitStatus.PENDING
     planned: int = 0
     """Chunks."""
-    stages_done: tuple[int, int, int] = (0, 0, 0)
-    """Chunks whose dump, restore, verification completed."""
+    restored: int = 0
+    """Chunks whose restore completed."""
     settled: int = 0
     """Chunks with nothing left to do."""
     weight: int = 0
@@ -147,6 +147,9 @@ class State:
     """Settled chunks whose file is still there, and the file's name."""
     files: int = 0
     """Chunk files in the work folder that will go again."""
+    done_documents: int = 0
+    done_bytes: int = 0
+    """Over all units: restored, or verified by a verify job; what rates are made of."""
 
     @property
     def terminal(self) -> bool:
@@ -184,6 +187,8 @@ def plain(state: State) -> dict[str, Any]:
         "retries": state.retries,
         "kept": state.kept,
         "files": state.files,
+        "done_documents": state.done_documents,
+        "done_bytes": state.done_bytes,
         "units": {unit_id: _unit(unit) for unit_id, unit in state.units.items()},
         "chunks": {chunk_id: asdict(chunk) for chunk_id, chunk in state.chunks.items()},
         "tasks": {f"{k.kind} {k.entity}": asdict(task) for k, task in state.tasks.items()},

@@ -7,7 +7,8 @@ from pydantic import Field
 
 from ferrylog.cli import options as o
 from ferrylog.clock import when
-from ferrylog.views.model import Report, follow
+from ferrylog.recall import recall
+from ferrylog.views.model import Report
 from journal.sqlite import SqliteJournal
 from statemachine.words import JobId
 
@@ -52,8 +53,9 @@ def jobs(
 
 
 def _line(journal: SqliteJournal, job: JobId) -> JobLine:
-    state, rates, last = follow(journal.read(job))
-    assert state.spec is not None and last is not None
+    past = recall(journal, job)
+    state = past.state
+    assert state.spec is not None
     return JobLine(
         job=job,
         kind=state.spec.kind,
@@ -61,7 +63,7 @@ def _line(journal: SqliteJournal, job: JobId) -> JobLine:
         source=state.spec.source,
         target=state.spec.target,
         epoch=state.epoch,
-        events=last.version,
-        began=when(rates.began_ms),
-        last=when(last.recorded_at_ms),
+        events=past.position.version,
+        began=when(past.rates.began_ms),
+        last=when(past.at_ms),
     )

@@ -3,17 +3,20 @@
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ferrylog.cli.moment import parse_moment
 from ferrylog.errors import Usage
 from ferrylog.logs import configure
 from ferrylog.redact import learn
+from journal.sqlite import SqliteJournal
 from statemachine.events import RunSettings
+from statemachine.words import JobId
 
 MAX_WORKERS = 64
 """Of each pool: a thread and two connections each."""
@@ -236,3 +239,14 @@ def selection(
 def _literal(name: str) -> str:
     """A name as a glob that matches only itself."""
     return "".join(f"[{character}]" if character in "*?[" else character for character in name)
+
+
+def seq_of(journal: SqliteJournal, job: JobId, moment: str | None) -> int | None:
+    """The seq of the job's last event up to a moment; `None` without a moment. Raises `Usage`
+    when the job begins later."""
+    if moment is None:
+        return None
+    seq = journal.last_before(job, **asdict(parse_moment(moment)))
+    if seq is None:
+        raise Usage(f"job {job} has no event up to {moment}", remedy="give a later moment")
+    return seq

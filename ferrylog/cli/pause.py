@@ -4,7 +4,7 @@ import typer
 
 from ferrylog.cli import options as o
 from ferrylog.errors import NotRunning
-from ferrylog.views.model import follow
+from ferrylog.recall import recall
 from ferrylog.wiring import find_job, operator
 from journal.inbox import Inbox
 from journal.lease import held
@@ -22,7 +22,7 @@ def pause(
     o.Common(journal, json, verbose, quiet)
     with SqliteJournal.read_only(journal) as opened:
         wanted = find_job(opened, job if job is not None else opened.latest_job())
-        state, _, _ = follow(opened.read(wanted))
+        state = recall(opened, wanted).state
         running = held(journal) and wanted == opened.latest_job()
     if state.resting or not running:
         raise NotRunning(wanted, state.status)

@@ -6,8 +6,8 @@ import typer
 from pydantic import Field
 
 from ferrylog.cli import options as o
-from ferrylog.errors import Usage
-from ferrylog.views.model import Report, follow
+from ferrylog.recall import replayed
+from ferrylog.views.model import Report
 from ferrylog.wiring import find_job
 from journal.sqlite import SqliteJournal
 from statemachine.state import digest, plain
@@ -25,8 +25,10 @@ class ReplayReport(Report):
 
 def replay(
     job: o.Job = None,
-    to: Annotated[int | None, typer.Option(min=1, metavar="SEQ", help="Stop there.")] = None,
-    check: Annotated[bool, typer.Option("--check", help="All pages, chains and the tip.")] = False,
+    to: Annotated[str | None, typer.Option(metavar="SEQ|TIME", help="Stop there.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="All pages, chains, the tip and the snapshots.")
+    ] = False,
     journal: o.Journal = o.DEFAULT_JOURNAL,
     json: o.Json = False,
     verbose: o.Verbose = 0,
@@ -38,9 +40,9 @@ def replay(
         wanted = find_job(opened, job)
         if check:
             opened.check()
-        state, _, last = follow(opened.read(wanted, to_seq=to))
-    if last is None:
-        raise Usage(f"job {wanted} has no event up to seq {to}", remedy="give a later --to")
+        until = o.seq_of(opened, wanted, to)
+        past = replayed(opened, wanted, to_seq=until, compare=check)
+    state, last = past.state, past.position
     report = ReplayReport(
         job=wanted,
         seq=last.seq,

@@ -2,7 +2,8 @@
 
 from ferrylog.cli import options as o
 from ferrylog.cli.running import a_run, end
-from ferrylog.views.model import follow
+from ferrylog.past import Past
+from ferrylog.recall import recall
 from ferrylog.wiring import deployments, find_job, journal_to_write, unfinished
 from journal.sqlite import SqliteJournal
 from statemachine.words import JobId
@@ -28,12 +29,11 @@ def resume(
     common = o.Common(journal, json, verbose, quiet)
     SqliteJournal.read_only(journal).close()  # must be there: resume makes no journal
     with journal_to_write(journal) as written:
-        wanted = _wanted(written, job)
-        before = follow(written.read(wanted))[0]
-        spec = before.spec
+        wanted, past = _wanted(written, job)
+        spec, before = past.state.spec, past.state.settings
         assert spec is not None
         settings = o.run_settings(
-            dump_workers, restore_workers, max_retries, on_exhausted, work_dir, before.settings
+            dump_workers, restore_workers, max_retries, on_exhausted, work_dir, before
         )
         uris = (
             o.uri("source", source, source_uri_file, spec.source),
@@ -43,12 +43,13 @@ def resume(
             deployments(*uris) as sides,
             a_run(common, written, sides, settings) as run,
         ):
-            end(common, run, run.resume(wanted))
+            end(common, run.resume(wanted, past))
 
 
-def _wanted(journal: SqliteJournal, job: str | None) -> JobId:
-    if job is not None:
-        return find_job(journal, job)
-    newest = find_job(journal, None)
+def _wanted(journal: SqliteJournal, job: str | None) -> tuple[JobId, Past]:
+    newest = find_job(journal, job)
+    if job is None:
+        for going_on in unfinished(journal):
+            return going_on
     # With nothing unfinished the newest says again how it ended: a kill may have come just after.
-    return next(iter(unfinished(journal)), newest)
+    return newest, recall(journal, newest)

@@ -8,7 +8,6 @@ import typer
 from loguru import logger
 
 from executors.clients import Deployment
-from ferrylog import clock
 from ferrylog.cli.options import Common, digest_every
 from ferrylog.engine import Engine
 from ferrylog.logs import configure
@@ -36,17 +35,10 @@ def a_run(
     yield Run(journal, *sides, settings, live)
 
 
-def end(common: Common, run: Run, engine: Engine) -> None:
+def end(common: Common, engine: Engine) -> None:
     """Say how it ended, and leave with that exit code."""
     logger.info("state digest seq={} digest={}", engine.position.seq, digest(engine.state))
-    report = status_report(
-        engine.job,
-        engine.state,
-        run.live.rates,
-        seq=engine.position.seq,
-        at_ms=clock.now_ms(),
-        running=False,
-    )
+    report = status_report(engine.job, engine.past, running=False)
     if common.json:
         typer.echo(report.model_dump_json(by_alias=True))
     elif not common.quiet:

@@ -9,6 +9,7 @@ from ferrylog.cli import options as o
 from ferrylog.cli.running import a_run, end
 from ferrylog.engine import Engine
 from ferrylog.errors import OtherSettings, Usage
+from ferrylog.past import Past
 from ferrylog.wiring import Run, deployments, journal_to_write, unfinished
 from journal.sqlite import SqliteJournal
 from statemachine.events import JobSpec
@@ -84,29 +85,30 @@ def start(
             a_run(common, written, sides, settings) as run,
         ):
             engine = _start_or_continue(run, written, spec, new=new)
-            end(common, run, engine)
+            end(common, engine)
 
 
 def _start_or_continue(run: Run, journal: SqliteJournal, spec: JobSpec, *, new: bool) -> Engine:
-    job = None if new else _same_job(journal, spec)
-    if job is None:
+    same = None if new else _same_job(journal, spec)
+    if same is None:
         return run.start(clock.new_job_id(), spec)
+    job, past = same
     typer.echo(f"continuing the unfinished job {job}; --new would begin another", err=True)
-    return run.resume(job)
+    return run.resume(job, past)
 
 
-def _same_job(journal: SqliteJournal, spec: JobSpec) -> JobId | None:
+def _same_job(journal: SqliteJournal, spec: JobSpec) -> tuple[JobId, Past] | None:
     """The newest unfinished job of the same work. Raises `OtherSettings`."""
-    for job, state in unfinished(journal).items():
-        assert state.spec is not None
-        if all(getattr(state.spec, name) == getattr(spec, name) for name in SAME_WORK):
+    for job, past in unfinished(journal):
+        known = past.state.spec
+        assert known is not None
+        if all(getattr(known, name) == getattr(spec, name) for name in SAME_WORK):
             differing = [
-                f"{name} was {getattr(state.spec, name)}"
+                f"{name} was {getattr(known, name)}"
                 for name in JobSpec.model_fields
-                if name not in ("source", "target")
-                and getattr(state.spec, name) != getattr(spec, name)
+                if name not in ("source", "target") and getattr(known, name) != getattr(spec, name)
             ]
             if differing:
                 raise OtherSettings(job, differing)
-            return job
+            return job, past
     return None

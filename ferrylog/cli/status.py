@@ -1,10 +1,13 @@
 """`ferrylog status`: where a job stands, from the journal alone."""
 
+from typing import Annotated
+
 import typer
 
 from ferrylog.cli import options as o
+from ferrylog.recall import recall
 from ferrylog.views.human import status_text
-from ferrylog.views.model import follow, status_report
+from ferrylog.views.model import status_report
 from ferrylog.wiring import find_job
 from journal.lease import held
 from journal.sqlite import SqliteJournal
@@ -12,6 +15,9 @@ from journal.sqlite import SqliteJournal
 
 def status(
     job: o.Job = None,
+    at: Annotated[
+        str | None, typer.Option(metavar="SEQ|TIME", help="As it stood there or then.")
+    ] = None,
     journal: o.Journal = o.DEFAULT_JOURNAL,
     json: o.Json = False,
     verbose: o.Verbose = 0,
@@ -22,15 +28,7 @@ def status(
     running = held(journal)
     with SqliteJournal.read_only(journal) as opened:
         wanted = find_job(opened, job)
-        state, rates, last = follow(opened.read(wanted))
-        running = running and wanted == opened.latest_job()
-    assert last is not None
-    report = status_report(
-        wanted,
-        state,
-        rates,
-        seq=last.seq,
-        at_ms=last.recorded_at_ms,
-        running=running and not state.resting,
-    )
+        past = recall(opened, wanted, to_seq=o.seq_of(opened, wanted, at))
+        running = running and at is None and wanted == opened.latest_job()
+    report = status_report(wanted, past, running=running and not past.state.resting)
     typer.echo(report.model_dump_json(by_alias=True) if json else status_text(report))

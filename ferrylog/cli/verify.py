@@ -9,9 +9,17 @@ from ferrylog import clock
 from ferrylog.cli import options as o
 from ferrylog.cli.running import a_run
 from ferrylog.engine import Engine
+from ferrylog.recall import recall
 from ferrylog.redact import one_line
-from ferrylog.views.model import Report, exit_code, follow
-from ferrylog.wiring import Run, deployments, find_job, journal_to_write, unfinished
+from ferrylog.views.model import Report, exit_code
+from ferrylog.wiring import (
+    Run,
+    deployments,
+    find_job,
+    journal_to_write,
+    spec_of,
+    unfinished,
+)
 from journal.sqlite import SqliteJournal
 from statemachine.events import Difference, JobSpec, VerifyCompleted
 from statemachine.state import State
@@ -53,8 +61,7 @@ def verify(
     SqliteJournal.read_only(journal).close()
     with journal_to_write(journal) as written:
         done = _work_of(written, job)
-        spec = follow(written.read(done))[0].spec
-        assert spec is not None
+        spec = spec_of(written, done)
         uris = (
             o.uri("source", source, source_uri_file, spec.source),
             o.uri("target", target, target_uri_file, spec.target),
@@ -72,16 +79,16 @@ def _work_of(journal: SqliteJournal, job: str | None) -> JobId:
     if job is not None:
         return find_job(journal, job)
     for candidate in reversed(journal.jobs()):
-        spec = follow(journal.read(candidate))[0].spec
-        if spec is not None and spec.kind != "verify":
+        if spec_of(journal, candidate).kind != "verify":
             return candidate
     return find_job(journal, None)
 
 
 def _verify(run: Run, journal: SqliteJournal, done: JobId, spec: JobSpec) -> Engine:
-    for job, state in unfinished(journal).items():
-        if state.spec is not None and (state.spec.kind, state.spec.of) == ("verify", done):
-            return run.resume(job)
+    for job, past in unfinished(journal):
+        known = past.state.spec
+        if known is not None and (known.kind, known.of) == ("verify", done):
+            return run.resume(job, past)
     wanted = spec.model_copy(update={"kind": "verify", "of": done, "verify": True})
     return run.start(clock.new_job_id(), wanted)
 
@@ -119,7 +126,7 @@ def _units(state: State, differing: dict[str, list[Difference]]) -> tuple[Verifi
 def _gone(journal: SqliteJournal, state: State, of: JobId) -> tuple[VerifiedUnit, ...]:
     """Collections that the job moved and the source does not have any more: not equal, because
     nobody can tell."""
-    moved = follow(journal.read(of))[0].units.values()
+    moved = recall(journal, of).state.units.values()
     return tuple(
         VerifiedUnit(
             namespace=unit.id,

@@ -18,10 +18,10 @@ from rich.progress import (
 
 from ferrylog import clock
 from ferrylog.engine import Engine
+from ferrylog.rates import Rates
 from ferrylog.redact import one_line, redact
 from ferrylog.views.human import duration, size
 from ferrylog.views.model import percent, phase
-from ferrylog.views.rates import Rates
 from statemachine.events import (
     AnyEvent,
     DeadLettered,
@@ -96,8 +96,7 @@ class Live:
             sys.stderr.write(text)
 
     def __call__(self, engine: Engine) -> None:
-        began = any(isinstance(event, RunStarted) for event in engine.news)
-        self.rates.seen(engine.state, clock.now_ms(), began=began)
+        self.rates = engine.past.rates
         for event in engine.news:
             _log(event)
         self._log_digest(engine)

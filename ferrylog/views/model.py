@@ -1,14 +1,13 @@
 """The reports: what `--json` prints and what the human views render."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ferrylog.clock import when
-from ferrylog.views.rates import Rates
-from journal.protocol import Recorded
-from statemachine.evolve import evolve
+from ferrylog.past import Past
+from ferrylog.rates import Rates
 from statemachine.state import State, Unit
 from statemachine.words import ChunkId, JobStatus, Status, TaskKind, UnitStatus
 
@@ -103,18 +102,8 @@ class StatusReport(Report):
     """Of the last event."""
 
 
-def follow(records: Iterable[Recorded]) -> tuple[State, Rates, Recorded | None]:
-    """The state after these events, the rates on the way, the last event."""
-    state, rates, last = State(), Rates(), None
-    for last in records:
-        evolve(state, last.event)
-        rates.seen(state, last.recorded_at_ms, began=last.event.kind == "run_started")
-    return state, rates, last
-
-
-def status_report(
-    job: str, state: State, rates: Rates, *, seq: int, at_ms: int, running: bool
-) -> StatusReport:
+def status_report(job: str, past: Past, *, running: bool) -> StatusReport:
+    state, rates = past.state, past.rates
     assert state.spec is not None
     open_chunks = _open_by_unit(state)
     units = tuple(
@@ -144,8 +133,8 @@ def status_report(
         retries=state.retries,
         dead_letters=dead_letters(state),
         mismatched_chunks=sum(unit.mismatched for unit in state.units.values()),
-        last_seq=seq,
-        recorded_at=when(at_ms),
+        last_seq=past.position.seq,
+        recorded_at=when(past.at_ms),
     )
 
 

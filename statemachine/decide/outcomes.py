@@ -59,7 +59,7 @@ from statemachine.words import (
 
 def succeeded(state: State, news: Succeeded) -> list[AnyEvent]:
     if news.task.kind is TaskKind.RELEASE:
-        return _released(state, ChunkId(news.task.entity))
+        return _released(state, news)
     if not _awaited(state, news):
         return [_ignored(state, news, "success")]
     return _completions(state, news.task, news.result)
@@ -69,6 +69,8 @@ def progressed(state: State, news: Progressed) -> list[AnyEvent]:
     if not _awaited(state, news):
         return [_ignored(state, news, "progress")]
     entity, done = ChunkId(news.task.entity), news.result
+    if done.position <= state.chunks[entity].done.position:
+        return [_ignored(state, news, "progress")]
     return [
         *_rejections(state, entity, done),
         RestoreProgressed(
@@ -86,7 +88,7 @@ def progressed(state: State, news: Progressed) -> list[AnyEvent]:
 
 def failed(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
     if news.task.kind is TaskKind.RELEASE:
-        return _released(state, ChunkId(news.task.entity), kept=f"{news.code}: {news.why}")
+        return _released(state, news)
     if not _awaited(state, news):
         return [_ignored(state, news, "failure")]
     if news.cause is Cause.FATAL:
@@ -294,10 +296,13 @@ def _rejections(state: State, chunk_id: ChunkId, done: Restored) -> list[AnyEven
     ]
 
 
-def _released(state: State, chunk_id: ChunkId, kept: str = "") -> list[AnyEvent]:
-    if chunk_id not in state.releasing:
+def _released(state: State, news: Succeeded | Failed) -> list[AnyEvent]:
+    chunk = ChunkId(news.task.entity)
+    if state.terminal or news.epoch != state.epoch or chunk not in state.releasing:
         return []
-    return [ChunkKept(chunk=chunk_id, why=kept)] if kept else [ChunkReleased(chunk=chunk_id)]
+    if isinstance(news, Failed):
+        return [ChunkKept(chunk=chunk, why=f"{news.code}: {news.why}")]
+    return [ChunkReleased(chunk=chunk)]
 
 
 # --- late news ---

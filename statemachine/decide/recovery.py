@@ -21,6 +21,7 @@ from statemachine.words import (
     Status,
     TaskKey,
     TaskKind,
+    UnitStatus,
     unit_of,
 )
 
@@ -98,7 +99,7 @@ def _requeue(state: State, by: str) -> list[AnyEvent]:
 
 def _blocks(state: State, key: TaskKey) -> bool:
     """Whether the job cannot end well while this dead letter stands."""
-    if key.kind is TaskKind.INDEX:
-        return True
     unit = unit_of(key)
+    if key.kind is TaskKind.INDEX and unit is not None:
+        return state.units[unit].status is not UnitStatus.FAILED
     return unit is None or unit in state.open_units

@@ -63,7 +63,7 @@ def test_what_was_appended_is_read(journal: SqliteJournal) -> None:
     assert [recorded.event for recorded in records] == events
     assert [recorded.version for recorded in records] == list(range(1, len(events) + 1))
     assert all(b.seq == a.seq + 1 for a, b in pairwise(records))
-    assert position == Position(len(events), len(events))
+    assert position == Position(len(events), len(events), records[-1].hash)
     assert journal.check() == len(events)
 
 

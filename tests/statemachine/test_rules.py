@@ -557,3 +557,25 @@ def test_an_outage_while_indexes_build_pauses() -> None:
     ]
     assert "index_requeued" in story.tell(began())
     assert story.succeed(index, Built())[-1] == "job_completed"
+
+
+@pytest.mark.parametrize("kind", ["job_requested", "unit_registered", "chunk_planned"])
+def test_nothing_is_introduced_twice(kind: str) -> None:
+    """I11: a job, a unit, an open chunk exists once; a second introduction changes nothing."""
+    story = Story().planned()
+    again = next(event for event in story.events if event.kind == kind)
+    before = digest(story.state)
+    with pytest.raises(ImpossibleTransition, match=kind):
+        evolve(story.state, again)
+    assert digest(story.state) == before
+
+
+def test_an_effect_keeps_its_own_copy() -> None:
+    """The fold goes on in place while an executor looks at its chunk."""
+    story = Story().planned()
+    (effect,) = (each for each in wanted_effects(story.state) if each.task == DUMP)
+    assert effect.unit is not None
+    assert effect.chunk is not None
+    story.succeed(DUMP, DUMPED)
+    assert effect.chunk.file is None
+    assert effect.unit.dumped_documents == 0

@@ -3,6 +3,7 @@
 import pytest
 
 from statemachine.errors import ImpossibleTransition
+from statemachine.evolve import ARMS
 from statemachine.transitions import (
     JOB_TRANSITIONS,
     TASK_TRANSITIONS,
@@ -20,6 +21,11 @@ def test_every_status_has_a_row() -> None:
     assert set(TASK_TRANSITIONS) == set(Status)
     assert set(UNIT_TRANSITIONS) == set(UnitStatus)
     assert set(JOB_TRANSITIONS) == set(JobStatus)
+
+
+def test_every_event_has_its_arm() -> None:
+    """I11: `evolve` covers every event, and nothing else."""
+    assert set(ARMS) == set(classes())
 
 
 def test_every_verb_moves_something() -> None:

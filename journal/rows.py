@@ -1,0 +1,65 @@
+"""Rows of the table and what they must be before anybody believes them."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from journal.codec import NoEvent, decode, encode, link
+from journal.errors import DamagedJournal, UnknownEvent
+from journal.protocol import Recorded
+from statemachine.events import AnyEvent
+from statemachine.words import JobId, Millis
+
+Row = tuple[int, str, int, int, int, str, str, bytes, bytes]
+COLUMNS: Final = "seq, job, version, epoch, recorded_at_ms, kind, entity, data, hash"
+
+
+def made(
+    events: Sequence[AnyEvent],
+    *,
+    job: JobId,
+    seq: int,
+    version: int,
+    before: bytes,
+    epoch: int,
+    at_ms: Millis,
+) -> list[Row]:
+    """The rows of these events, after that seq, version and hash."""
+    rows: list[Row] = []
+    name = job.encode()
+    for event in events:
+        seq, version = seq + 1, version + 1
+        kind, entity, data = event.kind, event.about, encode(event)
+        before = link(before, name, version, epoch, at_ms, kind, entity, data)
+        rows.append((seq, job, version, epoch, at_ms, kind, entity, data, before))
+    return rows
+
+
+def check(path: Path, rows: Sequence[Row], *, job: JobId, version: int, before: bytes) -> bytes:
+    """Whether the rows follow that version and hash; the hash of the last one.
+
+    Raises `DamagedJournal`, naming the first bad row and the last good one.
+    """
+    name = job.encode()
+    for seq, _, found, epoch, at_ms, kind, entity, data, hash_ in rows:
+        version += 1
+        if found != version:
+            why = f"job {job} has version {found} at seq {seq} where {version} belongs"
+            raise DamagedJournal(path, why, good=seq - 1)
+        before = link(before, name, version, epoch, at_ms, kind, entity, data)
+        if before != hash_:
+            why = f"event seq {seq} ({kind} of {entity}) does not match its hash"
+            raise DamagedJournal(path, why, good=seq - 1)
+    return before
+
+
+def recorded(path: Path, rows: Sequence[Row]) -> Iterator[Recorded]:
+    """The events of checked rows. Raises `UnknownEvent`."""
+    try:
+        events = decode([(row[5], row[7]) for row in rows])
+    except NoEvent as bad:
+        seq, *_, kind, _, _, _ = rows[bad.index]
+        raise UnknownEvent(path, seq, kind, bad.why) from None
+    for row, event in zip(rows, events, strict=True):
+        seq, job, version, epoch, at_ms, _, _, _, hash_ = row
+        yield Recorded(seq, JobId(job), version, epoch, Millis(at_ms), event, hash_)
