@@ -44,7 +44,7 @@ from statemachine.events import (
     UnitSkipped,
     VerifyCompleted,
 )
-from statemachine.state import Chunk, ChunkFile, Done, State, Task, Unit
+from statemachine.state import NOTHING, Chunk, ChunkFile, Done, State, Task, Unit
 from statemachine.transitions import next_job_status, next_task_status, next_unit_status
 from statemachine.words import (
     THE_JOB,
@@ -295,9 +295,6 @@ def _restored(
 def _forget_progress(state: State, chunk: Chunk) -> None:
     _add(state, chunk, NOTHING)
     chunk.done = NOTHING
-
-
-NOTHING: Final = Done()
 
 
 def _add(state: State, chunk: Chunk, done: Done) -> None:

@@ -21,8 +21,6 @@ from statemachine.words import (
 
 _task: Final = attrgetter(*Task.__slots__)
 _chunk: Final = attrgetter(*Chunk.__slots__)
-_file: Final = attrgetter(*ChunkFile.__slots__)
-_done: Final = attrgetter(*Done.__slots__)
 _unit: Final = attrgetter(*Unit.__slots__)
 MAPS: Final = ("units", "chunks", "tasks", "queues", "open_units", "releasing")
 PLAIN: Final = tuple(name for name in State.__slots__ if name not in MAPS)
@@ -37,7 +35,7 @@ def freeze(state: State) -> dict[str, Any]:
         "spec": state.spec.model_dump(mode="json") if state.spec else None,
         "settings": state.settings.model_dump(mode="json") if state.settings else None,
         "units": [_frozen_unit(unit) for unit in state.units.values()],
-        "chunks": [_frozen_chunk(chunk) for chunk in state.chunks.values()],
+        "chunks": [_chunk(chunk) for chunk in state.chunks.values()],
         "tasks": [(key.kind, key.entity, *_task(task)) for key, task in state.tasks.items()],
         "queues": [
             (kind, status, [key.entity for key in queue])
@@ -86,11 +84,6 @@ def _thawed_unit(values: list[Any]) -> Unit:
     unit.status = UnitStatus(unit.status)
     unit.indexes = tuple(IndexSpec.model_validate(index) for index in unit.indexes)
     return unit
-
-
-def _frozen_chunk(chunk: Chunk) -> list[Any]:
-    *values, file, done = _chunk(chunk)
-    return [*values, _file(file) if file is not None else None, _done(done)]
 
 
 def _thawed_chunk(values: list[Any]) -> Chunk:

@@ -8,7 +8,7 @@ by one fold and changed in place: effects carry copies.
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from statemachine.events import IndexSpec, JobSpec, RunSettings
 from statemachine.words import (
@@ -49,8 +49,7 @@ class Task:
     """Of the last failure."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkFile:
+class ChunkFile(NamedTuple):
     """A whole, durable chunk file."""
 
     name: str
@@ -60,8 +59,7 @@ class ChunkFile:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(NamedTuple):
     """How far the restore of a chunk came."""
 
     position: int = 0
@@ -69,6 +67,9 @@ class Done:
     bytes: int = 0
     present: int = 0
     rejected: int = 0
+
+
+NOTHING: Final = Done()
 
 
 @dataclass(slots=True)
@@ -82,7 +83,7 @@ class Chunk:
     documents: int
     natural: bool
     file: ChunkFile | None = None
-    done: Done = Done()
+    done: Done = NOTHING
 
 
 @dataclass(slots=True)
@@ -190,7 +191,7 @@ def plain(state: State) -> dict[str, Any]:
         "done_documents": state.done_documents,
         "done_bytes": state.done_bytes,
         "units": {unit_id: _unit(unit) for unit_id, unit in state.units.items()},
-        "chunks": {chunk_id: asdict(chunk) for chunk_id, chunk in state.chunks.items()},
+        "chunks": {chunk.id: _chunk(chunk) for chunk in state.chunks.values()},
         "tasks": {f"{k.kind} {k.entity}": asdict(task) for k, task in state.tasks.items()},
         "queues": {
             f"{kind} {status}": [key.entity for key in queue]
@@ -200,6 +201,11 @@ def plain(state: State) -> dict[str, Any]:
         "open_units": list(state.open_units),
         "releasing": state.releasing,
     }
+
+
+def _chunk(chunk: Chunk) -> dict[str, Any]:
+    file = chunk.file._asdict() if chunk.file is not None else None
+    return {**asdict(chunk), "file": file, "done": chunk.done._asdict()}
 
 
 def _unit(unit: Unit) -> dict[str, Any]:
