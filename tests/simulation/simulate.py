@@ -4,204 +4,192 @@ import argparse
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
-from ferrylog.engine import Engine
-from journal.protocol import Journal, Position, Recorded
-from journal.sqlite import SqliteJournal
-from statemachine.effects import Effect
-from statemachine.events import AnyEvent, JobSpec, RunSettings
-from statemachine.stimuli import JobAsked, Outcome, PauseAsked, Progressed, RunBegan, Stimulus
-from statemachine.words import JobId, JobStatus, Millis, TaskKey
-from tests.simulation import laws
-from tests.simulation.world import Odds, World, carry_out
+from journal.protocol import Recorded
+from statemachine.events import JobSpec, RunSettings
+from statemachine.stimuli import PauseAsked, Stimulus
+from tests.simulation.hands import News
+from tests.simulation.host import JOB, Fate, Host
+from tests.simulation.world import Crash, Drawn, Odds, draw_copy, draw_world
 
-JOB = JobId("simulated")
-SPEC = JobSpec(
-    kind="migrate",
-    source="mongodb://a/",
-    target="mongodb://b/",
-    source_id="a:1",
-    target_id="b:2",
-    chunk_docs=5,
-    chunk_bytes=1000,
-    compression="none",
-    write_concern="majority",
-    drop=False,
-    on_conflict="stop",
-    verify=True,
-)
-MAX_STEPS = 3000
+__all__ = ["JOB", "Simulation"]
+
 CALM_AFTER = 200
+"""Steps; from here on no new fault strikes and the job must reach its end (I30)."""
+MAX_STEPS = 1200
+DAYS_MS = 86_400_000
+POLICIES = ("pause", "pause", "skip-unit", "fail-job")
 
 
-class Crash(Exception):
-    """The process dies here."""
+def draw_spec(random: Random) -> JobSpec:
+    return JobSpec(
+        kind="verify" if random.random() < 0.1 else "migrate",
+        source="mongodb://a/",
+        target="mongodb://b/",
+        source_id="a:1",
+        target_id="b:2",
+        chunk_docs=5,
+        chunk_bytes=1000,
+        compression="none",
+        write_concern="majority",
+        drop=False,
+        on_conflict="stop",
+        verify=True,
+    )
 
 
-@dataclass
-class CrashingJournal:
-    """The real journal; the process may die just before or just after a commit."""
-
-    inner: SqliteJournal
-    world: World
-
-    def append(
-        self, job: JobId, events: Sequence[AnyEvent], *, expected: int, epoch: int, at_ms: Millis
-    ) -> Position:
-        if self.world.random.random() < self.world.odds.crash_before_commit:
-            raise Crash
-        position = self.inner.append(job, events, expected=expected, epoch=epoch, at_ms=at_ms)
-        if self.world.random.random() < self.world.odds.crash_after_commit:
-            raise Crash
-        return position
-
-    def read(self, job: JobId, *, after: int = 0) -> Iterator[Recorded]:
-        return self.inner.read(job, after=after)
+def draw_settings(random: Random) -> RunSettings:
+    return RunSettings(
+        dump_workers=random.randint(1, 3),
+        restore_workers=random.randint(1, 3),
+        max_retries=random.randint(1, 4),
+        on_exhausted=random.choice(POLICIES),
+        retry_base_ms=100,
+        retry_cap_ms=1000,
+        files_ahead=random.randint(1, 6),
+        work_dir="",
+    )
 
 
-@dataclass
 class Simulation:
-    """Turns the engine until the job is complete; crashes, pauses and resumes on the way."""
+    """Turns the engine until the job has ended; everything that can happen may, on the way."""
 
-    seed: int
-    path: Path
-    check_every: int = 1
-    now: int = 1_000_000
-    crashes: int = 0
-    pauses: int = 0
-    steps: int = 0
-    flying: dict[tuple[TaskKey, int], Iterator[Progressed | Outcome]] = field(default_factory=dict)
-    late: list[Progressed | Outcome] = field(default_factory=list)
+    def __init__(self, seed: int, path: Path, check_every: int = 7) -> None:
+        """Every `check_every` steps the whole journal is read and folded anew."""
+        self.random = Random(seed)
+        self.lots = Drawn(self.random, Odds.draw(self.random))
+        self.spec = draw_spec(self.random)
+        if self.spec.kind == "migrate" and self.random.random() < 0.3:
+            self.spec = self.spec.model_copy(update={"verify": False})
+        self.settings = draw_settings(self.random)
+        world = draw_world(self.random, self.lots)
+        if self.spec.kind == "verify":
+            draw_copy(self.random, world)
+        self.host = Host(path, world, self.spec, self.settings, self._fate)
+        self.late: list[News] = []
+        self.steps = 0
+        self._check_every = check_every
+        self._doomed = 0
+        """Processes that will still die in their first turn."""
 
-    def __post_init__(self) -> None:
-        self.random = Random(self.seed)
-        self.checker = Random(self.seed)  # looking must not change the history
-        self.odds = Odds.draw(self.random)
-        self.world = World.draw(self.random, self.odds)
-        self.settings = RunSettings(
-            dump_workers=self.random.randint(1, 3),
-            restore_workers=self.random.randint(1, 3),
-            max_retries=self.random.randint(1, 4),
-            on_exhausted="pause",
-            retry_base_ms=100,
-            retry_cap_ms=1000,
-            files_ahead=self.random.randint(1, 6),
-            work_dir="",
-        )
-        self.seen: list[Recorded] = []
+    @property
+    def seen(self) -> list[Recorded]:
+        return self.host.chronicle.records
+
+    @property
+    def fired(self) -> Counter[str]:
+        """How often each fault struck."""
+        return self.lots.fired
 
     def run(self) -> None:
-        journal = SqliteJournal.create(self.path)
         try:
-            engine = self._begin(journal, [JobAsked("me", SPEC)])
-            while engine is None or not engine.state.terminal:
-                engine = self._step(journal, engine)
-                self.steps += 1
+            while not self.host.ended:
+                self.step()
                 if self.steps == CALM_AFTER:
-                    self.world.calm()
+                    self._calm()
                 assert self.steps < MAX_STEPS, "I30: no end in sight"
-            laws.finished(self.world, engine.state)
-            self._resume_of_the_finished(journal)
+            self._calm()
+            self.host.check_end(self.settings)
         finally:
-            journal.close()
+            self.host.journal.close()
 
-    # --- the life of a process ---
+    def step(self) -> None:
+        self.steps += 1
+        self._weather()
+        host = self.host
+        if host.waits_for_operator:
+            host.pass_time(self.random.randint(0, 500))
+            self._begin()
+        elif host.stuck:
+            self.fired["operator kills"] += 1
+            host.die()
+        elif self.lots.strikes("crash"):
+            host.die()
+        elif self.lots.strikes("resume"):
+            host.leave()
+            self._begin()
+        else:
+            self._turn()
+        if host.engine is not None and self.steps % self._check_every == 0:
+            host.look_closely(self.steps * 7919)
 
-    def _begin(self, journal: SqliteJournal, first: list[Stimulus]) -> Engine | None:
-        """A process starts; it may die in its first turn (a crash in recovery)."""
-        engine = Engine(self._faulty(journal), JOB)
-        if not engine.state.spec:
-            first = [JobAsked("me", SPEC)]
-        began = RunBegan("me", "host", 1, "0", self.settings)
-        return self._turn(journal, engine, [*first, began])
+    def _begin(self) -> None:
+        """A process with as many workers as somebody likes."""
+        if not self._doomed and self.lots.strikes("crash_in_recovery"):
+            self._doomed = self.random.randint(1, 4)
+        workers = {
+            "dump_workers": self.random.randint(1, 3),
+            "restore_workers": self.random.randint(1, 3),
+        }
+        self.host.begin(self.settings.model_copy(update=workers))
 
-    def _faulty(self, journal: SqliteJournal) -> Journal:
-        return CrashingJournal(journal, self.world)
-
-    def _turn(
-        self, journal: SqliteJournal, engine: Engine, stimuli: Sequence[Stimulus]
-    ) -> Engine | None:
+    def _turn(self) -> None:
+        self.host.pass_time(self.random.randint(0, 60))
         try:
-            effects = engine.turn(stimuli, now=Millis(self.now))
+            news = list(self._news())
         except Crash:
-            self._die()
-            return None
-        for effect in effects:
-            self._launch(effect)
-        if self.steps % self.check_every == 0:
-            self._check(journal, engine)
-        return engine
-
-    def _launch(self, effect: Effect) -> None:
-        self.flying[effect.task, effect.attempt] = carry_out(self.world, effect)
-
-    def _die(self) -> None:
-        """Work in flight ends where it is; some of its news may still arrive, far too late."""
-        self.crashes += 1
-        for work in self.flying.values():
-            for news in work:
-                if self.random.random() < self.world.odds.late:
-                    self.late.append(news)
-                if self.random.random() < 0.7:
-                    break
-        self.flying.clear()
-
-    # --- one step ---
-
-    def _step(self, journal: SqliteJournal, engine: Engine | None) -> Engine | None:
-        if engine is None or engine.state.status is JobStatus.PAUSED:
-            self.now += self.random.randint(0, 500)
-            return self._begin(journal, [])
-        if self.random.random() < self.world.odds.crash:
-            self._die()
-            return None
-        self.now += self.random.randint(0, 60)
-        return self._turn(journal, engine, list(self._news()))
+            self.host.die()
+        else:
+            self.host.turn(news)
 
     def _news(self) -> Iterator[Stimulus]:
-        if self.random.random() < self.world.odds.pause:
-            self.pauses += 1
+        host = self.host
+        if self.lots.strikes("pause"):
             yield PauseAsked("me", "simulated")
+        for _ in range(min(len(host.strays), 2)):
+            news = host.stray(self.random.randrange(len(host.strays)))
+            if news is not None:
+                self.late.append(news)
         if self.late and self.random.random() < 0.5:
-            yield self.late.pop()
-        for key in self.random.sample(list(self.flying), k=min(len(self.flying), 2)):
-            try:
-                news = next(self.flying[key])
-            except StopIteration:
-                del self.flying[key]
+            yield self.late.pop(self.random.randrange(len(self.late)))
+        for key in self.random.sample(list(host.flying), k=min(len(host.flying), 2)):
+            news = host.step(key)
+            if news is None:
                 continue
             yield news
-            if self.random.random() < self.world.odds.duplicate:
-                yield news
+            if self.lots.strikes("duplicate"):
+                if self.random.random() < 0.5:
+                    yield news
+                else:
+                    self.late.append(news)
 
-    # --- the laws ---
+    # --- what befalls the machine ---
 
-    def _check(self, journal: SqliteJournal, engine: Engine) -> None:
-        records = list(journal.read(JOB))
-        assert records[: len(self.seen)] == self.seen, "I1: the past has changed"
-        self.seen = records
-        laws.live_is_replay(engine.state, records)
-        laws.envelopes(records)
-        laws.counters(engine.state)
-        laws.pools(engine.state)
-        laws.effects_before_outcomes(self.world, records)
-        laws.story(records, self.settings)
-        laws.partition(self.world, records)
-        laws.pieces_compose(records, self.checker.randint(0, len(records)))
+    def _fate(self) -> Fate:
+        if self._doomed:
+            self._doomed -= 1
+            return self.random.choice((Fate.CRASH_BEFORE, Fate.CRASH_AFTER))
+        for fate in (Fate.CRASH_BEFORE, Fate.CRASH_AFTER, Fate.FAILED, Fate.UNKNOWN):
+            if self.lots.strikes(fate):
+                return fate
+        return Fate.FINE
 
-    def _resume_of_the_finished(self, journal: SqliteJournal) -> None:
-        """I13: nothing but `run_*` events, no effects."""
-        self.world.calm()
-        engine = Engine(journal, JOB)
-        before = engine.position.version
-        effects = engine.turn([RunBegan("me", "host", 1, "0", self.settings)], now=Millis(self.now))
-        after = [recorded.event.kind for recorded in journal.read(JOB, after=before)]
-        assert not effects, "I13"
-        assert after == ["run_started"], "I13"
+    def _weather(self) -> None:
+        """The clock jumps, disks fill and are emptied again, files rot."""
+        host, world = self.host, self.host.world
+        if self.lots.strikes("clock_forward"):
+            host.now += self.random.randint(1, 3 * DAYS_MS)
+        if self.lots.strikes("clock_back"):
+            host.now = max(0, host.now - self.random.randint(1, 3 * DAYS_MS))
+        for place, fault in ((world, "disk_full"), (host.journal, "journal_full")):
+            if place.full:
+                place.full = self.random.random() < 0.8
+            else:
+                place.full = self.lots.strikes(fault)
+        if world.files and self.lots.strikes("damage"):
+            world.damaged.add(self.random.choice(list(world.files)))
+        if world.files and self.lots.strikes("missing"):
+            del world.files[self.random.choice(list(world.files))]
+
+    def _calm(self) -> None:
+        self.lots.calm()
+        self._doomed = 0
+        self.host.world.full = self.host.journal.full = False
+        self.host.strays.clear()
+        self.late.clear()
 
 
 def main() -> None:
@@ -211,6 +199,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     arguments = parser.parse_args()
     totals: Counter[str] = Counter()
+    fired: Counter[str] = Counter()
     for seed in range(arguments.seed, arguments.seed + arguments.seeds):
         with tempfile.TemporaryDirectory() as folder:
             simulation = Simulation(seed, Path(folder) / "journal.db")
@@ -219,15 +208,11 @@ def main() -> None:
             except BaseException:
                 print(f"repeat with: scripts/simulate --seed {seed}", file=sys.stderr)
                 raise
-            totals.update(
-                seeds=1,
-                steps=simulation.steps,
-                crashes=simulation.crashes,
-                faults=simulation.world.faults,
-                pauses=simulation.pauses,
-                events=simulation.seen[-1].seq,
-            )
-    print(", ".join(f"{count} {what}" for what, count in totals.items()) + ", 0 laws broken")
+        totals.update(seeds=1, steps=simulation.steps, deaths=simulation.host.deaths)
+        totals.update(events=len(simulation.seen))
+        fired.update(simulation.fired)
+    print(", ".join(f"{count:,} {what}" for what, count in totals.items()) + ", 0 laws broken")
+    print("\n".join(f"{count:>8,} {fault}" for fault, count in sorted(fired.items())))
 
 
 if __name__ == "__main__":

@@ -1,228 +1,196 @@
-"""A small world for the engine: sources, files and targets as plain dicts, and hands that fail.
+"""A small world for the engine: sources, files and targets as plain dicts, and faults by lot.
 
 Shares no code with the executors. What is durable survives a crash of the process: files under
 their final name, documents on the target. What was in flight is lost at any of its steps.
 """
 
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from random import Random
+from typing import Protocol
 
-from statemachine.effects import Effect
-from statemachine.events import Difference, IndexSpec
-from statemachine.stimuli import (
-    Built,
-    Created,
-    Dumped,
-    Failed,
-    FileDamaged,
-    FoundUnit,
-    Outcome,
-    Planned,
-    Progressed,
-    Released,
-    Restored,
-    Succeeded,
-    Surveyed,
-    Verified,
-)
-from statemachine.words import BsonText, Cause, Key, TaskKind, UnitId
+from statemachine.words import UnitId
 
-BATCH = 3
-"""Documents per acknowledged block."""
 Documents = dict[int, str]
+
+
+class Crash(Exception):
+    """The process dies here."""
 
 
 @dataclass(frozen=True)
 class Odds:
-    """How often each fault strikes, each in 0..1; a seed switches faults on or off."""
+    """How often each fault strikes, each in 0..1; a seed switches every one on or off."""
 
-    transient: float = 0.0
-    permanent: float = 0.0
-    crash: float = 0.0
-    crash_before_commit: float = 0.0
-    crash_after_commit: float = 0.0
-    duplicate: float = 0.0
-    late: float = 0.0
-    damage: float = 0.0
-    pause: float = 0.0
-    bad_index: float = 0.0
-    fatal: float = 0.0
+    # of an effect
+    transient: float = 0.2
+    permanent: float = 0.03
+    fatal: float = 0.03
+    slow: float = 0.1
+    """Takes many steps."""
+    hung: float = 0.03
+    """No news ever comes; the operator kills the process in the end."""
+    lost_answer: float = 0.15
+    """Applied, but the hand reports a failure, or nothing ever."""
+    partial: float = 0.15
+    """Applied in part, then a failure, or the death of the process."""
+    bad_index: float = 0.3
+    refused: float = 0.1
+    """Of a document: the target does not take it."""
+    # of news
+    duplicate: float = 0.2
+    late: float = 0.8
+    """News of an older epoch is delivered in a newer one."""
+    zombie: float = 0.5
+    """What a dead process had under way goes on, unheard."""
+    # of the process
+    crash: float = 0.1
+    crash_before_commit: float = 0.05
+    crash_after_commit: float = 0.05
+    crash_in_recovery: float = 0.3
+    """The next few processes die in their first turn."""
+    commit_failed: float = 0.04
+    """The journal raises: nothing was written."""
+    commit_unknown: float = 0.04
+    """The journal raises: everything was written."""
+    # of the machine
+    damage: float = 0.1
+    missing: float = 0.05
+    disk_full: float = 0.05
+    journal_full: float = 0.03
+    clock_forward: float = 0.05
+    clock_back: float = 0.05
+    # of the operator
+    pause: float = 0.05
+    resume: float = 0.05
+    """A new process, although nothing was wrong with the one before."""
 
     @staticmethod
     def draw(random: Random) -> "Odds":
-        highest = Odds(0.15, 0.02, 0.05, 0.03, 0.03, 0.1, 0.1, 0.05, 0.03, 0.3, 0.02)
-        values = {
-            name: getattr(highest, name) * random.random() * (random.random() < 0.6)
-            for name in Odds.__dataclass_fields__
+        """Each fault on or off, each between never and its highest."""
+        drawn = {
+            each.name: each.default * random.random() * (random.random() < 0.5)
+            for each in fields(Odds)
         }
-        return Odds(**values)
+        return Odds(**drawn)
+
+    @staticmethod
+    def none() -> "Odds":
+        return Odds(**{each.name: 0.0 for each in fields(Odds)})
+
+
+class Lots(Protocol):
+    """What decides whether a fault strikes, and which one of several things happens."""
+
+    def strikes(self, fault: str) -> bool: ...
+    def between(self, low: int, high: int) -> int: ...
+    def jitter(self) -> float: ...
+
+
+class Calm:
+    """Nothing ever goes wrong."""
+
+    def strikes(self, fault: str) -> bool:
+        return False
+
+    def between(self, low: int, high: int) -> int:
+        return low
+
+    def jitter(self) -> float:
+        return 0.5
 
 
 @dataclass
-class World:
-    """What exists outside the process."""
+class Drawn:
+    """Drawn by one random generator; counts what struck."""
 
     random: Random
     odds: Odds
-    source: dict[UnitId, Documents]
-    views: set[UnitId] = field(default_factory=set)
-    target: dict[UnitId, Documents] = field(default_factory=dict)
-    indexes: dict[UnitId, tuple[str, ...]] = field(default_factory=dict)
-    built: set[tuple[UnitId, str]] = field(default_factory=set)
-    bad_indexes: set[tuple[UnitId, str]] = field(default_factory=set)
-    files: dict[str, Documents] = field(default_factory=dict)
-    damaged: set[str] = field(default_factory=set)
-    per_chunk: int = 5
-    faults: int = 0
+    fired: Counter[str] = field(default_factory=Counter)
 
-    @staticmethod
-    def draw(random: Random, odds: Odds) -> "World":
-        source = {
-            UnitId(f"db.c{n}"): {key: f"{n}/{key}" for key in range(random.choice([0, 1, 7, 30]))}
-            for n in range(random.randint(1, 4))
-        }
-        world = World(random, odds, source, per_chunk=random.randint(2, 9))
-        for unit in source:
-            world.indexes[unit] = tuple(f"i{n}@x" for n in range(random.randint(0, 2)))
-            for index in world.indexes[unit]:
-                if random.random() < odds.bad_index:
-                    world.bad_indexes.add((unit, index))
-        if random.random() < 0.5:
-            world.source[UnitId("db.v")] = {}
-            world.views.add(UnitId("db.v"))
-        return world
+    def strikes(self, fault: str) -> bool:
+        if self.random.random() >= getattr(self.odds, fault):
+            return False
+        self.fired[fault] += 1
+        return True
+
+    def between(self, low: int, high: int) -> int:
+        return self.random.randint(low, high)
+
+    def jitter(self) -> float:
+        return self.random.random()
 
     def calm(self) -> None:
-        """Faults stop: from here on the job must reach its end (I30)."""
-        self.odds = Odds()
+        self.odds = Odds.none()
 
 
-def carry_out(  # noqa: C901 — one arm per kind of task
-    world: World, effect: Effect
-) -> Iterator[Progressed | Outcome]:
-    """The effect step by step; each item is news, the last one the outcome. Abandoning the
-    iterator is the death of the process in the middle."""
-    random, odds = world.random, world.odds
-    task = (effect.task, effect.attempt, effect.epoch)
+@dataclass(repr=False)
+class World:
+    """What exists outside the process."""
 
-    def failing() -> Failed | None:
-        for cause in (Cause.TRANSIENT, Cause.PERMANENT, Cause.FATAL):
-            if random.random() < getattr(world.odds, cause):
-                world.faults += 1
-                return Failed(*task, cause, f"E{cause}", "simulated", random.random())
-        return None
+    lots: Lots
+    source: dict[UnitId, Documents]
+    views: set[UnitId] = field(default_factory=set)
+    indexes: dict[UnitId, tuple[str, ...]] = field(default_factory=dict)
+    bad_indexes: set[tuple[UnitId, str]] = field(default_factory=set)
+    refused: dict[UnitId, set[int]] = field(default_factory=dict)
+    """Documents that the target does not take."""
+    per_chunk: int = 5
+    target: dict[UnitId, Documents] = field(default_factory=dict)
+    built: set[tuple[UnitId, str]] = field(default_factory=set)
+    files: dict[str, Documents] = field(default_factory=dict)
+    damaged: set[str] = field(default_factory=set)
+    condemned: set[tuple[str, int]] = field(default_factory=set)
+    """Restores, by chunk and attempt, that found their chunk file damaged or missing."""
+    full: bool = False
+    """No space in the work folder."""
 
-    if effect.task.kind is not TaskKind.RELEASE and (failure := failing()):
-        yield failure
-        return
-    match effect.task.kind:
-        case TaskKind.SURVEY:
-            yield Succeeded(*task, _survey(world))
-        case TaskKind.CREATE:
-            assert effect.unit
-            world.target.setdefault(effect.unit.id, {})
-            yield Succeeded(*task, Created(()))
-        case TaskKind.PLAN:
-            assert effect.unit
-            yield Succeeded(*task, _plan(world, effect.unit.id))
-        case TaskKind.DUMP:
-            assert effect.chunk
-            documents = _range(world.source[effect.chunk.unit], effect)
-            name = f"{effect.chunk.id}-{effect.attempt}"
-            world.files[name] = documents
-            if random.random() < odds.damage:
-                world.damaged.add(name)
-                world.faults += 1
-            sizes = (len(documents), 10 * len(documents), 5 * len(documents), 1)
-            yield Succeeded(*task, Dumped(name, *sizes, "00"))
-        case TaskKind.RESTORE:
-            yield from _restore(world, effect, failing)
-        case TaskKind.INDEX:
-            assert effect.unit
-            entity = effect.task.entity
-            name = entity.rpartition("@")[2].replace("%40", "@").replace("%25", "%")
-            if (effect.unit.id, name) in world.bad_indexes:
-                yield Failed(*task, Cause.PERMANENT, "EINDEX", "simulated")
-            else:
-                world.built.add((effect.unit.id, name))
-                yield Succeeded(*task, Built())
-        case TaskKind.VERIFY:
-            yield Succeeded(*task, _verify(world, effect))
-        case TaskKind.RELEASE:
-            world.files.pop(effect.file, None)
-            yield Succeeded(*task, Released())
+    def range(self, unit: UnitId, lower: str | None, upper: str | None) -> Documents:
+        """The source's documents from `lower` (included) to `upper` (not included)."""
+        return cut(self.source[unit], lower, upper)
+
+    def due(self, unit: UnitId) -> Documents:
+        """What the target must hold in the end."""
+        refused = self.refused.get(unit, set())
+        return {key: text for key, text in self.source[unit].items() if key not in refused}
 
 
-def _survey(world: World) -> Surveyed:
-    return Surveyed(
-        tuple(
-            FoundUnit(
-                unit=unit,
-                target=unit,
-                type="view" if unit in world.views else "collection",
-                uuid="",
-                options=BsonText("{}"),
-                indexes=tuple(
-                    IndexSpec(name=name, unique=False, spec=BsonText("{}"))
-                    for name in world.indexes.get(unit, ())
-                ),
-                documents=len(documents),
-                bytes=10 * len(documents),
-            )
-            for unit, documents in world.source.items()
-        )
-    )
+def cut(documents: Documents, lower: str | None, upper: str | None) -> Documents:
+    low = int(lower) if lower is not None else -1
+    high = int(upper) if upper is not None else 1 << 60
+    return {key: text for key, text in documents.items() if low <= key < high}
 
 
-def _plan(world: World, unit: UnitId) -> Planned:
-    documents = world.source[unit]
-    edges = sorted(documents)[world.per_chunk :: world.per_chunk]
-    return Planned(tuple(Key(str(edge)) for edge in edges), len(documents), natural=False)
+def draw_world(random: Random, lots: Lots) -> World:
+    """Up to four collections, perhaps a view; some documents and indexes that cannot be."""
+    sizes = [random.choice([0, 1, 7, 30, 60]) for _ in range(random.randint(1, 4))]
+    world = World(lots, dict(_collections(sizes)), per_chunk=random.randint(2, 9))
+    for unit, documents in world.source.items():
+        world.indexes[unit] = tuple(f"i{n}@x" for n in range(random.randint(0, 2)))
+        for index in world.indexes[unit]:
+            if lots.strikes("bad_index"):
+                world.bad_indexes.add((unit, index))
+        world.refused[unit] = {key for key in documents if lots.strikes("refused")}
+    if random.random() < 0.5:
+        world.source[UnitId("db.v")] = {}
+        world.views.add(UnitId("db.v"))
+    return world
 
 
-def _range(documents: Documents, effect: Effect) -> Documents:
-    assert effect.chunk
-    lower = int(effect.chunk.lower) if effect.chunk.lower is not None else -1
-    upper = int(effect.chunk.upper) if effect.chunk.upper is not None else 1 << 60
-    return {key: value for key, value in documents.items() if lower <= key < upper}
+def _collections(sizes: list[int]) -> Iterator[tuple[UnitId, Documents]]:
+    for n, size in enumerate(sizes):
+        yield UnitId(f"db.c{n}"), {key: f"{n}/{key}" for key in range(size)}
 
 
-def _restore(world: World, effect: Effect, failing: object) -> Iterator[Progressed | Outcome]:
-    """Blocks of `BATCH` documents; position counts 5 bytes a document, like the file's size."""
-    assert effect.chunk
-    assert effect.chunk.file
-    task = (effect.task, effect.attempt, effect.epoch)
-    name = effect.chunk.file.name
-    if name not in world.files or name in world.damaged:
-        yield FileDamaged(*task, "simulated")
-        return
-    documents = list(world.files[name].items())
-    target = world.target[effect.chunk.unit]
-    done = effect.chunk.done
-    at = done.position // 5
-    present = done.present
-    news = Restored(5 * at, done.documents, done.bytes, present, 0)
-    while at < len(documents):
-        for key, value in documents[at : at + BATCH]:
-            assert target.get(key, value) == value, "another document under the same key"
-            present += key in target
-            target[key] = value
-            if world.random.random() < world.odds.transient / 10:
-                world.faults += 1
-                yield Failed(*task, Cause.TRANSIENT, "ENET", "in the middle of a block", 0.3)
-                return
-        at = min(at + BATCH, len(documents))
-        news = Restored(5 * at, at, 10 * at, present, 0)
-        if at < len(documents):
-            yield Progressed(*task, news)
-    yield Succeeded(*task, replace(news, position=5 * len(documents)))
-
-
-def _verify(world: World, effect: Effect) -> Verified:
-    assert effect.chunk
-    left = _range(world.source[effect.chunk.unit], effect)
-    right = _range(world.target.get(effect.chunk.unit, {}), effect)
-    wrong = [key for key in left.keys() | right.keys() if left.get(key) != right.get(key)]
-    differing = tuple(Difference(key=Key(str(key)), what="different") for key in wrong)
-    return Verified(left == right, len(left), len(right), "", "", 0, differing)
+def draw_copy(random: Random, world: World) -> None:
+    """For a verify job: a target that somebody else filled, perhaps with mistakes."""
+    world.refused.clear()
+    for unit, documents in world.source.items():
+        copy = dict(documents)
+        for key in documents:
+            if random.random() < 0.05:
+                copy[key] = "different"
+            elif random.random() < 0.05:
+                del copy[key]
+        world.target[unit] = copy

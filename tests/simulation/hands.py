@@ -1,0 +1,224 @@
+"""The hands: each effect carried out step by step in the small world, with faults by lot."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import repeat
+
+from statemachine.effects import Effect
+from statemachine.events import Difference, IndexSpec
+from statemachine.stimuli import (
+    Built,
+    Created,
+    Dumped,
+    Failed,
+    FileDamaged,
+    FoundUnit,
+    Outcome,
+    Planned,
+    Progressed,
+    Rejection,
+    Released,
+    Restored,
+    Result,
+    Succeeded,
+    Surveyed,
+    Verified,
+)
+from statemachine.words import BsonText, Cause, Key, TaskKind, UnitId
+from tests.simulation.world import Crash, World, cut
+
+BLOCK = 3
+"""Documents per acknowledged block."""
+DOCUMENT = 5
+"""Bytes of a document in a chunk file; in memory it is twice that."""
+
+News = Progressed | Outcome
+
+
+def carry_out(world: World, effect: Effect) -> Iterator[News | None]:
+    """One item per step: a piece of news, or `None`; the last news is the outcome.
+
+    Abandoning the iterator is the death of the process in the middle; `Crash` is the same by
+    the effect's own doing.
+    """
+    lots = world.lots
+    if lots.strikes("slow"):
+        yield from repeat(None, lots.between(5, 30))
+    if lots.strikes("hung"):
+        yield from repeat(None)
+    refusal = _refusal(world, effect)
+    if refusal is not None:
+        yield refusal
+        return
+    for news in HANDS[effect.task.kind](world, effect):
+        if isinstance(news, Succeeded) and lots.strikes("lost_answer"):
+            if lots.between(0, 1):
+                yield from repeat(None)
+            yield _failure(world, effect, Cause.TRANSIENT)
+            return
+        yield news
+
+
+def _refusal(world: World, effect: Effect) -> Failed | None:
+    for cause in (Cause.TRANSIENT, Cause.PERMANENT, Cause.FATAL):
+        if world.lots.strikes(cause):
+            return _failure(world, effect, cause)
+    return None
+
+
+def _failure(world: World, effect: Effect, cause: Cause, code: str = "ESIM") -> Failed:
+    who = (effect.task, effect.attempt, effect.epoch)
+    return Failed(*who, cause, code, "simulated", world.lots.jitter())
+
+
+def _success(effect: Effect, result: Result) -> Succeeded:
+    return Succeeded(effect.task, effect.attempt, effect.epoch, result)
+
+
+def _break_off(world: World, effect: Effect) -> Failed:
+    """In the middle: the effect reports a failure, or takes the process with it."""
+    if world.lots.between(0, 1):
+        raise Crash
+    return _failure(world, effect, Cause.TRANSIENT)
+
+
+# --- task by task ---
+
+
+def _survey(world: World, effect: Effect) -> Iterator[News]:
+    units = tuple(_found(world, unit) for unit in world.source)
+    yield _success(effect, Surveyed(units))
+
+
+def _found(world: World, unit: UnitId) -> FoundUnit:
+    documents = world.source[unit]
+    names = world.indexes.get(unit, ())
+    return FoundUnit(
+        unit=unit,
+        target=unit,
+        type="view" if unit in world.views else "collection",
+        uuid="",
+        options=BsonText("{}"),
+        indexes=tuple(IndexSpec(name=n, unique=False, spec=BsonText("{}")) for n in names),
+        documents=len(documents),
+        bytes=2 * DOCUMENT * len(documents),
+    )
+
+
+def _create(world: World, effect: Effect) -> Iterator[News]:
+    assert effect.unit
+    world.target.setdefault(effect.unit.id, {})
+    yield _success(effect, Created(()))
+
+
+def _plan(world: World, effect: Effect) -> Iterator[News]:
+    assert effect.unit
+    documents = world.source[effect.unit.id]
+    edges = sorted(documents)[world.per_chunk :: world.per_chunk]
+    keys = tuple(Key(str(edge)) for edge in edges)
+    yield _success(effect, Planned(keys, len(documents), natural=False))
+
+
+def _dump(world: World, effect: Effect) -> Iterator[News]:
+    assert effect.chunk
+    chunk, lots = effect.chunk, world.lots
+    if world.full:
+        yield _failure(world, effect, Cause.FATAL, "EDISK")
+        return
+    if lots.strikes("partial"):  # the temporary file stays behind; nobody looks at it
+        yield _break_off(world, effect)
+        return
+    documents = world.range(chunk.unit, chunk.lower, chunk.upper)
+    name = f"{chunk.id}-{effect.attempt}"
+    world.files[name] = documents
+    if lots.strikes("damage"):
+        world.damaged.add(name)
+    count = len(documents)
+    sizes = (count, 2 * DOCUMENT * count, DOCUMENT * count, 1)
+    yield _success(effect, Dumped(name, *sizes, "00"))
+
+
+def _restore(world: World, effect: Effect) -> Iterator[News]:
+    assert effect.chunk and effect.chunk.file
+    chunk, name = effect.chunk, effect.chunk.file.name
+    if name not in world.files or name in world.damaged:
+        world.condemned.add((chunk.id, effect.attempt))
+        yield FileDamaged(effect.task, effect.attempt, effect.epoch, "simulated")
+        return
+    documents = list(world.files[name].items())
+    target, refused = world.target[chunk.unit], world.refused.get(chunk.unit, set())
+    done = chunk.done
+    at = done.position // DOCUMENT
+    so_far = Restored(done.position, done.documents, done.bytes, done.present, done.rejected)
+    while at < len(documents):
+        block = documents[at : at + BLOCK]
+        broken = world.lots.strikes("partial")
+        taken = block[: world.lots.between(0, len(block))] if broken else block
+        so_far = _write(taken, target, refused, so_far)
+        if broken:
+            yield _break_off(world, effect)
+            return
+        at += len(block)
+        if at < len(documents):
+            yield Progressed(effect.task, effect.attempt, effect.epoch, so_far)
+            so_far = replace(so_far, rejections=())
+    yield _success(effect, replace(so_far, position=DOCUMENT * len(documents)))
+
+
+def _write(
+    block: list[tuple[int, str]], target: dict[int, str], refused: set[int], so_far: Restored
+) -> Restored:
+    """One block onto the target, and the count of it."""
+    good = {key: text for key, text in block if key not in refused}
+    for key, text in good.items():
+        assert target.get(key, text) == text, "another document under the same key"
+    present = sum(key in target for key in good)
+    target.update(good)
+    bad = tuple(Rejection(Key(str(key)), "EBAD", "simulated") for key, _ in block if key in refused)
+    return Restored(
+        position=so_far.position + DOCUMENT * len(block),
+        documents=so_far.documents + len(good),
+        bytes=so_far.bytes + 2 * DOCUMENT * len(good),
+        present=so_far.present + present,
+        rejected=so_far.rejected + len(bad),
+        rejections=so_far.rejections + bad,
+    )
+
+
+def _index(world: World, effect: Effect) -> Iterator[News]:
+    assert effect.unit
+    name = effect.task.entity.rpartition("@")[2].replace("%40", "@").replace("%25", "%")
+    if (effect.unit.id, name) in world.bad_indexes:
+        yield _failure(world, effect, Cause.PERMANENT, "EINDEX")
+    else:
+        world.built.add((effect.unit.id, name))
+        yield _success(effect, Built())
+
+
+def _verify(world: World, effect: Effect) -> Iterator[News]:
+    assert effect.chunk
+    chunk = effect.chunk
+    left = world.range(chunk.unit, chunk.lower, chunk.upper)
+    right = cut(world.target.get(chunk.unit, {}), chunk.lower, chunk.upper)
+    wrong = [key for key in sorted(left | right) if left.get(key) != right.get(key)]
+    refused = [key for key in wrong if key in world.refused.get(chunk.unit, ())]
+    differing = tuple(Difference(key=Key(str(key)), what="different") for key in wrong)
+    counts = (wrong == refused, len(left), len(right))
+    yield _success(effect, Verified(*counts, "", "", len(refused), differing))
+
+
+def _release(world: World, effect: Effect) -> Iterator[News]:
+    world.files.pop(effect.file, None)
+    yield _success(effect, Released())
+
+
+HANDS: dict[TaskKind, Callable[[World, Effect], Iterator[News]]] = {
+    TaskKind.SURVEY: _survey,
+    TaskKind.CREATE: _create,
+    TaskKind.PLAN: _plan,
+    TaskKind.DUMP: _dump,
+    TaskKind.RESTORE: _restore,
+    TaskKind.INDEX: _index,
+    TaskKind.VERIFY: _verify,
+    TaskKind.RELEASE: _release,
+}

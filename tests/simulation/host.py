@@ -1,0 +1,293 @@
+"""One machine: the real engine on the real journal file, and hands that carry out effects.
+
+What can go wrong is decided outside: by a seed (`simulate`), by Hypothesis, or by a plan that
+goes through every point of a run.
+"""
+
+import errno
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import apsw
+
+from ferrylog.engine import Engine
+from journal.errors import JournalUnknown
+from journal.protocol import Position, Recorded
+from journal.sqlite import SqliteJournal
+from journal.tip import Tip
+from statemachine.decide import decide
+from statemachine.decide.schedule import next_wake_ms
+from statemachine.effects import Effect
+from statemachine.events import AnyEvent, JobSpec, RunSettings
+from statemachine.stimuli import JobAsked, Progressed, RunBegan, Stimulus
+from statemachine.words import JobId, JobStatus, Millis, TaskKey, TaskKind, Verb
+from tests.simulation import laws
+from tests.simulation.chronicle import Chronicle
+from tests.simulation.hands import News, carry_out
+from tests.simulation.world import Crash, World
+
+JOB = JobId("simulated")
+PATIENCE = 40
+"""Steps without news after which the operator kills the process."""
+
+
+class Fate(StrEnum):
+    """Of one append."""
+
+    FINE = "fine"
+    CRASH_BEFORE = "crash_before_commit"
+    CRASH_AFTER = "crash_after_commit"
+    FAILED = "commit_failed"
+    """It raises; nothing was written."""
+    UNKNOWN = "commit_unknown"
+    """It raises; everything was written."""
+
+
+class FaultyJournal:
+    """The real journal, whose appends meet their fate; `version` is what must be found again."""
+
+    def __init__(self, path: Path, fate: Callable[[], Fate]) -> None:
+        self._path = path
+        self._fate = fate
+        self._inner: SqliteJournal | None = None
+        self.version = 0
+        self.full = False
+
+    @property
+    def inner(self) -> SqliteJournal:
+        assert self._inner is not None
+        return self._inner
+
+    def open(self) -> None:
+        self.close()
+        self._inner = SqliteJournal.create(self._path)
+
+    def kill(self) -> None:
+        """What a dead process leaves: no last checkpoint."""
+        if self._inner is not None:
+            self._inner._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        self.close()
+
+    def close(self) -> None:
+        if self._inner is not None:
+            self._inner.close()
+        self._inner = None
+
+    def read(self, job: JobId, *, after: int = 0) -> Iterator[Recorded]:
+        return self.inner.read(job, after=after)
+
+    def append(
+        self, job: JobId, events: Sequence[AnyEvent], *, expected: int, epoch: int, at_ms: Millis
+    ) -> Position:
+        fate = self._fate()
+        if fate is Fate.CRASH_BEFORE:
+            raise Crash
+        self._arm(fate)
+        try:
+            position = self.inner.append(job, events, expected=expected, epoch=epoch, at_ms=at_ms)
+        finally:
+            if fate is Fate.UNKNOWN:
+                self.version += len(events)
+        self.version = position.version
+        if fate is Fate.CRASH_AFTER:
+            raise Crash
+        return position
+
+    def _arm(self, fate: Fate) -> None:
+        """Make the file system or SQLite itself fail, so that the journal's own path is taken."""
+        db, tip = self.inner._db, self.inner._tip
+        if fate is Fate.FAILED:
+            db.set_commit_hook(lambda: True)
+        elif fate is Fate.UNKNOWN:
+            tip.write = _no_space  # type: ignore[method-assign, union-attr] # after the commit
+        elif self.full:
+            db.execute(f"PRAGMA max_page_count = {db.pragma('page_count')}")
+
+
+def _no_space(tip: Tip) -> None:
+    raise OSError(errno.ENOSPC, "simulated")
+
+
+@dataclass
+class Flight:
+    """An effect under way, and for how many steps there was no news of it."""
+
+    work: Iterator[News | None]
+    silent: int = 0
+
+
+@dataclass
+class Stray:
+    """What a dead process had under way and what goes on without it."""
+
+    work: Iterator[News | None]
+    heard: bool
+    """Its news reaches a later process."""
+
+
+class Host:
+    """At most one process at a time; its journal and its world outlive it."""
+
+    def __init__(
+        self,
+        path: Path,
+        world: World,
+        spec: JobSpec,
+        settings: RunSettings,
+        fate: Callable[[], Fate],
+    ) -> None:
+        self.world, self.spec = world, spec
+        self.journal = FaultyJournal(path, fate)
+        self.chronicle = Chronicle(world, spec, settings)
+        self.engine: Engine | None = None
+        self.now = 1_000_000
+        self.deaths = 0
+        self.turns = 0
+        self.flying: dict[tuple[TaskKey, int], Flight] = {}
+        self.strays: list[Stray] = []
+        self._launched: set[tuple[TaskKey, int, int]] = set()
+        self._told: set[tuple[TaskKey, int, int]] = set()
+
+    # --- the life of a process ---
+
+    def begin(self, settings: RunSettings) -> None:
+        """A new process; it may die in its first turn (a crash in recovery)."""
+        self.engine = None
+        self.flying.clear()
+        self.journal.open()
+        engine = Engine(self.journal, JOB)
+        self.look()
+        assert engine.position.version == self.journal.version, "I3, I4"
+        asked = [] if engine.state.spec else [JobAsked("me", self.spec)]
+        self.engine = engine
+        self.turn([*asked, RunBegan("me", "host", 1, "0", settings)])
+
+    def turn(self, stimuli: Sequence[Stimulus]) -> None:
+        """One turn of the engine, then the laws, then what it wants done."""
+        assert self.engine is not None
+        self._old_news_is_no_news(self.engine, stimuli)
+        try:
+            effects = self.engine.turn(stimuli, now=Millis(self.now))
+        except (Crash, JournalUnknown):
+            self.die()
+            return
+        self.turns += 1
+        self.look()
+        laws.same(self.engine.state, self.chronicle.state)
+        laws.counters(self.engine.state)
+        laws.files(self.engine.state)
+        for effect in effects:
+            self._launch(effect)
+
+    def die(self) -> None:
+        self.deaths += 1
+        self.engine = None
+        self.journal.kill()
+        for flight in self.flying.values():
+            if self.world.lots.strikes("late"):
+                self.strays.append(Stray(flight.work, heard=True))
+            elif self.world.lots.strikes("zombie"):
+                self.strays.append(Stray(flight.work, heard=False))
+        self.flying.clear()
+
+    def leave(self) -> None:
+        """The process ends in good order, with work under way."""
+        self.engine = None
+        self.flying.clear()
+        self.journal.close()
+
+    # --- effects ---
+
+    def _launch(self, effect: Effect) -> None:
+        """P2, I15, I23: only what the journal says was started, and each start once."""
+        assert self.engine is not None
+        who = (effect.task, effect.attempt, effect.epoch)
+        assert who not in self._launched, "I15: carried out twice"
+        assert effect.epoch == self.engine.state.epoch, "I5"
+        self._launched.add(who)
+        if effect.task.kind is not TaskKind.RELEASE:
+            assert self.chronicle.last[effect.task] is Verb.STARTED, "P2"
+            assert self.chronicle.attempts[effect.task] == effect.attempt, "P2"
+        self.flying[effect.task, effect.attempt] = Flight(carry_out(self.world, effect))
+
+    def step(self, key: tuple[TaskKey, int]) -> News | None:
+        """One step of an effect under way. Raises `Crash` if it takes the process with it."""
+        flight = self.flying[key]
+        news = next(flight.work, None)
+        flight.silent = 0 if news else flight.silent + 1
+        if news is not None and not isinstance(news, Progressed):
+            del self.flying[key]
+        return news
+
+    def stray(self, which: int) -> News | None:
+        """One step of what goes on without its process."""
+        stray = self.strays[which]
+        with suppress(Crash, StopIteration):
+            news = next(stray.work)
+            return news if stray.heard else None
+        del self.strays[which]
+        return None
+
+    # --- what the operator sees ---
+
+    @property
+    def stuck(self) -> bool:
+        return any(flight.silent > PATIENCE for flight in self.flying.values())
+
+    @property
+    def ended(self) -> bool:
+        return self.engine is not None and self.engine.state.terminal
+
+    @property
+    def waits_for_operator(self) -> bool:
+        return self.engine is None or self.engine.state.status is JobStatus.PAUSED
+
+    def pass_time(self, ms: int) -> None:
+        """At least to the next retry when there is nothing else to wait for."""
+        self.now += ms
+        due = next_wake_ms(self.engine.state) if self.engine and not self.flying else None
+        if due is not None and due > self.now:
+            self.now = due
+
+    # --- the laws ---
+
+    def look(self) -> None:
+        """Read what is new in the journal."""
+        records = self.chronicle.records
+        self.chronicle.read(list(self.journal.read(JOB, after=len(records))))
+
+    def look_closely(self, at: int) -> None:
+        """I1, I8, I9: all of it again, from the first event."""
+        records = self.chronicle.records
+        assert list(self.journal.read(JOB)) == records, "I1: the past has changed"
+        laws.pieces_compose(records, at % (len(records) + 1), self.chronicle.state)
+
+    def _old_news_is_no_news(self, engine: Engine, stimuli: Sequence[Stimulus]) -> None:
+        """I20: what is of an older epoch, or was told before, changes nothing."""
+        for news in stimuli:
+            if not isinstance(news, News):
+                continue
+            who = (news.task, news.attempt, news.epoch)
+            if news.epoch < engine.state.epoch or who in self._told:
+                events = decide(engine.state, news, Millis(self.now))
+                assert all(event.kind == "result_ignored" for event in events), "I20"
+        self._told |= {
+            (news.task, news.attempt, news.epoch)
+            for news in stimuli
+            if isinstance(news, News) and not isinstance(news, Progressed)
+        }
+
+    def check_end(self, settings: RunSettings) -> None:
+        """I13, and the laws of ends: two more runs add nothing but that they ran."""
+        assert self.engine is not None
+        laws.ended(self.world, self.engine.state, self.chronicle.records)
+        for _ in range(2):
+            before = len(self.chronicle.records)
+            launched = len(self._launched)
+            self.begin(settings)
+            added = [recorded.event.kind for recorded in self.chronicle.records[before:]]
+            assert added == ["run_started"] and len(self._launched) == launched, "I13"
+        self.look_closely(len(self.chronicle.records) // 2)
