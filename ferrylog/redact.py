@@ -5,7 +5,17 @@ HIDDEN = "…"
 
 
 _CONTROLS = {
-    code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"
+    **{
+        code: f"\\x{code:02x}"
+        for code in (*range(0x20), *range(0x7F, 0xA0))
+        if chr(code) not in "\n\t"
+    },
+    # Line separators, and what turns the direction of the text that follows.
+    **{
+        code: f"\\u{code:04x}"
+        for code in (0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+    },
+    **{code: f"\\u{code:04x}" for code in range(0xD800, 0xE000)},  # halves of a character
 }
 
 

@@ -118,6 +118,34 @@ def entities(journal: SqliteJournal, job: JobId, *, after: str, count: int) -> l
     return [entity for (entity,) in rows]
 
 
+def has_parts(journal: SqliteJournal, job: JobId, entity: str) -> bool:
+    """Whether chunks or indexes lie below it: then it is a unit."""
+    return any(
+        name.startswith(f"{entity}{mark}")
+        for mark in "#@"
+        for name in entities(journal, job, after=f"{entity}{mark}", count=1)
+    )
+
+
+def is_part(entity: str, unit: str) -> bool:
+    """Whether it is the unit itself, one of its chunks, or one of its indexes."""
+    rest = entity.removeprefix(unit)
+    if rest == entity and unit:
+        return False
+    chunk = rest[:1] == "#" and rest[1:].isascii() and rest[1:].isdecimal()
+    return not rest or chunk or (rest[:1] == "@" and "@" not in rest[1:])
+
+
+def names(journal: SqliteJournal, job: JobId, kind: str) -> list[str]:
+    """The entities that the events of one kind are about, in their order."""
+    rows = journal.query(
+        "SELECT entity FROM events INDEXED BY events_by_kind "
+        "WHERE job = ? AND kind = ? ORDER BY seq",
+        (job, kind),
+    )
+    return [name for (name,) in rows]
+
+
 # --- where to look ---
 
 

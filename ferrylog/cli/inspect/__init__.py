@@ -1,0 +1,10 @@
+"""`ferrylog inspect`: the journal as evidence."""
+
+import typer
+
+from ferrylog.cli.inspect.check import check
+from ferrylog.cli.inspect.events import events
+
+app = typer.Typer(help="Ask the journal.", no_args_is_help=True, rich_markup_mode=None)
+app.command("events")(events)
+app.command("check")(check)
