@@ -5,6 +5,7 @@ goes through every point of a run.
 """
 
 import errno
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from pathlib import Path
 import apsw
 
 from ferrylog.engine import Engine
+from ferrylog.past import Past
 from journal.errors import JournalUnknown
 from journal.protocol import Position, Recorded
 from journal.sqlite import SqliteJournal
@@ -22,6 +24,7 @@ from statemachine.decide import decide
 from statemachine.decide.schedule import next_wake_ms
 from statemachine.effects import Effect
 from statemachine.events import AnyEvent, JobSpec, RunSettings
+from statemachine.snapshot import freeze, thaw
 from statemachine.stimuli import JobAsked, Progressed, RunBegan, Stimulus
 from statemachine.words import JobId, JobStatus, Millis, TaskKey, TaskKind, Verb
 from tests.simulation import laws
@@ -148,6 +151,7 @@ class Host:
         self.turns = 0
         self.flying: dict[tuple[TaskKey, int], Flight] = {}
         self.strays: list[Stray] = []
+        self._snapshot: tuple[Position, str] | None = None
         self._launched: set[tuple[TaskKey, int, int]] = set()
         self._told: set[tuple[TaskKey, int, int]] = set()
 
@@ -158,12 +162,19 @@ class Host:
         self.engine = None
         self.flying.clear()
         self.journal.open()
-        engine = Engine(self.journal, JOB)
+        engine = Engine(self.journal, JOB, self._remembered())
         self.look()
         assert engine.position.version == self.journal.version, "I3, I4"
         asked = [] if engine.state.spec else [JobAsked("me", self.spec)]
         self.engine = engine
         self.turn([*asked, RunBegan("me", "host", 1, "0", settings)])
+
+    def _remembered(self) -> Past | None:
+        """Every other process begins with the state that was last looked at closely (I9)."""
+        if self._snapshot is None or self.deaths % 2:
+            return None
+        position, text = self._snapshot
+        return Past(state=thaw(json.loads(text)), position=position)
 
     def turn(self, stimuli: Sequence[Stimulus]) -> None:
         """One turn of the engine, then the laws, then what it wants done."""
@@ -264,6 +275,10 @@ class Host:
         records = self.chronicle.records
         assert list(self.journal.read(JOB)) == records, "I1: the past has changed"
         laws.pieces_compose(records, at % (len(records) + 1), self.chronicle.state)
+        if records:
+            last = records[-1]
+            text = json.dumps(freeze(self.chronicle.state))
+            self._snapshot = (Position(last.version, last.seq, last.hash), text)
 
     def _old_news_is_no_news(self, engine: Engine, stimuli: Sequence[Stimulus]) -> None:
         """I20: what is of an older epoch, or was told before, changes nothing."""

@@ -1,0 +1,194 @@
+"""Every point of one run is a place to die: resumed from each, the end is the same (I12)."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count as numbers
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from statemachine.events import JobSpec, RunSettings
+from statemachine.state import State
+from statemachine.words import JobStatus, UnitId, UnitStatus
+from tests.counts import count
+from tests.simulation.host import Fate, Host
+from tests.simulation.world import Calm, World
+
+SPEC = JobSpec(
+    kind="migrate",
+    source="mongodb://a/",
+    target="mongodb://b/",
+    source_id="a:1",
+    target_id="b:2",
+    chunk_docs=4,
+    chunk_bytes=1000,
+    compression="none",
+    write_concern="majority",
+    drop=False,
+    on_conflict="stop",
+    verify=True,
+)
+SETTINGS = RunSettings(
+    dump_workers=2,
+    restore_workers=2,
+    max_retries=3,
+    on_exhausted="pause",
+    retry_base_ms=100,
+    retry_cap_ms=1000,
+    files_ahead=3,
+    work_dir="",
+)
+APPENDS = (Fate.CRASH_BEFORE, Fate.CRASH_AFTER, Fate.FAILED, Fate.UNKNOWN)
+MAX_STEPS = 500
+
+
+@dataclass(frozen=True)
+class Point:
+    """The `number`-th append or the `number`-th news of an effect, counted over all processes."""
+
+    number: int
+    fate: Fate | None
+    """Of an append; `None`: the effect is done, its news was not told yet."""
+
+
+@dataclass(frozen=True)
+class End:
+    """What must not depend on where the process died."""
+
+    status: JobStatus
+    units: dict[UnitId, UnitStatus]
+    target: dict[UnitId, dict[int, str]]
+    built: frozenset[tuple[UnitId, str]]
+    completed: frozenset[tuple[str, str]]
+    """Tasks, by the kind of their last event and their entity."""
+    restored: int
+    rejected: int
+
+
+def small_world() -> World:
+    """Five chunks, two indexes, a view, a document that is refused."""
+    one, two, view = UnitId("db.a"), UnitId("db.b"), UnitId("db.v")
+    sizes = {one: 11, two: 5, view: 0}
+    source = {unit: {key: f"{unit}/{key}" for key in range(n)} for unit, n in sizes.items()}
+    return World(
+        Calm(),
+        source,
+        views={view},
+        indexes={one: ("i0",), two: ("i1",)},
+        refused={two: {3}},
+        per_chunk=4,
+    )
+
+
+def run(path: Path, points: frozenset[Point]) -> tuple[End, int, int]:
+    """The end, and how many appends and news of effects there were. One news per turn."""
+    appends, effects = numbers(1), numbers(1)
+    last = Counter[str]()
+    over = False
+
+    def fate() -> Fate:
+        last["append"] = next(appends)
+        fates = [p.fate for p in points if p.fate and p.number == last["append"]]
+        return fates[0] if fates and not over else Fate.FINE
+
+    host = Host(path, small_world(), SPEC, SETTINGS, fate)
+    try:
+        for _ in range(MAX_STEPS):
+            if host.ended:
+                over, counted = True, (last["append"], last["effect"])
+                host.check_end(SETTINGS)
+                return _end(host), *counted
+            if host.waits_for_operator:
+                host.begin(SETTINGS)
+                continue
+            host.pass_time(10)
+            news = host.step(next(iter(host.flying)))
+            last["effect"] = next(effects)
+            if Point(last["effect"], None) in points:
+                host.die()
+            else:
+                host.turn([news] if news else [])
+        raise AssertionError("I30: no end in sight")
+    finally:
+        host.journal.close()
+
+
+def _end(host: Host) -> End:
+    assert host.engine is not None
+    state: State = host.engine.state
+    records = host.chronicle.records
+    done = {(r.event.kind, r.event.about) for r in records if r.event.kind.endswith("_completed")}
+    return End(
+        status=state.status,
+        units={unit.id: unit.status for unit in state.units.values()},
+        target=host.world.target,
+        built=frozenset(host.world.built),
+        completed=frozenset(done),
+        restored=sum(unit.restored_documents for unit in state.units.values()),
+        rejected=sum(unit.rejected for unit in state.units.values()),
+    )
+
+
+def points_of(appends: int, effects: int) -> Iterator[Point]:
+    for fate in APPENDS:
+        yield from (Point(number, fate) for number in range(1, appends + 1))
+    yield from (Point(number, None) for number in range(1, effects + 1))
+
+
+def sweep(folder: Path, plans: list[frozenset[Point]], expected: End) -> None:
+    for plan in plans:
+        path = folder / "journal.db"
+        try:
+            found, _, _ = run(path, plan)
+            assert found == expected, "I12"
+        except BaseException as error:
+            error.add_note(f"died at {sorted(plan, key=str)}")
+            raise
+        for file in folder.iterdir():
+            file.unlink()
+
+
+def calm_run(tmp_path: Path) -> tuple[End, list[Point]]:
+    (tmp_path / "calm").mkdir()
+    end, appends, effects = run(tmp_path / "calm" / "journal.db", frozenset())
+    points = list(points_of(appends, effects))
+    assert end.status is JobStatus.COMPLETED
+    assert len(end.completed) > 20
+    return end, points
+
+
+def test_death_at_every_point_changes_nothing(tmp_path: Path) -> None:
+    """I3, I4, I12, I17: before each commit, after it, in a commit that failed or of which nobody
+    knows, and after each effect before its outcome."""
+    end, points = calm_run(tmp_path)
+    assert len(points) > 100
+    (tmp_path / "runs").mkdir()
+    sweep(tmp_path / "runs", [frozenset({point}) for point in points], end)
+    count("crash sweep: single deaths", len(points))
+
+
+def double(tmp_path: Path, pairs: int, seed: int) -> None:
+    end, points = calm_run(tmp_path)
+    random = Random(seed)
+    plans = [frozenset(random.sample(points, 2)) for _ in range(pairs // 2)]
+    # The second death soon after the first: in the recovery.
+    for _ in range(pairs - len(plans)):
+        first = random.choice(points)
+        second = Point(first.number + random.randint(0, 3), random.choice((*APPENDS, None)))
+        plans.append(frozenset({first, second}))
+    (tmp_path / "runs").mkdir()
+    sweep(tmp_path / "runs", plans, end)
+    count("crash sweep: double deaths", len(plans))
+
+
+def test_two_deaths_change_nothing(tmp_path: Path) -> None:
+    """I12, I13: also when the second one strikes the recovery from the first."""
+    double(tmp_path, 100, seed=1)
+
+
+@pytest.mark.deep
+def test_many_pairs_of_deaths_change_nothing(tmp_path: Path) -> None:
+    """I12, I13: as above."""
+    double(tmp_path, 5000, seed=2)
