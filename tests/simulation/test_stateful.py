@@ -1,0 +1,245 @@
+"""Any order of anything: Hypothesis turns the engine, tells news as it likes, kills and resumes.
+
+The real engine and the real journal file in a world small enough to read a failure by hand.
+"""
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from statemachine.events import RunSettings
+from statemachine.stimuli import Failed, FileDamaged, PauseAsked, Stimulus
+from statemachine.words import Cause, TaskKind, UnitId
+from tests.counts import count
+from tests.simulation.hands import News
+from tests.simulation.host import Fate, Host, Stray
+from tests.simulation.test_crash_sweep import SETTINGS, SPEC
+from tests.simulation.world import Calm, World
+
+MAX_STEPS = 400
+"""From any place to the end once nothing goes wrong (I30)."""
+which = st.integers(0, 3)
+fates = st.sampled_from(Fate)
+causes = st.sampled_from(Cause)
+HOUR_MS = 3_600_000
+
+alive = precondition(lambda self: not self.host.waits_for_operator and not self.host.ended)
+flying = precondition(
+    lambda self: bool(self.host.flying) and not self.host.waits_for_operator and not self.host.ended
+)
+
+
+class Ferry(RuleBasedStateMachine):
+    """Bundles are not needed: what there is to choose from is the state of the host."""
+
+    host: Host
+    settings: RunSettings
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.fate = Fate.FINE
+        self.late: list[News] = []
+
+    @initialize(
+        documents=st.integers(0, 5),
+        policy=st.sampled_from(["pause", "skip-unit", "fail-job"]),
+        retries=st.integers(1, 2),
+        verify=st.booleans(),
+    )
+    def start(self, documents: int, policy: Any, retries: int, verify: bool) -> None:
+        unit, other = UnitId("db.a"), UnitId("db.v")
+        source = {unit: {key: f"{key}" for key in range(documents)}, other: {}}
+        world = World(Calm(), source, views={other}, indexes={unit: ("i",)}, per_chunk=4)
+        world.refused[unit] = {2} & set(source[unit]) if retries == 2 else set()
+        changes = {"on_exhausted": policy, "max_retries": retries}
+        self.settings = SETTINGS.model_copy(update=changes)
+        spec = SPEC.model_copy(update={"verify": verify})
+        self.host = Host(self.folder / "journal.db", world, spec, self.settings, lambda: self.fate)
+        self.host.begin(self.settings)
+
+    def turn(self, *news: Stimulus | None, fate: Fate = Fate.FINE) -> None:
+        self.host.pass_time(10)
+        self.fate = fate
+        self.host.turn([each for each in news if each is not None])
+        self.fate = Fate.FINE
+
+    def pick(self, n: int) -> Any:
+        keys = list(self.host.flying)
+        return keys[n % len(keys)]
+
+    # --- effects and their news ---
+
+    @flying
+    @rule(n=which, fate=fates)
+    def go_on(self, n: int, fate: Fate) -> None:
+        self.turn(self.host.step(self.pick(n)), fate=fate)
+
+    @flying
+    @rule(n=which)
+    def go_on_and_tell_twice(self, n: int) -> None:
+        news = self.host.step(self.pick(n))
+        self.turn(news, news)
+        if news is not None:
+            self.late.append(news)
+
+    @flying
+    @rule(n=which)
+    def go_on_unheard(self, n: int) -> None:
+        """The effect is applied; its news may come late, or never."""
+        news = self.host.step(self.pick(n))
+        if news is not None:
+            self.late.append(news)
+
+    @flying
+    @rule(n=which, cause=causes, applied=st.booleans())
+    def fail(self, n: int, cause: Cause, applied: bool) -> None:
+        key, attempt = self.pick(n)
+        if applied:
+            self.host.step((key, attempt))
+        self.host.flying.pop((key, attempt), None)
+        assert self.host.engine is not None
+        epoch = self.host.engine.state.epoch
+        self.turn(Failed(key, attempt, epoch, cause, "ESIM", "simulated"))
+
+    @alive
+    @precondition(lambda self: self.late)
+    @rule(n=which, fate=fates)
+    def tell_late(self, n: int, fate: Fate) -> None:
+        self.turn(self.late.pop(n % len(self.late)), fate=fate)
+
+    @alive
+    @rule(fate=fates)
+    def damage_told_of_nothing(self, fate: Fate) -> None:
+        """News of a restore that nobody started."""
+        for key in self.host.chronicle.last:
+            if key.kind is TaskKind.RESTORE:
+                self.turn(FileDamaged(key, 99, 1, "simulated"), fate=fate)
+                return
+
+    # --- the process ---
+
+    @precondition(lambda self: self.host.waits_for_operator)
+    @rule(fate=fates)
+    def begin(self, fate: Fate) -> None:
+        self.fate = fate
+        self.host.begin(self.settings)
+        self.fate = Fate.FINE
+
+    @alive
+    @rule(goes_on=st.booleans())
+    def die(self, goes_on: bool) -> None:
+        if goes_on:
+            self.host.strays += [Stray(each.work, heard=True) for each in self.host.flying.values()]
+        self.host.die()
+
+    @alive
+    @rule(workers=st.integers(1, 2))
+    def begin_again(self, workers: int) -> None:
+        self.host.leave()
+        fewer = {"dump_workers": workers, "restore_workers": workers}
+        self.host.begin(self.settings.model_copy(update=fewer))
+
+    @alive
+    @rule()
+    def pause(self) -> None:
+        self.turn(PauseAsked("me", "simulated"))
+
+    # --- the world ---
+
+    @precondition(lambda self: self.host.strays)
+    @rule(n=which)
+    def stray(self, n: int) -> None:
+        news = self.host.stray(n % len(self.host.strays))
+        if news is not None:
+            self.late.append(news)
+
+    @rule(hours=st.integers(-2, 2))
+    def jump_the_clock(self, hours: int) -> None:
+        self.host.now = max(0, self.host.now + hours * HOUR_MS)
+
+    @precondition(lambda self: self.host.world.files)
+    @rule(n=which, gone=st.booleans())
+    def damage_a_file(self, n: int, gone: bool) -> None:
+        files = list(self.host.world.files)
+        name = files[n % len(files)]
+        if gone:
+            del self.host.world.files[name]
+        else:
+            self.host.world.damaged.add(name)
+
+    @rule(folder=st.booleans(), full=st.booleans())
+    def fill_or_free_a_disk(self, folder: bool, full: bool) -> None:
+        place = self.host.world if folder else self.host.journal
+        place.full = full  # type: ignore[attr-defined]
+
+    # --- what must hold ---
+
+    @invariant()
+    def every_law(self) -> None:
+        if self.host.engine is not None:
+            self.host.look_closely(len(self.host.chronicle.records) // 2)
+
+    def teardown(self) -> None:
+        try:
+            if hasattr(self, "host") and sys.exc_info()[0] is None:
+                self.finish()
+        finally:
+            if hasattr(self, "host"):
+                self.host.journal.close()
+            shutil.rmtree(self.folder)
+
+    def finish(self) -> None:
+        host = self.host
+        host.world.full = host.journal.full = False
+        for _ in range(MAX_STEPS):
+            if host.ended:
+                break
+            if host.waits_for_operator:
+                host.begin(self.settings)
+                continue
+            known = len(host.chronicle.records)
+            self.turn(*(host.step(key) for key in list(host.flying)))
+            if not host.flying and len(host.chronicle.records) == known:
+                host.die()  # it waits for news that will never come
+        assert host.ended, "I30: no end in sight"
+        host.check_end(self.settings)
+        count("stateful: examples")
+        count("stateful: turns", host.turns)
+        count("stateful: deaths of the process", host.deaths)
+
+
+def lane(examples: int, **more: Any) -> settings:
+    return settings(
+        max_examples=examples,
+        stateful_step_count=30,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Phase.shrink],
+        **more,
+    )
+
+
+def test_anything_in_any_order() -> None:
+    """I1-I5, I8, I9, I12-I20, I22-I26, I28-I30, whatever the order of things."""
+    run_state_machine_as_test(Ferry, settings=lane(300, derandomize=True))
+
+
+@pytest.mark.deep
+def test_much_more_in_any_order() -> None:
+    """I1-I5, I8, I9, I12-I20, I22-I26, I28-I30, over fresh orders."""
+    run_state_machine_as_test(Ferry, settings=lane(5000))
