@@ -25,16 +25,20 @@ class Past:
 
     def happened(self, event: AnyEvent, at_ms: int) -> None:
         """Fold one event. Raises what `evolve` raises."""
-        evolve(self.state, event)
-        self.rates.seen(self.state, at_ms, began=event.kind == "run_started")
+        state, rates = self.state, self.rates
+        evolve(state, event)
+        if event.kind == "run_started":
+            rates.began(at_ms)
+        elif at_ms != self.at_ms or state.done_documents != rates.documents:
+            rates.seen(state, at_ms)
         self.at_ms = at_ms
 
     def follow(self, records: Iterable[Recorded]) -> Self:
         """Fold what the journal holds after here."""
         with collector_at_rest():
-            last = None
+            last, happened = None, self.happened
             for last in records:
-                self.happened(last.event, last.recorded_at_ms)
+                happened(last.event, last.recorded_at_ms)
             if last is not None:
                 self.position = Position(last.version, last.seq, last.hash)
         return self

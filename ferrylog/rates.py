@@ -29,16 +29,18 @@ class Rates:
     active_ms: int = 0
     window: deque[Point] = field(default_factory=deque)
 
-    def seen(self, state: State, at_ms: int, *, began: bool = False) -> None:
-        """The work done so far at this moment; `began` marks the start of a run."""
-        if began or not self.began_ms:
-            self.began_ms = self.began_ms or at_ms
-            self.window.clear()
-        elif at_ms > self.last_ms:
-            self.active_ms += at_ms - self.last_ms
-        elif state.done_documents == self.documents:
-            return
+    def began(self, at_ms: int) -> None:
+        """A run starts: the time since the event before it was no time of work."""
+        self.began_ms = self.began_ms or at_ms
         self.last_ms = max(self.last_ms, at_ms)
+        self.window.clear()
+
+    def seen(self, state: State, at_ms: int) -> None:
+        """The work done so far at this moment."""
+        if at_ms > self.last_ms:
+            if self.began_ms:
+                self.active_ms += at_ms - self.last_ms
+            self.last_ms = at_ms
         self.documents, self.bytes = state.done_documents, state.done_bytes
         window = self.window
         if not window or at_ms - window[-1][0] >= STEP_MS:

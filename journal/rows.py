@@ -10,7 +10,7 @@ from journal.protocol import Recorded
 from statemachine.events import AnyEvent
 from statemachine.words import JobId, Millis
 
-Row = tuple[int, str, int, int, int, str, str, bytes, bytes]
+Row = tuple[int, JobId, int, int, Millis, str, str, bytes, bytes]
 COLUMNS: Final = "seq, job, version, epoch, recorded_at_ms, kind, entity, data, hash"
 
 
@@ -60,6 +60,5 @@ def recorded(path: Path, rows: Sequence[Row]) -> Iterator[Recorded]:
     except NoEvent as bad:
         seq, *_, kind, _, _, _ = rows[bad.index]
         raise UnknownEvent(path, seq, kind, bad.why) from None
-    for row, event in zip(rows, events, strict=True):
-        seq, job, version, epoch, at_ms, _, _, _, hash_ = row
-        yield Recorded(seq, JobId(job), version, epoch, Millis(at_ms), event, hash_)
+    seqs, jobs, versions, epochs, times, _, _, _, hashes = zip(*rows, strict=True)
+    yield from map(Recorded, seqs, jobs, versions, epochs, times, events, hashes)

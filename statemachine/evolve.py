@@ -125,10 +125,12 @@ def _moved(state: State, event: TaskEvent) -> Task:
     task = state.tasks.get(key)
     if task is None:
         raise UnknownEntity(entity=f"{key.kind} of {key.entity}", event=event.kind)
-    status = next_task_status(task.status, event.verb, entity=key.entity, event=event.kind)
-    if status is not task.status:
-        del state.queues[key.kind, task.status][key]
-        state.queues.setdefault((key.kind, status), {})[key] = None
+    before = task.status
+    status = next_task_status(before, event.verb, entity=key.entity, event=event.kind)
+    if status is not before:
+        kind, queues = key.kind, state.queues
+        del queues[kind, before][key]
+        queues.setdefault((kind, status), {})[key] = None
         task.status = status
     return task
 

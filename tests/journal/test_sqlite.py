@@ -13,6 +13,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+from journal.disk import DISK
 from journal.errors import (
     DamagedJournal,
     EpochFenced,
@@ -24,9 +25,10 @@ from journal.errors import (
     StalePosition,
     TipMissing,
 )
+from journal.opening import tip_path
 from journal.protocol import Position, Recorded
 from journal.sqlite import SqliteJournal
-from journal.tip import SLOT
+from journal.tip import SLOT, read_tip
 from statemachine.events import AnyEvent, JobPaused, PauseRequested
 from statemachine.words import JobId, Millis
 from tests.statemachine.examples import examples
@@ -356,7 +358,10 @@ def append_at(journal: SqliteJournal, version: int) -> int:
 CHILD = """
 import os, sys
 from pathlib import Path
+from journal.disk import DISK
+from journal.opening import tip_path
 from journal.sqlite import SqliteJournal
+from journal.tip import read_tip
 from journal.tip import SLOT
 from statemachine.events import PauseRequested
 with SqliteJournal.create(Path(sys.argv[1])) as journal:
@@ -419,3 +424,54 @@ def test_checking_a_journal_that_grows(journal: SqliteJournal, path: Path) -> No
         reader.jobs = jobs_later  # type: ignore[method-assign]
         assert reader.check() == 1500
     assert journal.latest_job() == JOB
+
+
+def test_an_append_may_be_repeated(journal: SqliteJournal) -> None:
+    """I3, I5: the same events at the same place are recognised, whatever came after; nothing is
+    appended twice and nothing else passes for them."""
+    append(journal, note("a"))
+    events = [note("b"), note("c")]
+    first = journal.append(JOB, events, expected=1, epoch=1, at_ms=Millis(5))
+    assert journal.append(JOB, events, expected=1, epoch=1, at_ms=Millis(5)) == first
+    journal.append(JOB, [note("d")], expected=3, epoch=1, at_ms=Millis(6))
+    assert journal.append(JOB, events, expected=1, epoch=1, at_ms=Millis(5)) == first
+    assert journal.last_seq() == 4
+    for events, at_ms in (([note("b"), note("x")], 5), ([note("b"), note("c")], 6)):
+        with pytest.raises(StalePosition):
+            journal.append(JOB, events, expected=1, epoch=1, at_ms=Millis(at_ms))
+    with pytest.raises(StalePosition):
+        journal.append(JOB, [note("z")], expected=9, epoch=1, at_ms=Millis(6))
+    assert journal.check() == 4
+
+
+def test_a_repeated_append_writes_the_tip(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I4: after a commit whose tip failed, the repetition makes both durable."""
+    with SqliteJournal.create(path) as journal:
+        append(journal, note("a"))
+        assert journal._tip is not None
+        with monkeypatch.context() as broken:
+            broken.setattr(
+                journal._tip, "write", lambda tip: (_ for _ in ()).throw(OSError(5, "io"))
+            )
+            with pytest.raises(JournalUnknown):
+                journal.append(JOB, [note("b")], expected=1, epoch=1, at_ms=Millis(1))
+    with SqliteJournal.create(path) as journal:
+        journal.append(JOB, [note("b")], expected=1, epoch=1, at_ms=Millis(1))
+        tip = read_tip(tip_path(path), DISK)
+        assert tip is not None
+        assert tip.seq == journal.last_seq() == 2
+
+
+def test_a_file_of_format_1_gets_the_new_index(path: Path) -> None:
+    """I1: no event is touched; readers manage without it."""
+    closed(path, 10)
+    before = history(path)
+    db = apsw.Connection(str(path))
+    db.execute("DROP INDEX events_by_time; PRAGMA user_version = 1")
+    db.close()
+    assert history(path) == before
+    with SqliteJournal.create(path) as journal:
+        names = journal.query("SELECT name FROM sqlite_schema WHERE name = 'events_by_time'")
+        assert names == [("events_by_time",)]
+        assert journal.check() == 10
+    assert history(path) == before
