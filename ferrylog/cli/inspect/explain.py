@@ -1,0 +1,162 @@
+"""`ferrylog inspect explain`: one entity's whole story, in words."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
+
+import typer
+
+from ferrylog.cli import options as o
+from ferrylog.cli.inspect.names import an_entity
+from ferrylog.clock import when
+from ferrylog.views.standing import chunk_standing, index_standing, job_standing, unit_standing
+from ferrylog.views.story import Asked, Parts, StoryReport, Teller, evidence, runs_of
+from ferrylog.views.telling import story_text
+from ferrylog.wiring import find_job
+from journal import audit
+from journal.audit import Wanted
+from journal.protocol import Recorded
+from journal.sqlite import SqliteJournal
+from statemachine.events import (
+    AnyEvent,
+    ChunkPlanned,
+    Event,
+    JobRequested,
+    PlanCompleted,
+    UnitRegistered,
+)
+from statemachine.words import THE_JOB, JobId, UnitId, index_task
+
+Type = Literal["job", "unit", "chunk", "index"]
+
+
+def explain(
+    entity: Annotated[
+        str, typer.Argument(metavar="ENTITY", help="UNIT#N, UNIT, UNIT@INDEX, or job.")
+    ],
+    job: Annotated[str | None, typer.Option(metavar="JOB", help="Default: the newest.")] = None,
+    journal: o.Journal = o.DEFAULT_JOURNAL,
+    json: o.Json = False,
+    verbose: o.Verbose = 0,
+    quiet: o.Quiet = False,
+) -> None:
+    """Tell the whole story of one chunk, unit, index or of the job, from the journal alone."""
+    o.Common(journal, json, verbose, quiet)
+    with SqliteJournal.read_only(journal) as opened:
+        wanted = find_job(opened, job)
+        report = story(opened, wanted, an_entity(opened, wanted, entity))
+    typer.echo(report.model_dump_json(by_alias=True) if json else story_text(report))
+
+
+def story(journal: SqliteJournal, job: JobId, entity: str) -> StoryReport:
+    """Of an entity that the job knows. Raises `DamagedJournal`."""
+    own = list(audit.find(journal, Wanted(job, entity=entity)))
+    events = [recorded.event for recorded in own]
+    requested = next(audit.find(journal, Wanted(job, entity=THE_JOB, kind="job_requested")))
+    assert isinstance(requested.event, JobRequested)
+    teller = Teller(runs_of(audit.find(journal, Wanted(job, kind="run_started"))))
+    teller.hear(own)
+    kind, what = _what(journal, job, entity, events)
+    return StoryReport(
+        job=job,
+        entity=entity,
+        type=kind,
+        asked=_asked(requested, requested.event),
+        what=what,
+        history=tuple(teller.history),
+        parts=_parts(journal, job, entity, events) if kind == "unit" else None,
+        stages=teller.stages(),
+        standing=_standing(journal, job, kind, what, teller, events, requested.event),
+        clock_went_back=teller.clock_went_back,
+        evidence=evidence(own),
+    )
+
+
+def _asked(recorded: Recorded, event: JobRequested) -> Asked:
+    return Asked(
+        by=event.by,
+        at=when(recorded.recorded_at_ms),
+        kind=event.spec.kind,
+        source=event.spec.source,
+        target=event.spec.target,
+    )
+
+
+def _what(
+    journal: SqliteJournal, job: JobId, entity: str, own: Sequence[AnyEvent]
+) -> tuple[Type, dict[str, Any]]:
+    """What the entity is, and the fields of the event that brought it into the job."""
+    if entity == THE_JOB:
+        return "job", {}
+    for brought in (UnitRegistered, ChunkPlanned):
+        for event in own:
+            if isinstance(event, brought):
+                kind: Type = "unit" if brought is UnitRegistered else "chunk"
+                return kind, _fields(event)
+    return "index", _index(journal, job, entity)
+
+
+def _fields(event: Event) -> dict[str, Any]:
+    return event.model_dump(mode="json", exclude={"kind"})
+
+
+def _index(journal: SqliteJournal, job: JobId, entity: str) -> dict[str, Any]:
+    unit = UnitId(entity.rpartition("@")[0])
+    found = audit.find(journal, Wanted(job, entity=unit, kind="unit_registered"))
+    for registered in (recorded.event for recorded in found):
+        assert isinstance(registered, UnitRegistered)
+        for index in registered.indexes:
+            if index_task(unit, index.name).entity == entity:
+                return {"unit": unit, **index.model_dump(mode="json")}
+    return {"unit": unit, "name": entity.rpartition("@")[2]}
+
+
+def _parts(journal: SqliteJournal, job: JobId, unit: str, own: Sequence[AnyEvent]) -> Parts:
+    counts = audit.tally(journal, job, unit)
+
+    def ending(verb: str) -> int:
+        return sum(count.events for kind, count in counts.items() if kind.endswith(verb))
+
+    nothing = audit.Count()
+    restored = counts.get("restore_completed", nothing)
+    verified = counts.get("verify_completed", nothing)
+    return Parts(
+        chunks=sum(event.chunks for event in own if isinstance(event, PlanCompleted)),
+        dumped=ending("dump_completed") - ending("dump_invalidated"),
+        restored=restored.events,
+        verified=verified.events,
+        differing=verified.differing,
+        documents=restored.documents,
+        bytes=restored.bytes,
+        rejected=restored.rejected,
+        retries=ending("_retry_scheduled"),
+        lost=ending("_in_doubt"),
+        dead_letters=ending("_dead_lettered"),
+    )
+
+
+def _standing(
+    journal: SqliteJournal,
+    job: JobId,
+    kind: Type,
+    what: dict[str, Any],
+    teller: Teller,
+    own: Sequence[AnyEvent],
+    requested: JobRequested,
+) -> str:
+    of_job = own if kind == "job" else _events(journal, Wanted(job, entity=THE_JOB))
+    if kind == "job":
+        return job_standing(of_job)
+    of_unit = own
+    if kind != "unit":
+        of_unit = _events(journal, Wanted(job, entity=what["unit"], kind="unit_[cs]*"))
+    if any(event.kind == "unit_skipped" for event in of_unit) or kind == "unit":
+        text = unit_standing(of_unit)
+    elif kind == "chunk":
+        text = chunk_standing(requested.spec, teller.statuses, own)
+    else:
+        text = index_standing(teller.statuses)
+    return f"{text} {job_standing(of_job)}"
+
+
+def _events(journal: SqliteJournal, wanted: Wanted) -> list[AnyEvent]:
+    return [recorded.event for recorded in audit.find(journal, wanted)]

@@ -1,0 +1,250 @@
+"""A story in words, for somebody who never saw the program."""
+
+from textwrap import wrap
+from typing import Any, Final
+
+from ferrylog.redact import one_line
+from ferrylog.views.human import size
+from ferrylog.views.story import Attempt, Note, Parts, StoryReport
+
+WIDTH: Final = 96
+CAUSES: Final = {
+    "transient": "a failure that may pass",
+    "permanent": "a failure that would come back every time",
+    "fatal": "a failure that only the operator can remove",
+}
+JOBS: Final = {
+    "migrate": "copy collections from {source} to {target}",
+    "verify": "compare {source} with {target}",
+}
+
+
+def story_text(report: StoryReport) -> str:
+    name = "" if report.type == "job" else f"{report.type} {report.entity} of "
+    lines = [f"{name}job {report.job}", "", "What it is"]
+    lines += _paragraph(_what(report))
+    lines += _paragraph(
+        f"The job was asked for by {report.asked.by} at {report.asked.at}: to "
+        + JOBS[report.asked.kind].format(source=report.asked.source, target=report.asked.target)
+        + "."
+    )
+    if report.parts is not None:
+        lines += _paragraph(_parts(report.parts))
+    lines += ["", "What happened"]
+    for each in report.history:
+        lines += _note(each) if isinstance(each, Note) else _attempt(each)
+    if report.clock_went_back:
+        lines += _paragraph(
+            "The clock went back in the meantime: times may contradict each other, the order above "
+            "is that of the journal."
+        )
+    lines += ["", "Where it stands", *_paragraph(report.standing), *_paragraph(_sums(report))]
+    return "\n".join(one_line(line) for line in (*lines, "", *_evidence(report)))
+
+
+def _paragraph(text: str, indent: str = "  ") -> list[str]:
+    return wrap(
+        one_line(text),
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+    )
+
+
+# --- what it is ---
+
+
+def _what(report: StoryReport) -> str:
+    what = report.what
+    match report.type:
+        case "chunk":
+            return f"A chunk: a part of the collection {what['unit']}. {_range(what)}"
+        case "unit":
+            target = "" if what["target"] == what["unit"] else f", which becomes {what['target']}"
+            return f"A unit: the {what['type']} {what['unit']}{target}."
+        case "index":
+            unique = "unique " if what.get("unique") else ""
+            return f"An index: {unique}{what['name']} of the collection {what['unit']}."
+        case _:
+            return "The job itself, with what belongs to it as a whole."
+
+
+def _range(what: dict[str, Any]) -> str:
+    about = f"about {what['documents']:,} documents by the plan's estimate"
+    lower, upper = what["lower"], what["upper"]
+    if lower is None and upper is None:
+        text = f"It is the only one and holds everything, {about}."
+    elif lower is None:
+        text = f"It holds everything whose _id lies below {upper}, {about}."
+    elif upper is None:
+        text = f"It holds everything whose _id is {lower} or lies above it, {about}."
+    else:
+        text = (
+            f"It holds everything whose _id lies from {lower} (included) to {upper} "
+            f"(not included), {about}."
+        )
+    return text + (" It is read in the order of insertion." if what["natural"] else "")
+
+
+def _parts(parts: Parts) -> str:
+    return (
+        f"Of its {parts.chunks:,} chunks {parts.dumped:,} were dumped, {parts.restored:,} "
+        f"restored and {parts.verified:,} verified, {parts.differing:,} of these with differences: "
+        f"{parts.documents:,} documents, {size(parts.bytes)}; {parts.rejected:,} documents were "
+        f"rejected. On the way: {parts.retries:,} retries, {parts.lost:,} attempts cut off by "
+        f"the end of their process, {parts.dead_letters:,} tasks given up."
+    )
+
+
+# --- what happened ---
+
+
+def _note(note: Note) -> list[str]:
+    return [f"  {note.at}  {one_line(note.kind)}", *_paragraph(note.text, " " * 6)]
+
+
+def _attempt(attempt: Attempt) -> list[str]:
+    run = attempt.run
+    who = f"run {run.epoch}: {run.by}, host {run.host}, process {run.pid}" if run else "no run"
+    head = f"  {attempt.began}  {attempt.stage}, attempt {attempt.attempt}  ({who})"
+    return [one_line(head), *_paragraph(f"{_ended(attempt)} {_next(attempt)}".strip(), " " * 6)]
+
+
+def _ended(attempt: Attempt) -> str:
+    lasted = "" if attempt.duration_ms is None else f" after {span(attempt.duration_ms)}"
+    if attempt.clock_went_back:
+        lasted = " (for how long is unknown: the clock went back)"
+    match attempt.outcome:
+        case "completed":
+            return f"It succeeded{lasted}: {_result(attempt)}"
+        case "failed":
+            why = f"{CAUSES[attempt.cause]}: {attempt.code}: {_whole(attempt.why)}"
+            return f"It failed{lasted}, because of {why}"
+        case "cancelled":
+            return (
+                f"It was called off{lasted}, and is not to blame: {attempt.code}: "
+                f"{_whole(attempt.why)}"
+            )
+        case "lost":
+            return f"The process was gone before it told how this ended.{_last_sign(attempt)}"
+        case _:
+            return f"The journal does not tell how this ended.{_last_sign(attempt)}"
+
+
+def _last_sign(attempt: Attempt) -> str:
+    if attempt.progress is None:
+        return ""
+    done = attempt.progress
+    return (
+        f" Its last sign of life came at {done.at}: the target had acknowledged "
+        f"{done.documents:,} documents of the chunk."
+    )
+
+
+def _next(attempt: Attempt) -> str:
+    found = f"Run {attempt.decided_in_run} found it in doubt and decided to"
+    match attempt.decision:
+        case "retry":
+            return (
+                f"Decided: try again after {span(attempt.delay_ms or 0)} (jitter "
+                f"{attempt.jitter:.2f}), not before {attempt.not_before}."
+            )
+        case "give_up" if attempt.outcome == "lost":
+            return f"{found} give it up: {attempt.code}: {_whole(attempt.why)}"
+        case "give_up":
+            return "Decided: give it up (a dead letter) until somebody requeues it."
+        case "again" if attempt.outcome == "lost":
+            return f"{found} do it again from nothing."
+        case "again":
+            return "Decided: do it again when its turn comes."
+        case "continue":
+            return f"{found} go on after byte {attempt.position:,} of the chunk file."
+        case _:
+            return ""
+
+
+def _result(attempt: Attempt) -> str:
+    made = attempt.result
+    match attempt.stage:
+        case "dump":
+            return (
+                f"{made['documents']:,} documents ({size(made['bytes'])}) in {made['blocks']:,} "
+                f"blocks became the file {made['file']} ({size(made['file_bytes'])}, SHA-256 "
+                f"{made['sha256']})."
+            )
+        case "restore":
+            return (
+                f"of this chunk {made['documents']:,} documents ({size(made['bytes'])}) lie on the "
+                f"target, {made['present']:,} of them lay there already, equal to the byte; "
+                f"{made['rejected']:,} were rejected."
+            )
+        case "verify":
+            return _verified(made)
+        case "plan":
+            return f"its keys were cut into {made['chunks']:,} chunks."
+        case "create":
+            built = f" with the indexes {', '.join(made['built'])}" if made["built"] else ""
+            return f"it stands on the target{built}."
+        case "survey":
+            return f"{_counted(made['units'], 'unit')} (collections, views) belong to the job."
+        case _:
+            return "it stands on the target."
+
+
+def _verified(made: dict[str, Any]) -> str:
+    if made["equal"]:
+        known = f", but for {made['rejected']:,} rejected documents" if made["rejected"] else ""
+        return (
+            f"source and target hold the same {made['source_documents']:,} documents{known} "
+            f"(digest {made['source_digest'] or 'none'})."
+        )
+    shown = ", ".join(f"_id {each['key']} is {each['what']}" for each in made["differing"][:5])
+    return (
+        f"source ({made['source_documents']:,} documents, digest {made['source_digest']}) and "
+        f"target ({made['target_documents']:,} documents, digest {made['target_digest']}) "
+        f"differ{': ' + shown if shown else ''}."
+    )
+
+
+# --- the end ---
+
+
+def _sums(report: StoryReport) -> str:
+    return " ".join(
+        f"{stage.stage}: {stage.status}, {_counted(stage.attempts, 'attempt')}, "
+        f"{stage.failed} failed, {stage.lost} cut off."
+        for stage in report.stages
+    )
+
+
+def _evidence(report: StoryReport) -> list[str]:
+    proof = report.evidence
+    return [
+        "Evidence",
+        f"  {_counted(proof.events, 'event')} of the journal, each checked against its hash",
+        f"  the first: seq {proof.first.seq}, {proof.first.at}, hash {proof.first.hash}",
+        f"  the last:  seq {proof.last.seq}, {proof.last.at}, hash {proof.last.hash}",
+    ]
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"
+
+
+def _whole(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def span(milliseconds: int) -> str:
+    """A duration as people say it."""
+    if milliseconds < 1000:
+        return f"{milliseconds} ms"
+    seconds = milliseconds / 1000
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
