@@ -33,9 +33,9 @@ class Effect:
 def wanted_effects(state: State) -> Iterator[Effect]:
     """Everything started in this epoch without an outcome, and the files to remove.
 
-    Nothing once the job has ended.
+    Nothing while the job rests.
     """
-    if state.terminal:
+    if state.resting:
         return
     for (_, status), queue in state.queues.items():
         if status is Status.PROCESSING:

@@ -135,6 +135,23 @@ class JobResumed(Event):
     by: str
 
 
+class JobExported(Event):
+    """The job leaves this journal: no run of an older epoch may append any more (P4)."""
+
+    kind: Literal["job_exported"] = "job_exported"
+    epoch: PositiveInt
+    by: str
+    host: str
+
+
+class JobImported(Event):
+    """The job arrived in this journal; what was at work when it left is in doubt at its next run."""
+
+    kind: Literal["job_imported"] = "job_imported"
+    by: str
+    host: str
+
+
 class JobCompleted(Event):
     """Every unit reached its end; rejects and differences, if any, are counted here."""
 
@@ -549,6 +566,8 @@ AnyEvent = (
     | JobResumed
     | JobCompleted
     | JobFailed
+    | JobExported
+    | JobImported
     | ResultIgnored
     | UnitRegistered
     | ChunkPlanned

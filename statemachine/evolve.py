@@ -23,7 +23,9 @@ from statemachine.events import (
     IndexCompleted,
     InDoubt,
     JobCompleted,
+    JobExported,
     JobFailed,
+    JobImported,
     JobPaused,
     JobRequested,
     JobResumed,
@@ -110,6 +112,17 @@ def _job_resumed(state: State, event: JobResumed) -> None:
 def _job_failed(state: State, event: JobFailed) -> None:
     state.status = next_job_status(state.status, event.kind)
     state.code, state.why = event.code, event.why
+
+
+def _job_exported(state: State, event: JobExported) -> None:
+    state.status = next_job_status(state.status, event.kind)
+    state.epoch = event.epoch
+    state.why = f"exported by {event.by} on {event.host}"
+
+
+def _job_imported(state: State, event: JobImported) -> None:
+    state.status = next_job_status(state.status, event.kind)
+    state.why = f"imported by {event.by} on {event.host}"
 
 
 def _nothing(_state: State, _event: DocumentRejected | ResultIgnored) -> None:
@@ -410,6 +423,8 @@ ARMS: Final[Mapping[type[Event], Callable[[State, Any], None]]] = {
     JobResumed:        _job_resumed,
     JobCompleted:      _job_moved_on,
     JobFailed:         _job_failed,
+    JobExported:       _job_exported,
+    JobImported:       _job_imported,
     ResultIgnored:     _nothing,
     UnitRegistered:    _unit_registered,
     UnitCompleted:     _unit_completed,

@@ -159,7 +159,7 @@ class State:
     @property
     def resting(self) -> bool:
         """Nothing more happens without an operator."""
-        return self.terminal or self.status is JobStatus.PAUSED
+        return self.terminal or self.status in (JobStatus.PAUSED, JobStatus.MOVED)
 
     @property
     def stages(self) -> tuple[TaskKind, ...]:

@@ -34,6 +34,22 @@ class PauseAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class ExportAsked:
+    """The job is to go on in another journal."""
+
+    by: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImportAsked:
+    """The job's history arrived in this journal, whole."""
+
+    by: str
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
 class Tick:
     """Time passed; capacity may be free, a retry may be due."""
 
@@ -174,4 +190,6 @@ class FileDamaged:
 
 
 Outcome = Succeeded | Failed | FileDamaged
-Stimulus = JobAsked | RunBegan | PauseAsked | Tick | Progressed | Outcome
+Stimulus = (
+    JobAsked | RunBegan | PauseAsked | ExportAsked | ImportAsked | Tick | Progressed | Outcome
+)

@@ -34,18 +34,23 @@ UNIT_TRANSITIONS: Final[Mapping[UnitStatus, Mapping[str, UnitStatus]]] = {
 }
 
 JOB_TRANSITIONS: Final[Mapping[JobStatus, Mapping[str, JobStatus]]] = {
-    JobStatus.PENDING:   {"run_started":     JobStatus.RUNNING},
+    JobStatus.PENDING:   {"run_started":     JobStatus.RUNNING,
+                          "job_exported":    JobStatus.MOVED},
     JobStatus.RUNNING:   {"run_started":     JobStatus.RUNNING,
                           "pause_requested": JobStatus.PAUSING,
                           "job_completed":   JobStatus.COMPLETED,
-                          "job_failed":      JobStatus.FAILED},
+                          "job_failed":      JobStatus.FAILED,
+                          "job_exported":    JobStatus.MOVED},
     JobStatus.PAUSING:   {"run_started":     JobStatus.PAUSING,
                           "pause_requested": JobStatus.PAUSING,
                           "job_paused":      JobStatus.PAUSED,
                           "job_resumed":     JobStatus.RUNNING,
-                          "job_failed":      JobStatus.FAILED},
+                          "job_failed":      JobStatus.FAILED,
+                          "job_exported":    JobStatus.MOVED},
     JobStatus.PAUSED:    {"run_started":     JobStatus.PAUSED,
-                          "job_resumed":     JobStatus.RUNNING},
+                          "job_resumed":     JobStatus.RUNNING,
+                          "job_exported":    JobStatus.MOVED},
+    JobStatus.MOVED:     {"job_imported":    JobStatus.PAUSED},
     JobStatus.COMPLETED: {"run_started":     JobStatus.COMPLETED},
     JobStatus.FAILED:    {"run_started":     JobStatus.FAILED},
 }

@@ -90,6 +90,8 @@ class JobStatus(StrEnum):
     PAUSED = "paused"
     COMPLETED = "completed"
     FAILED = "failed"
+    MOVED = "moved"
+    """Exported to go on elsewhere: this journal may only look."""
 
 
 class Cause(StrEnum):

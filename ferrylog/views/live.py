@@ -29,7 +29,9 @@ from statemachine.events import (
     DumpInvalidated,
     InDoubt,
     JobCompleted,
+    JobExported,
     JobFailed,
+    JobImported,
     JobPaused,
     JobRequested,
     JobResumed,
@@ -184,7 +186,7 @@ def _log(event: AnyEvent) -> None:
             logger.info("{} {}", event.kind, event.entity)
         case PauseRequested():
             logger.warning("pause requested by {}: {}", event.by, redact(event.why))
-        case JobPaused() | JobResumed():
+        case JobPaused() | JobResumed() | JobExported() | JobImported():
             logger.info("{}", event.kind.replace("_", " "))
         case RetryScheduled():
             logger.warning(

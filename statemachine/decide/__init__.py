@@ -9,11 +9,19 @@ from typing import assert_never
 from statemachine.decide.outcomes import failed, file_damaged, progressed, succeeded
 from statemachine.decide.recovery import run_began
 from statemachine.decide.schedule import tick
-from statemachine.events import AnyEvent, JobRequested, PauseRequested
+from statemachine.events import (
+    AnyEvent,
+    JobExported,
+    JobImported,
+    JobRequested,
+    PauseRequested,
+)
 from statemachine.state import State
 from statemachine.stimuli import (
+    ExportAsked,
     Failed,
     FileDamaged,
+    ImportAsked,
     JobAsked,
     PauseAsked,
     Progressed,
@@ -36,6 +44,11 @@ def decide(state: State, stimulus: Stimulus, now: Millis) -> list[AnyEvent]:
             return run_began(state, stimulus)
         case PauseAsked():
             return _pause_asked(state, stimulus)
+        case ExportAsked():
+            return _export_asked(state, stimulus)
+        case ImportAsked():
+            moved = state.status is JobStatus.MOVED
+            return [JobImported(by=stimulus.by, host=stimulus.host)] if moved else []
         case Tick():
             return tick(state, now)
         case Succeeded():
@@ -48,6 +61,13 @@ def decide(state: State, stimulus: Stimulus, now: Millis) -> list[AnyEvent]:
             return file_damaged(state, stimulus)
         case _:
             assert_never(stimulus)
+
+
+def _export_asked(state: State, asked: ExportAsked) -> list[AnyEvent]:
+    """A job leaves as it stands: what is at work is in doubt where it arrives."""
+    if state.spec is None or state.terminal or state.status is JobStatus.MOVED:
+        return []
+    return [JobExported(epoch=state.epoch + 1, by=asked.by, host=asked.host)]
 
 
 def _pause_asked(state: State, asked: PauseAsked) -> list[AnyEvent]:

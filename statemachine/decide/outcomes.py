@@ -315,6 +315,7 @@ def _awaited(state: State, news: Succeeded | Progressed | Failed | FileDamaged) 
         and task is not None
         and task.status is Status.PROCESSING
         and (task.attempt, task.epoch) == (news.attempt, news.epoch)
+        and news.epoch == state.epoch  # else the job has left meanwhile
     )
 
 

@@ -27,9 +27,11 @@ from statemachine.stimuli import (
     Built,
     Created,
     Dumped,
+    ExportAsked,
     Failed,
     FileDamaged,
     FoundUnit,
+    ImportAsked,
     JobAsked,
     PauseAsked,
     Planned,
@@ -579,3 +581,54 @@ def test_an_effect_keeps_its_own_copy() -> None:
     story.succeed(DUMP, DUMPED)
     assert effect.chunk.file is None
     assert effect.unit.dumped_documents == 0
+
+
+# --- a job on its way to another journal ---
+
+EXPORT, IMPORT = ExportAsked("me", "here"), ImportAsked("you", "there")
+
+
+def test_a_job_leaves_as_it_stands_and_nothing_goes_on() -> None:
+    """P4, I5: the epoch is fenced, nothing is wanted, no run begins, late news changes nothing."""
+    story = Story().planned()
+    epoch, attempt = story.state.epoch, story.attempt(DUMP)
+    assert story.tell(EXPORT) == ["job_exported"]
+    assert story.state.status is JobStatus.MOVED
+    assert story.state.epoch == epoch + 1
+    assert list(wanted_effects(story.state)) == []
+    late = Succeeded(DUMP, attempt, epoch, DUMPED)
+    assert story.tell(EXPORT, began(), PauseAsked("me", "why")) == []
+    assert story.tell(late) == ["result_ignored"]
+    with pytest.raises(ImpossibleTransition):
+        evolve(story.state, next(event for event in story.events if event.kind == "run_started"))
+
+
+def test_a_job_arrives_and_its_next_run_resolves_what_was_at_work() -> None:
+    """I12, I16: moving a job is a crash with a different host afterwards."""
+    story = Story().planned()
+    story.tell(EXPORT)
+    assert story.tell(IMPORT) == ["job_imported"]
+    assert story.state.status is JobStatus.PAUSED
+    assert story.tell(IMPORT) == []
+    assert list(wanted_effects(story.state)) == []
+    kinds = story.tell(began())
+    assert kinds[:4] == ["run_started", "dump_in_doubt", "dump_resolved", "job_resumed"]
+    assert story.attempt(DUMP) == 2
+    assert story.state.epoch == 3
+
+
+def test_what_has_ended_or_never_begun_does_not_leave() -> None:
+    assert decide(State(), EXPORT, Millis(0)) == []
+    story = Story()
+    story.succeed(TaskKey(TaskKind.SURVEY, "job"), Surveyed(()))
+    assert story.state.status is JobStatus.COMPLETED
+    assert story.tell(EXPORT, IMPORT) == []
+
+
+def test_a_job_may_leave_before_its_first_run_and_while_it_pauses() -> None:
+    state = fold(decide(State(), JobAsked("me", SPEC), Millis(0)))
+    assert [event.kind for event in decide(state, EXPORT, Millis(0))] == ["job_exported"]
+    story = Story().planned()
+    story.tell(PauseAsked("me", "why"))
+    assert story.state.status is JobStatus.PAUSING
+    assert story.tell(EXPORT, IMPORT) == ["job_exported", "job_imported"]
