@@ -13,6 +13,15 @@ CAUSES: Final = {
     "permanent": "a failure that would come back every time",
     "fatal": "a failure that only the operator can remove",
 }
+STAGES: Final = {
+    "survey": "list what the source holds",
+    "create": "make it on the target",
+    "plan": "cut it into chunks",
+    "dump": "source to file",
+    "restore": "file to target",
+    "index": "build it on the target",
+    "verify": "compare source and target",
+}
 JOBS: Final = {
     "migrate": "copy collections from {source} to {target}",
     "verify": "compare {source} with {target}",
@@ -106,9 +115,12 @@ def _note(note: Note) -> list[str]:
 
 def _attempt(attempt: Attempt) -> list[str]:
     run = attempt.run
-    who = f"run {run.epoch}: {run.by}, host {run.host}, process {run.pid}" if run else "no run"
-    head = f"  {attempt.began}  {attempt.stage}, attempt {attempt.attempt}  ({who})"
-    return [one_line(head), *_paragraph(f"{_ended(attempt)} {_next(attempt)}".strip(), " " * 6)]
+    who = f"in run {run.epoch} ({run.by}, host {run.host}, process {run.pid})" if run else "no run"
+    stage = f"{attempt.stage} ({STAGES[attempt.stage]}), attempt {attempt.attempt}"
+    head = f"  {attempt.began}  {stage}"
+    who = f"Seq {attempt.seq} to {attempt.last_seq}, {who}."
+    said = (_ended(attempt), _next(attempt), who)
+    return [one_line(head), *_paragraph(" ".join(filter(None, said)), " " * 6)]
 
 
 def _ended(attempt: Attempt) -> str:

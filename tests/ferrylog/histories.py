@@ -1,0 +1,173 @@
+"""A history with a plot: the real engine and journal, fixed times, hands that read a script."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ferrylog.engine import Engine
+from journal.sqlite import SqliteJournal
+from statemachine.effects import Effect
+from statemachine.events import Difference, IndexSpec
+from statemachine.stimuli import (
+    Built,
+    Created,
+    Dumped,
+    Failed,
+    FoundUnit,
+    JobAsked,
+    Outcome,
+    PauseAsked,
+    Planned,
+    Progressed,
+    Released,
+    Restored,
+    Result,
+    RunBegan,
+    Stimulus,
+    Succeeded,
+    Surveyed,
+    Verified,
+)
+from statemachine.words import BsonText, Cause, JobId, Key, Millis, TaskKind, UnitId
+from tests.statemachine.examples import SETTINGS, SPEC
+
+JOB = JobId("20261122-143000-7f3a")
+BEGIN = Millis(1_795_357_800_000)
+UNITS = ("shop.orders", "shop.customers")
+CHUNK = "shop.orders#1"
+KILLED = "killed"
+
+Answer = Outcome | Progressed | str
+"""What hands say to an effect, or that the process dies."""
+
+
+@dataclass
+class Play:
+    """Runs a job to its rest; what the script does not say goes well and takes 100 ms."""
+
+    path: Path
+    script: Mapping[tuple[TaskKind, str, int], Sequence[tuple[int, Answer]]]
+    """By kind, entity, attempt: what is said after how many milliseconds."""
+    leaps: Mapping[int, int] = field(default_factory=dict)
+    """What a run's clock is wrong by, from the run of that epoch on."""
+    now: int = BEGIN
+    deaths: int = 0
+    away: list[tuple[int, int, Answer]] = field(default_factory=list)
+    """When, in which order, which news."""
+
+    def run(self, *, pause_at_ms: int | None = None) -> None:
+        with SqliteJournal.create(self.path) as journal:
+            while True:
+                engine = Engine(journal, JOB)
+                epoch = engine.state.epoch + 1
+                self.now += self.leaps.get(epoch, 0)
+                first: list[Stimulus] = [] if epoch > 1 else [JobAsked("ann@office", SPEC)]
+                began = RunBegan("ann@office", "office", 4710 + epoch, "0.1.0", SETTINGS)
+                self._turn(engine, [*first, began])
+                if self._to_the_rest(engine, pause_at_ms) and engine.state.terminal:
+                    return
+                pause_at_ms = None
+                self.away.clear()
+                self.now += 5000
+
+    def _to_the_rest(self, engine: Engine, pause_at_ms: int | None) -> bool:
+        """False when the process was killed on the way."""
+        while not engine.state.resting:
+            if pause_at_ms is not None and self.now >= BEGIN + pause_at_ms:
+                self._turn(engine, [PauseAsked("ben@desk", "lunch", request=1)])
+                pause_at_ms = None
+                continue
+            if not self.away:
+                self.now += 1000  # a retry will be due
+                self._turn(engine, [])
+                continue
+            self.away.sort(key=lambda each: each[:2])
+            at, _, news = self.away.pop(0)
+            self.now = max(self.now, at)
+            if isinstance(news, str):
+                self.deaths += 1
+                return False
+            self._turn(engine, [news])
+        return True
+
+    def _turn(self, engine: Engine, stimuli: Sequence[Stimulus]) -> None:
+        for effect in engine.turn(stimuli, now=Millis(self.now)):
+            told = self.script.get((effect.task.kind, effect.task.entity, effect.attempt))
+            news = told or [(100, succeeded(effect))]
+            for delay, each in news:
+                said = _addressed(each, effect)
+                self.away.append((self.now + delay, len(self.away), said))
+
+
+def _addressed(news: Answer, effect: Effect) -> Answer:
+    """The same for this very attempt of this very run."""
+    if isinstance(news, str):
+        return news
+    return replace(news, task=effect.task, attempt=effect.attempt, epoch=effect.epoch)
+
+
+def succeeded(effect: Effect) -> Succeeded:
+    return Succeeded(effect.task, effect.attempt, effect.epoch, _result(effect))
+
+
+def _result(effect: Effect) -> Result:
+    match effect.task.kind:
+        case TaskKind.SURVEY:
+            index = IndexSpec(name="when_1", unique=False, spec=BsonText("{}"))
+            return Surveyed(
+                tuple(
+                    FoundUnit(
+                        UnitId(name), name, "collection", "", BsonText("{}"), (index,), 20, 2000
+                    )
+                    for name in UNITS
+                )
+            )
+        case TaskKind.CREATE:
+            return Created(())
+        case TaskKind.PLAN:
+            return Planned((Key('{"$numberInt":"10"}'), Key('{"$numberInt":"20"}')), 30, False)
+        case TaskKind.DUMP:
+            name = f"{effect.task.entity.rpartition('#')[2]}-{effect.attempt}.flb"
+            return Dumped(name, 10, 1000, 400, 2, "5e" * 32)
+        case TaskKind.RESTORE:
+            return Restored(1000, 10, 1000, 3 if effect.task.entity == CHUNK else 0, 0)
+        case TaskKind.INDEX:
+            return Built()
+        case TaskKind.VERIFY:
+            return Verified(True, 10, 10, "d1" * 16, "d1" * 16, 0, ())
+        case TaskKind.RELEASE:
+            return Released()
+
+
+def failed(cause: Cause, code: str, why: str, jitter: float = 0.5) -> Failed:
+    nobody = ("", 0, 0)
+    return Failed(*nobody, cause, code, why, jitter)  # type: ignore[arg-type]
+
+
+def progressed(documents: int) -> Progressed:
+    nobody = ("", 0, 0)
+    done = Restored(100 * documents, documents, 100 * documents, 0, 0)
+    return Progressed(*nobody, done)  # type: ignore[arg-type]
+
+
+def two_failures_and_a_kill(path: Path) -> Play:
+    """A chunk whose restore failed twice, was killed once, and then succeeded."""
+    cut = failed(Cause.TRANSIENT, "ECONN003", "connection to the target was cut", 0.6)
+    slow = failed(Cause.TRANSIENT, "EMONGO050", "operation exceeded time limit", 0.25)
+    play = Play(
+        path,
+        {
+            (TaskKind.RESTORE, CHUNK, 1): [(40, cut)],
+            (TaskKind.RESTORE, CHUNK, 2): [(30, progressed(3)), (1200, slow)],
+            (TaskKind.RESTORE, CHUNK, 3): [(50, progressed(5)), (90, KILLED)],
+        },
+    )
+    play.run()
+    return play
+
+
+def differing() -> Succeeded:
+    nobody = ("", 0, 0)
+    missing = Difference(key=Key('{"$numberInt":"12"}'), what="missing")
+    found = Verified(False, 10, 9, "d1" * 16, "d2" * 16, 0, (missing,))
+    return Succeeded(*nobody, found)  # type: ignore[arg-type]

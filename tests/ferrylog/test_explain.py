@@ -1,0 +1,184 @@
+"""The story of an entity, told from the journal alone."""
+
+import re
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from ferrylog.cli.inspect.explain import story
+from ferrylog.cli.inspect.names import an_entity
+from ferrylog.errors import Usage
+from ferrylog.views.story import Attempt, Note, StoryReport
+from ferrylog.views.telling import story_text
+from journal.sqlite import SqliteJournal
+from statemachine.words import Cause, JobId, TaskKind
+from tests.ferrylog.histories import (
+    BEGIN,
+    CHUNK,
+    JOB,
+    KILLED,
+    Play,
+    differing,
+    failed,
+    progressed,
+    two_failures_and_a_kill,
+)
+
+GOLDEN = Path(__file__).parent.parent / "golden" / "explain"
+TOLD = (CHUNK, "shop.orders", "shop.orders@when_1", "job")
+HASH = re.compile(r"hash [0-9a-f]{64}")
+
+
+@pytest.fixture(scope="module")
+def eventful(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("explain") / "ferrylog.db"
+    two_failures_and_a_kill(path)
+    return path
+
+
+def report(path: Path, entity: str) -> StoryReport:
+    with SqliteJournal.read_only(path) as journal:
+        return story(journal, JOB, entity)
+
+
+def text(path: Path, entity: str) -> str:
+    """Without the hashes: they change whenever any event gets a new field."""
+    return HASH.sub("hash …", story_text(report(path, entity))) + "\n"
+
+
+def golden(entity: str) -> Path:
+    return GOLDEN / f"{entity.replace('#', '-').replace('@', '-')}.txt"
+
+
+@pytest.mark.parametrize("entity", TOLD)
+def test_failed_twice_killed_once_then_succeeded(eventful: Path, entity: str) -> None:
+    """I45: who, when, why; every attempt, its cause, what was decided; checksums and proof."""
+    expected = golden(entity).read_text()
+    assert text(eventful, entity) == expected, "python -m tests.ferrylog.test_explain writes anew"
+
+
+def test_the_evidence_is_the_journals(eventful: Path) -> None:
+    """I45: the first and the last event about the entity, with the hashes of their rows."""
+    with SqliteJournal.read_only(eventful) as journal:
+        records = [r for r in journal.read(JOB) if r.event.about == CHUNK]
+    proof = report(eventful, CHUNK).evidence
+    assert proof.events == len(records)
+    assert (proof.first.seq, proof.first.hash) == (records[0].seq, records[0].hash.hex())
+    assert (proof.last.seq, proof.last.hash) == (records[-1].seq, records[-1].hash.hex())
+
+
+def attempts(path: Path, entity: str, stage: str) -> list[Attempt]:
+    found = [each for each in report(path, entity).history if isinstance(each, Attempt)]
+    return [each for each in found if each.stage == stage]
+
+
+def test_the_model_says_what_the_words_say(eventful: Path) -> None:
+    """I45: outcome, cause, decision, by attempt; whose process it was."""
+    found = attempts(eventful, CHUNK, "restore")
+    assert [each.outcome for each in found] == ["failed", "failed", "lost", "completed"]
+    assert [each.decision for each in found] == ["retry", "retry", "continue", ""]
+    assert [each.duration_ms for each in found] == [40, 1200, None, 100]
+    assert [each.run.pid for each in found if each.run] == [4711, 4711, 4711, 4712]
+    assert found[2].decided_in_run == 2
+    assert found[2].progress is not None
+    assert (found[2].progress.documents, found[2].position) == (5, 500)
+    assert found[3].result["documents"] == 10
+
+
+def test_a_clock_that_went_back(tmp_path: Path) -> None:
+    """I45: durations are never negative; the order is that of the journal, and it is said."""
+    path = tmp_path / "ferrylog.db"
+    play = Play(path, {(TaskKind.DUMP, CHUNK, 1): [(100, KILLED)]}, leaps={2: -3_600_000})
+    play.run()
+    told = report(path, CHUNK)
+    assert told.clock_went_back
+    assert "The clock went back" in story_text(told)
+    assert [each.seq for each in told.history] == sorted(each.seq for each in told.history)
+    for each in told.history:
+        if isinstance(each, Attempt):
+            assert each.duration_ms is None or each.duration_ms >= 0
+
+
+def test_every_way_to_end(tmp_path: Path) -> None:
+    """I45: permanent and fatal failures, damaged files, differences; each with words of its own."""
+    path = tmp_path / "ferrylog.db"
+    bad = failed(Cause.PERMANENT, "EMONGO121", "document failed validation.")
+    full = failed(Cause.FATAL, "EDISK001", "no space left")
+    Play(
+        path,
+        {
+            (TaskKind.DUMP, CHUNK, 1): [(10, full)],
+            (TaskKind.DUMP, CHUNK, 2): [(10, bad)],
+            (TaskKind.RESTORE, CHUNK, 1): [(10, progressed(2)), (10, KILLED)],
+            (TaskKind.VERIFY, CHUNK, 1): [(10, differing())],
+        },
+    ).run()  # fmt: skip
+    told = story_text(report(path, CHUNK))
+    words = " ".join(told.split())
+    for said in (
+        "It was called off after 10 ms, and is not to blame: EDISK001: no space left.",
+        "because of a failure that would come back every time: EMONGO121: document failed "
+        "validation. Decided: give it up (a dead letter) until somebody requeues it.",
+        "ann@office asked for the dump to be tried again",
+        "go on after byte 200 of the chunk file",
+        'differ: _id {"$numberInt":"12"} is missing',
+        "It is finished (dumped, restored and verified), and source and target differ.",
+    ):
+        assert said in words, told
+    job = " ".join(story_text(report(path, "job")).split())
+    assert "ferrylog paused the job by itself: EDISK001: no space left." in job
+
+
+def test_a_pause_is_told(tmp_path: Path) -> None:
+    """I45: by whom and why."""
+    path = tmp_path / "ferrylog.db"
+    Play(path, {}).run(pause_at_ms=450)
+    notes = [each.text for each in report(path, "job").history if isinstance(each, Note)]
+    assert "ben@desk asked for a pause: lunch." in notes
+    assert "ann@office asked to go on." in notes
+
+
+@pytest.mark.parametrize(
+    ("typed", "near"),
+    [
+        ("orders", "shop.orders"),
+        ("shop.order", "shop.orders"),
+        ("shop.orders#9", "shop.orders#0, shop.orders#2"),
+        ("orders#1", "shop.orders#1"),
+        ("shop.orders@wen_1", "shop.orders@when_1"),
+        ("jobs", "job"),
+        ("\x1b[2Jnothing like it", "inspect timeline"),
+    ],
+)
+def test_near_names(eventful: Path, typed: str, near: str) -> None:
+    """A name that is nearly right is answered with the right one."""
+    with SqliteJournal.read_only(eventful) as journal, pytest.raises(Usage) as caught:
+        an_entity(journal, JOB, typed)
+    assert near in caught.value.remedy
+
+
+def test_another_job_knows_it(tmp_path: Path) -> None:
+    """The newest job is asked by default: the one meant is named."""
+    from statemachine.events import JobRequested
+    from statemachine.words import Millis
+    from tests.statemachine.examples import SPEC
+
+    path, newer = tmp_path / "ferrylog.db", JobId("newer")
+    Play(path, {}).run()
+    with SqliteJournal.create(path) as journal:
+        asked = JobRequested(by="me", spec=SPEC)
+        journal.append(newer, [asked], expected=0, epoch=0, at_ms=Millis(BEGIN))
+    with SqliteJournal.read_only(path) as journal:
+        with pytest.raises(Usage, match=f"job {JOB} does"):
+            an_entity(journal, newer, CHUNK)
+        assert "no event tells of an end" in story_text(story(journal, newer, "job"))
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        journal_path = Path(folder) / "ferrylog.db"
+        two_failures_and_a_kill(journal_path)
+        GOLDEN.mkdir(exist_ok=True)
+        for name in TOLD:
+            golden(name).write_text(text(journal_path, name))
