@@ -84,6 +84,16 @@ def marks(journal: SqliteJournal, job: JobId) -> Iterator[Mark]:
         after = rows[-1][0]
 
 
+def span(journal: SqliteJournal, job: JobId) -> tuple[Millis, Millis]:
+    """When the job's first event was recorded, and the latest time of all (the clock may have
+    gone back). Without the index over time, that of the last event."""
+    first = journal.query("SELECT recorded_at_ms FROM events WHERE job = ? AND version = 1", (job,))
+    latest = "SELECT recorded_at_ms FROM events WHERE job = ? ORDER BY version DESC LIMIT 1"
+    if _has_time_index(journal):
+        latest = "SELECT max(recorded_at_ms) FROM events INDEXED BY events_by_time WHERE job = ?"
+    return Millis(first[0][0]), Millis(journal.query(latest, (job,))[0][0])
+
+
 def kinds(journal: SqliteJournal, job: JobId) -> list[str]:
     """The kinds of events that the job has, in alphabetical order: one lookup for each."""
     rows = journal.query(
@@ -280,7 +290,7 @@ def _epoch_window(journal: SqliteJournal, job: JobId, epoch: int) -> tuple[int, 
 
 def _time_window(journal: SqliteJournal, wanted: Wanted) -> tuple[int, int]:
     """The clock may have gone back: the window holds all of that time, and perhaps more."""
-    if not journal.query("SELECT 1 FROM sqlite_schema WHERE name = 'events_by_time'"):
+    if not _has_time_index(journal):
         return 0, LAST
     return _edges(
         journal.query(
@@ -289,6 +299,11 @@ def _time_window(journal: SqliteJournal, wanted: Wanted) -> tuple[int, int]:
             (wanted.job, wanted.since_ms or 0, _or(wanted.until_ms, LAST)),
         )
     )
+
+
+def _has_time_index(journal: SqliteJournal) -> bool:
+    """Files of the first format have none."""
+    return bool(journal.query("SELECT 1 FROM sqlite_schema WHERE name = 'events_by_time'"))
 
 
 def _or(value: int | None, default: int) -> int:
