@@ -19,7 +19,7 @@ from ferrylog.past import Past
 from ferrylog.recall import Keeper, recall
 from ferrylog.redact import learn
 from ferrylog.views.live import Live
-from journal.errors import NoSuchJob
+from journal.errors import JobMoved, NoSuchJob
 from journal.inbox import Inbox
 from journal.lease import Lease
 from journal.opening import work_path
@@ -27,7 +27,7 @@ from journal.sqlite import SqliteJournal
 from statemachine.errors import OperatorError
 from statemachine.events import JobRequested, JobSpec, RunSettings
 from statemachine.stimuli import JobAsked, RunBegan, Stimulus
-from statemachine.words import JobId
+from statemachine.words import JobId, JobStatus
 
 
 def operator() -> str:
@@ -91,6 +91,8 @@ class Run:
 
     def resume(self, job: JobId, past: Past) -> Engine:
         """Go on with a job of the journal."""
+        if past.state.status is JobStatus.MOVED:
+            raise JobMoved(job, past.state.why)
         engine = Engine(self.journal, job, past)
         assert engine.state.spec is not None
         if not engine.state.terminal:
@@ -143,7 +145,7 @@ def unfinished(journal: SqliteJournal) -> Iterator[tuple[JobId, Past]]:
     """The jobs that may go on, the newest first."""
     for job in reversed(journal.jobs()):
         past = recall(journal, job)
-        if not past.state.terminal:
+        if not past.state.terminal and past.state.status is not JobStatus.MOVED:
             yield job, past
 
 

@@ -161,3 +161,49 @@ class WrongSnapshot(OperatorError):
             f"the snapshot of job {job} at seq {seq} does not equal the events before it",
             remedy=f"remove {path}.snapshots: it is a cache; the journal itself is whole",
         )
+
+
+class BadEvidence(OperatorError):
+    """An evidence file is cut, changed, or no evidence at all."""
+
+    code, exit_code = "EJOURNAL013", 4
+
+    def __init__(self, path: Path, line: int, why: str) -> None:
+        super().__init__(
+            f"{path}, line {line}: {why}",
+            remedy="export it again from the journal, or ask for a whole copy",
+        )
+
+
+class EvidenceExists(OperatorError):
+    """Evidence never replaces a file."""
+
+    code, exit_code = "EJOURNAL014", 2
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} exists already", remedy="name another file")
+
+
+class JobMoved(OperatorError):
+    """The job was exported from this journal."""
+
+    code, exit_code = "EJOB002", 7
+
+    def __init__(self, job: str, why: str) -> None:
+        super().__init__(
+            f"job {job} has left this journal: {why}",
+            remedy="go on where its file was imported; `ferrylog jobs import FILE` takes it back "
+            "if that never happened",
+        )
+
+
+class JobElsewhere(OperatorError):
+    """A job cannot be taken into this journal."""
+
+    code, exit_code = "EJOB003", 7
+
+    def __init__(self, job: str, path: Path, why: str) -> None:
+        super().__init__(
+            f"job {job} cannot be imported into {path}: {why}",
+            remedy="`ferrylog inspect events` shows what the journal holds",
+        )

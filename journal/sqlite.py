@@ -18,6 +18,7 @@ from journal.disk import DISK, Disk
 from journal.errors import (
     DamagedJournal,
     EpochFenced,
+    JobElsewhere,
     JournalBehind,
     JournalUnknown,
     JournalUnreachable,
@@ -52,6 +53,8 @@ from statemachine.words import JobId, Millis
 CHECKPOINT_BYTES: Final = 4 << 20
 """Event bytes between two checkpoints: bounds the WAL, keeps commits free of surprises."""
 READ_ROWS: Final = 1000
+BACKUP_PAGES: Final = 1000
+"""Copied at a time."""
 
 INSERT: Final = f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 
@@ -176,6 +179,52 @@ class SqliteJournal:
     def _refuse(self, job: JobId, expected: int, found: int) -> NoReturn:
         raise StalePosition(job, expected, found)
 
+    def adopt(self, job: JobId, pages: Iterator[list[Row]]) -> None:
+        """Append what another journal holds of a job behind what this one holds of it: all or
+        nothing, in one commit, every hash as it was.
+
+        `pages` are the job's whole history, checked. Raises `JobElsewhere` when the two do not
+        have the same beginning or this one goes further.
+        """
+        assert self._tip is not None, "opened to look"
+        try:
+            with Immediate(self._db):
+                tip = self._adopted(job, pages)
+            self._tip.write(tip)
+        except (apsw.Error, OSError) as error:
+            raise JournalUnknown(self.path, str(error) or type(error).__name__) from error
+
+    def _adopted(self, job: JobId, pages: Iterator[list[Row]]) -> Tip:
+        known, _, last_hash = self._last(job)
+        seq, version = self.last_seq(), 0
+        for rows in pages:
+            new: list[Row] = []
+            for row in rows:
+                version, hash_ = row[2], row[8]
+                if version == known and hash_ != last_hash:
+                    raise JobElsewhere(job, self.path, "its history there and here differ")
+                if version > known:
+                    seq += 1
+                    new.append((seq, *row[1:]))
+            self._db.executemany(INSERT, new)
+        if version < known:
+            why = f"it goes on here up to its event {known}, the file ends with {version}"
+            raise JobElsewhere(job, self.path, why)
+        return self._newest()
+
+    def _newest(self) -> Tip:
+        """The last event of the file."""
+        row = self._db.execute("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()
+        return Tip(row[0], row[1]) if row is not None else Tip(0, GENESIS)
+
+    def backup_into(self, db: apsw.Connection) -> None:
+        """Copy the whole file as it stands now, while a run goes on writing."""
+        with self._db:  # one view of the file for all steps
+            self.last_seq()
+            with db.backup("main", self._db, "main") as backup:
+                while not backup.done:
+                    backup.step(BACKUP_PAGES)
+
     def _last(self, job: JobId) -> tuple[int, int, bytes]:
         row = self._db.execute(
             "SELECT version, epoch, hash FROM events WHERE job = ? ORDER BY version DESC LIMIT 1",
@@ -215,11 +264,18 @@ class SqliteJournal:
 
     def read(self, job: JobId, *, after: int = 0, to_seq: int | None = None) -> Iterator[Recorded]:
         """See the protocol; `to_seq` ends the reading after that global position."""
+        for rows in self.pages(job, after=after, to_seq=to_seq):
+            yield from recorded(self.path, rows)
+
+    def pages(
+        self, job: JobId, *, after: int = 0, to_seq: int | None = None
+    ) -> Iterator[list[Row]]:
+        """The same as rows, checked but not decoded, by the thousand."""
         before, version = self._hash_at(job, after), after
         for rows in self._batches(job, after, to_seq):
             before = check(self.path, rows, job=job, version=version, before=before)
             version += len(rows)
-            yield from recorded(self.path, rows)
+            yield rows
 
     def last_before(
         self, job: JobId, *, seq: int | None = None, at_ms: Millis | None = None

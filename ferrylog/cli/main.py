@@ -29,10 +29,10 @@ app.command("check")(check.check)
 app.command("start")(start.start)
 app.command("resume")(resume.resume)
 app.command("status")(status.status)
-app.command("jobs")(jobs.jobs)
 app.command("replay")(replay.replay)
 app.command("verify")(verify.verify)
 app.command("pause")(pause.pause)
+app.add_typer(jobs.app, name="jobs")
 app.add_typer(inspect.app, name="inspect")
 
 GLOBAL: Final = {"--journal": 1, "--config": 1, "--json": 0, "--verbose": 0, "-v": 0, "--quiet": 0}
@@ -111,7 +111,9 @@ def _for_commands(group: Any, content: dict[str, Any]) -> tuple[dict[str, Any], 
         own = content.get(name, {})
         if hasattr(command, "commands"):
             defaults[name], strange = _for_commands(command, {**shared, **own})
-            unknown = (unknown - {name}) & (strange | set(content) - set(shared))
+            known = {parameter.name for parameter in command.params}
+            defaults[name] |= {key: value for key, value in shared.items() if key in known}
+            unknown = (unknown - known - {name}) & (strange | set(content) - set(shared))
             continue
         known = {parameter.name for parameter in command.params}
         mine = {_name(key): value for key, value in own.items()}

@@ -14,6 +14,7 @@ from ferrylog.cli.moment import parse_moment
 from ferrylog.errors import Usage
 from ferrylog.logs import configure
 from ferrylog.redact import learn
+from journal.evidence import read_key
 from journal.sqlite import SqliteJournal
 from statemachine.events import RunSettings
 from statemachine.words import JobId
@@ -52,6 +53,16 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.
 Verbose = Annotated[int, typer.Option("--verbose", "-v", count=True, help="Every small step.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Errors only.")]
 Job = Annotated[str | None, typer.Argument(metavar="[JOB]", help="Default: the newest.")]
+
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--key-file",
+        metavar="FILE",
+        resolve_path=True,
+        help="Seal, or check a seal, with its bytes.",
+    ),
+]
 
 Source = Annotated[
     str | None,
@@ -250,3 +261,8 @@ def seq_of(journal: SqliteJournal, job: JobId, moment: str | None) -> int | None
     if seq is None:
         raise Usage(f"job {job} has no event up to {moment}", remedy="give a later moment")
     return seq
+
+
+def key(file: Path | None) -> bytes | None:
+    """The bytes of a sealing key. Raises `BadEvidence` for a short one."""
+    return read_key(file) if file is not None else None

@@ -1,11 +1,13 @@
 """`ferrylog inspect check`: whether the journal is what was written."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 from pydantic import Field
 
 from ferrylog.cli import options as o
+from ferrylog.cli.inspect.evidence import check_evidence
 from ferrylog.cli.inspect.forensic import faults_of, place
 from ferrylog.redact import one_line
 from ferrylog.views.model import Report
@@ -67,6 +69,11 @@ class CheckReport(Report):
 
 
 def check(
+    file: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE]", resolve_path=True, help="Evidence; default: the journal."),
+    ] = None,
+    key_file: o.KeyFile = None,
     renew_tip: Annotated[
         bool, typer.Option("--renew-tip", help="Vouch that no event is missing.")
     ] = False,
@@ -75,8 +82,14 @@ def check(
     verbose: o.Verbose = 0,
     quiet: o.Quiet = False,
 ) -> None:
-    """Verify pages, order, every hash chain, every event and the tip; exit 4 on damage."""
+    """Verify pages, order, every hash chain, every event and the tip; exit 4 on damage.
+
+    Of an evidence file: every line, its chain, its manifest, and with a key its seal.
+    """
     o.Common(journal, json, verbose, quiet)
+    if file is not None:
+        check_evidence(file, o.key(key_file), json=json)
+        return
     if renew_tip:
         renew(journal)
     with SqliteJournal.read_only(journal, trusted=False) as opened:

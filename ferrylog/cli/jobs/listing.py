@@ -7,6 +7,7 @@ from pydantic import Field
 
 from ferrylog.cli import options as o
 from ferrylog.clock import when
+from ferrylog.errors import Usage
 from ferrylog.recall import recall
 from ferrylog.views.model import Report
 from journal.sqlite import SqliteJournal
@@ -31,12 +32,16 @@ class JobsReport(Report):
 
 
 def jobs(
+    context: typer.Context,
     journal: o.Journal = o.DEFAULT_JOURNAL,
     json: o.Json = False,
     verbose: o.Verbose = 0,
     quiet: o.Quiet = False,
 ) -> None:
-    """List the jobs of a journal, the oldest first."""
+    """List the jobs of a journal, the oldest first; or move one, or copy all."""
+    if context.invoked_subcommand is not None:
+        _options_belong_to(context)
+        return
     o.Common(journal, json, verbose, quiet)
     with SqliteJournal.read_only(journal) as opened:
         report = JobsReport(jobs=tuple(_line(opened, job) for job in opened.jobs()))
@@ -50,6 +55,16 @@ def jobs(
         )
     if not report.jobs:
         typer.echo("no jobs", err=True)
+
+
+def _options_belong_to(context: typer.Context) -> None:
+    for name in context.params:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise Usage(
+                f"--{name} stands before `{context.invoked_subcommand}`",
+                remedy=f"write it behind: ferrylog jobs {context.invoked_subcommand} … --{name} …",
+            )
 
 
 def _line(journal: SqliteJournal, job: JobId) -> JobLine:
