@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from journal.codec import GENESIS, chain, decode
-from journal.errors import DamagedJournal
+from journal.errors import DamagedJournal, UnknownEvent
 from journal.protocol import Recorded
 from journal.sqlite import SqliteJournal
 from statemachine.events import AnyEvent
@@ -356,18 +356,14 @@ def _pages(
 
 def _proved(journal: SqliteJournal, rows: Sequence[tuple[Any, ...]]) -> Iterator[Recorded]:
     events = _decoded([(row[5], row[7]) for row in rows])
-    for row in rows:
+    for row, event in zip(rows, events, strict=True):
         seq, job, version, epoch, at_ms, kind, entity, _, hash_, _ = row
-        why, event = _mismatch(row), next(events, None)
-        if isinstance(event, str) or event is None:
-            why = why or f"stands for no event that this ferrylog knows: {event}"
-        elif event.about != entity:
-            why = why or f"is about {event.about} in its data"
-        if why:
+        if why := _mismatch(row):
             raise DamagedJournal(
                 journal.path, f"event seq {seq} ({kind} of {entity}, version {version}) {why}"
             )
-        assert event is not None and not isinstance(event, str)
+        if isinstance(event, str):
+            raise UnknownEvent(journal.path, seq, kind, event)
         yield Recorded(seq, JobId(job), version, epoch, Millis(at_ms), event, bytes(hash_))
 
 

@@ -9,7 +9,9 @@ from statemachine.events import (
     DocumentRejected,
     DumpInvalidated,
     JobCompleted,
+    JobExported,
     JobFailed,
+    JobImported,
     JobPaused,
     JobRequested,
     JobResumed,
@@ -41,6 +43,10 @@ def note_on(event: AnyEvent, *, others: int = 0) -> str:  # noqa: C901, PLR0912 
             return "The pause was reached: nothing runs any more."
         case JobResumed():
             return f"{event.by} asked to go on."
+        case JobExported():
+            return f"{event.by} let the job leave this journal, on host {event.host}."
+        case JobImported():
+            return f"{event.by} let the job into this journal, on host {event.host}."
         case JobCompleted():
             return (
                 f"The job ended: {event.rejected} documents rejected, "

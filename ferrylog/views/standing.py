@@ -50,6 +50,8 @@ def job_standing(events: Sequence[AnyEvent]) -> str:
     failed = [event for event in events if isinstance(event, JobFailed)]
     if failed:
         return f"The job has failed: {failed[-1].code}: {failed[-1].why}."
+    if status is JobStatus.MOVED:
+        return "The job has left this journal and goes on in another."
     if status is JobStatus.COMPLETED:
         return "The job is completed."
     return "The job is unfinished: no event tells of an end or a pause."

@@ -11,7 +11,7 @@ import pytest
 
 from journal import audit
 from journal.audit import Wanted, find, is_part
-from journal.errors import DamagedJournal
+from journal.errors import DamagedJournal, UnknownEvent
 from journal.protocol import Recorded
 from journal.sqlite import SqliteJournal
 from statemachine.events import AnyEvent, JobRequested, RunStarted, Started
@@ -255,7 +255,7 @@ def test_an_unknown_event_is_named(path: Path, tmp_path: Path) -> None:
     append_raw(copy, "dump_exploded", "a.b#0", b"{}")
     with (
         SqliteJournal.read_only(copy, trusted=False) as journal,
-        pytest.raises(DamagedJournal, match="seq 2 .*dump_exploded.* no event that this"),
+        pytest.raises(UnknownEvent, match="seq 2 .*dump_exploded.* none that this ferrylog knows"),
     ):
         list(find(journal, Wanted(ONE)))
 
