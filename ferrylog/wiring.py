@@ -7,6 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+from loguru import logger
 
 from executors.clients import Deployment, connect, secrets_of
 from executors.dispatch import MongoExecutor
@@ -28,6 +31,9 @@ from statemachine.errors import OperatorError
 from statemachine.events import JobRequested, JobSpec, RunSettings
 from statemachine.stimuli import JobAsked, RunBegan, Stimulus
 from statemachine.words import JobId, JobStatus
+
+CLOCK_SLACK_MS: Final = 1000
+"""A clock that is being corrected goes back by less."""
 
 
 def operator() -> str:
@@ -100,6 +106,7 @@ class Run:
         return self._drive(engine, engine.state.spec, [])
 
     def _drive(self, engine: Engine, spec: JobSpec, first: list[Stimulus]) -> Engine:
+        warn_of_clock(self.journal)
         settings = self.settings
         if not settings.work_dir and engine.state.settings is not None:
             settings = settings.model_copy(update={"work_dir": engine.state.settings.work_dir})
@@ -122,6 +129,20 @@ class Run:
             remove_folder(folder, keep_files=engine.state.kept > 0)
             remove_if_empty(beside)
         return engine
+
+
+def warn_of_clock(journal: SqliteJournal) -> None:
+    """Say it once when the clock stands before the journal's last event: the times of events will
+    contradict their order then, which is that of seq."""
+    last = journal.query("SELECT recorded_at_ms FROM events ORDER BY seq DESC LIMIT 1")
+    now = clock.now_ms()
+    if last and last[0][0] > now + CLOCK_SLACK_MS:
+        logger.warning(
+            "the clock stands at {}, {} s before the journal's last event: is it right? Going on; "
+            "events keep their order by seq, retries wait for the times they were given",
+            clock.when(now),
+            (last[0][0] - now) // 1000,
+        )
 
 
 def raise_first(findings: Sequence[OperatorError]) -> None:
