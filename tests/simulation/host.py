@@ -91,9 +91,10 @@ class FaultyJournal:
         self._arm(fate)
         try:
             position = self.inner.append(job, events, expected=expected, epoch=epoch, at_ms=at_ms)
-        finally:
-            if fate is Fate.UNKNOWN:
+        except JournalUnknown as error:
+            if isinstance(error.__cause__, OSError):  # of the tip: the commit came before it
                 self.version += len(events)
+            raise
         self.version = position.version
         if fate is Fate.CRASH_AFTER:
             raise Crash
