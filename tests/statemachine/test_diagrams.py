@@ -1,0 +1,66 @@
+"""The diagrams written down a second time: a change of a table is a change of two files."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from statemachine.transitions import JOB_TRANSITIONS, TASK_TRANSITIONS, UNIT_TRANSITIONS
+
+TASKS = """
+pending: started → processing
+pending: dead_lettered → failed
+waiting: started → processing
+processing: progressed → processing
+processing: completed → completed
+processing: retry_scheduled → waiting
+processing: dead_lettered → failed
+processing: cancelled → pending
+processing: in_doubt → in_doubt
+in_doubt: resolved → pending
+in_doubt: dead_lettered → failed
+completed: invalidated → pending
+failed: requeued → pending
+"""
+UNITS = """
+pending: plan_completed → processing
+pending: unit_completed → completed
+pending: unit_skipped → failed
+processing: unit_completed → completed
+processing: unit_skipped → failed
+"""
+JOBS = """
+pending: run_started → running
+pending: job_exported → moved
+running: run_started → running
+running: pause_requested → pausing
+running: job_completed → completed
+running: job_failed → failed
+running: job_exported → moved
+pausing: run_started → pausing
+pausing: pause_requested → pausing
+pausing: job_paused → paused
+pausing: job_resumed → running
+pausing: job_failed → failed
+pausing: job_exported → moved
+paused: run_started → paused
+paused: job_resumed → running
+paused: job_exported → moved
+moved: job_imported → paused
+completed: run_started → completed
+failed: run_started → failed
+"""
+
+
+@pytest.mark.parametrize(
+    ("table", "diagram"),
+    [(TASK_TRANSITIONS, TASKS), (UNIT_TRANSITIONS, UNITS), (JOB_TRANSITIONS, JOBS)],
+    ids=["tasks", "units", "jobs"],
+)
+def test_the_table_is_the_diagram(table: Mapping[str, Mapping[str, str]], diagram: str) -> None:
+    """A6, I11: these transitions, each to its place, and no other."""
+    arrows = [
+        f"{status}: {event} → {then}"
+        for status, row in table.items()
+        for event, then in row.items()
+    ]
+    assert arrows == diagram.split("\n")[1:-1]
