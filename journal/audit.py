@@ -74,14 +74,21 @@ class Mark(NamedTuple):
 
 def marks(journal: SqliteJournal, job: JobId) -> Iterator[Mark]:
     """Every event of the job, without its data: nothing is checked but the order."""
-    after, until = 0, journal.last_seq()
+    after, until = 0, last_seq(journal)
     sql = (
         "SELECT seq, epoch, recorded_at_ms, kind, entity FROM events NOT INDEXED "
         "WHERE seq > ? AND seq <= ? AND job = ? ORDER BY seq LIMIT ?"
     )
     while rows := journal.query(sql, (after, until, job, 10 * PAGE_ROWS)):
         yield from map(Mark._make, rows)
+        if rows[-1][0] <= after:
+            raise DamagedJournal(journal.path, f"after seq {after} comes seq {rows[-1][0]}")
         after = rows[-1][0]
+
+
+def last_seq(journal: SqliteJournal) -> int:
+    """Of the whole file; 0 for an empty one."""
+    return int(journal.query("SELECT max(seq) FROM events")[0][0] or 0)
 
 
 def span(journal: SqliteJournal, job: JobId) -> tuple[Millis, Millis]:
@@ -98,7 +105,7 @@ def kinds(journal: SqliteJournal, job: JobId) -> list[str]:
     """The kinds of events that the job has, in alphabetical order: one lookup for each."""
     rows = journal.query(
         "WITH RECURSIVE found (kind) AS ("
-        " SELECT min(kind) FROM events INDEXED BY events_by_kind WHERE job = ?1 UNION ALL"
+        " SELECT min(kind) FROM events INDEXED BY events_by_kind WHERE job = ?1 UNION"
         " SELECT (SELECT min(kind) FROM events INDEXED BY events_by_kind"
         "  WHERE job = ?1 AND kind > found.kind) FROM found WHERE kind IS NOT NULL) "
         "SELECT kind FROM found WHERE kind IS NOT NULL",
@@ -122,7 +129,7 @@ def entities(journal: SqliteJournal, job: JobId, *, after: str, count: int) -> l
     rows = journal.query(
         "WITH RECURSIVE found (entity) AS ("
         " SELECT min(entity) FROM events INDEXED BY events_by_entity"
-        "  WHERE job = ?1 AND entity > ?2 UNION ALL"
+        "  WHERE job = ?1 AND entity > ?2 UNION"
         " SELECT (SELECT min(entity) FROM events INDEXED BY events_by_entity"
         "  WHERE job = ?1 AND entity > found.entity) FROM found WHERE entity IS NOT NULL) "
         "SELECT entity FROM found WHERE entity IS NOT NULL LIMIT ?3",
@@ -265,7 +272,7 @@ def _below(unit: str) -> tuple[str, list[int | str]]:
 
 def _window(journal: SqliteJournal, wanted: Wanted) -> tuple[int, int]:
     """Between which seqs all of the wanted lie: above the first, up to the second."""
-    windows = [(wanted.after, min(wanted.until, journal.last_seq()))]
+    windows = [(wanted.after, min(wanted.until, last_seq(journal)))]
     if wanted.epoch is not None:
         windows.append(_epoch_window(journal, wanted.job, wanted.epoch))
     if wanted.since_ms is not None or wanted.until_ms is not None:
@@ -347,7 +354,10 @@ def _pages(
         yield from rows
         if len(rows) < rows_wanted:
             return
-        after, until = (after, rows[-1][0] - 1) if newest_first else (rows[-1][0], until)
+        here = rows[-1][0]
+        if not after < here <= until:  # a damaged index may lead in circles
+            raise DamagedJournal(journal.path, f"an index leads from seq {after} back to {here}")
+        after, until = (after, here - 1) if newest_first else (here, until)
         rows_wanted = PAGE_ROWS
 
 

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field, replace
 from itertools import count, takewhile
 from typing import Any, Final
 
-from journal.audit import event_or_why
+from journal.audit import event_or_why, last_seq
 from journal.codec import GENESIS, chain, decode
-from journal.errors import DamagedJournal
 from journal.sqlite import SqliteJournal
 from statemachine.errors import FerrylogError
 
@@ -195,11 +194,13 @@ def _no_events(rows: Sequence[tuple[Any, ...]]) -> dict[int, list[str]]:
 
 
 def _pages(journal: SqliteJournal) -> Iterator[list[tuple[Any, ...]] | Unreadable]:
-    after, until = 0, _last_seq(journal)
+    after, until = 0, LAST
+    with suppress(FerrylogError):
+        until = last_seq(journal)
     while True:
         try:
             rows = journal.query(_PAGE, (after, until, PAGE_ROWS))
-        except DamagedJournal as error:
+        except FerrylogError as error:
             rows = _one_by_one(journal, after, until)
             if rows:
                 yield rows
@@ -213,21 +214,17 @@ def _pages(journal: SqliteJournal) -> Iterator[list[tuple[Any, ...]] | Unreadabl
         if not rows:
             return
         yield rows
+        if rows[-1][0] <= after:
+            yield Unreadable(after, None, f"the pages lead back to seq {rows[-1][0]}")
+            return
         after = rows[-1][0]
-
-
-def _last_seq(journal: SqliteJournal) -> int:
-    try:
-        return int(journal.query("SELECT max(seq) FROM events")[0][0] or 0)
-    except DamagedJournal:
-        return LAST
 
 
 def _one_by_one(journal: SqliteJournal, after: int, until: int) -> list[tuple[Any, ...]]:
     """The rows up to the first that cannot be read."""
     rows: list[tuple[Any, ...]] = []
-    with suppress(DamagedJournal):
-        while found := journal.query(_PAGE, (after, until, 1)):
+    with suppress(FerrylogError):
+        while (found := journal.query(_PAGE, (after, until, 1))) and found[0][0] > after:
             rows += found
             after = rows[-1][0]
     return rows
@@ -237,7 +234,7 @@ def _next_readable(journal: SqliteJournal, after: int, until: int) -> int | None
     """The first row found again by leaping ahead, then feeling back."""
 
     def first_beyond(seq: int) -> int | None:
-        with suppress(DamagedJournal):
+        with suppress(FerrylogError):
             rows = journal.query(_PAGE, (seq, until, 1))
             return int(rows[0][0]) if rows else None
         return None
