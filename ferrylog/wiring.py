@@ -163,10 +163,17 @@ def find_job(journal: SqliteJournal, wanted: str | None) -> JobId:
 
 
 def unfinished(journal: SqliteJournal) -> Iterator[tuple[JobId, Past]]:
-    """The jobs that may go on, the newest first."""
+    """The jobs that may go on here, the newest first."""
+    for job, past in without_end(journal):
+        if past.state.status is not JobStatus.MOVED:
+            yield job, past
+
+
+def without_end(journal: SqliteJournal) -> Iterator[tuple[JobId, Past]]:
+    """The jobs that have not ended, the newest first: also those that left."""
     for job in reversed(journal.jobs()):
         past = recall(journal, job)
-        if not past.state.terminal and past.state.status is not JobStatus.MOVED:
+        if not past.state.terminal:
             yield job, past
 
 

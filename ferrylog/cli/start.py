@@ -10,10 +10,11 @@ from ferrylog.cli.running import a_run, end
 from ferrylog.engine import Engine
 from ferrylog.errors import OtherSettings, Usage
 from ferrylog.past import Past
-from ferrylog.wiring import Run, deployments, journal_to_write, unfinished
+from ferrylog.wiring import Run, deployments, journal_to_write, without_end
+from journal.errors import JobMoved
 from journal.sqlite import SqliteJournal
 from statemachine.events import JobSpec
-from statemachine.words import JobId
+from statemachine.words import JobId, JobStatus
 
 MAX_MEMBERS = 50
 """Of a replica set."""
@@ -98,8 +99,9 @@ def _start_or_continue(run: Run, journal: SqliteJournal, spec: JobSpec, *, new: 
 
 
 def _same_job(journal: SqliteJournal, spec: JobSpec) -> tuple[JobId, Past] | None:
-    """The newest unfinished job of the same work. Raises `OtherSettings`."""
-    for job, past in unfinished(journal):
+    """The newest unfinished job of the same work. Raises `OtherSettings`, and `JobMoved` when it
+    goes on elsewhere."""
+    for job, past in without_end(journal):
         known = past.state.spec
         assert known is not None
         if all(getattr(known, name) == getattr(spec, name) for name in SAME_WORK):
@@ -108,6 +110,8 @@ def _same_job(journal: SqliteJournal, spec: JobSpec) -> tuple[JobId, Past] | Non
                 for name in JobSpec.model_fields
                 if name not in ("source", "target") and getattr(known, name) != getattr(spec, name)
             ]
+            if past.state.status is JobStatus.MOVED:
+                raise JobMoved(job, past.state.why)
             if differing:
                 raise OtherSettings(job, differing)
             return job, past

@@ -55,10 +55,8 @@ class Terminal:
         return json.loads(done.stdout)
 
     def events(self, *words: str) -> list[dict[str, Any]]:
-        return [
-            json.loads(line)
-            for line in self("inspect", "events", "--json", *words).stdout.splitlines()
-        ]
+        done = self("inspect", "events", "--json", *words)
+        return [json.loads(line) for line in done.stdout.splitlines()] if not done.returncode else []
 
     def kinds(self) -> list[str]:
         return [event["kind"] for event in self.events()] if self.journal.exists() else []
