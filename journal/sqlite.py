@@ -40,6 +40,7 @@ from journal.opening import (
     one_row,
     open_tip,
     opening,
+    reason,
     set_durability,
     settle,
     tip_path,
@@ -53,6 +54,13 @@ from statemachine.words import JobId, Millis
 CHECKPOINT_BYTES: Final = 4 << 20
 """Event bytes between two checkpoints: bounds the WAL, keeps commits free of surprises."""
 READ_ROWS: Final = 1000
+JOBS: Final = (
+    "WITH RECURSIVE found (job) AS ("
+    " SELECT min(job) FROM events UNION"  # not UNION ALL: a damaged index may lead in circles
+    " SELECT (SELECT min(job) FROM events WHERE job > found.job)"
+    "  FROM found WHERE job IS NOT NULL)"
+)
+"""Every job, with one lookup for each."""
 BACKUP_PAGES: Final = 1000
 """Copied at a time."""
 
@@ -88,6 +96,7 @@ class SqliteJournal:
             journal = cls(path, db, disk)
             if is_small(db):
                 journal.check_pages()
+            journal.check_ends()
             journal.check_tip()
             settle(db)
             first = None if journal.last_seq() else Tip(0, GENESIS)
@@ -111,6 +120,7 @@ class SqliteJournal:
             db.pragma("query_only", 1)
             journal = cls(path, db)
             if trusted:
+                journal.check_ends()
                 journal.check_tip()
             journal._leave = leave.pop_all()
         return journal
@@ -249,18 +259,14 @@ class SqliteJournal:
     def jobs(self) -> list[JobId]:
         """In the order in which they were asked for; one lookup for each."""
         rows = self.query(
-            "WITH RECURSIVE found (job) AS ("
-            " SELECT min(job) FROM events UNION ALL"
-            " SELECT (SELECT min(job) FROM events WHERE job > found.job)"
-            "  FROM found WHERE job IS NOT NULL) "
-            "SELECT job FROM found JOIN events USING (job) WHERE version = 1 ORDER BY seq"
+            f"{JOBS} SELECT job FROM found JOIN events USING (job) WHERE version = 1 ORDER BY seq"
         )
         return [JobId(str(row[0])) for row in rows]
 
     def latest_job(self) -> JobId | None:
         """The job of the last event: the one that runs, while one runs."""
-        row = self._db.execute("SELECT job FROM events ORDER BY seq DESC LIMIT 1").fetchone()
-        return JobId(str(row[0])) if row is not None else None
+        rows = self.query("SELECT job FROM events ORDER BY seq DESC LIMIT 1")
+        return JobId(str(rows[0][0])) if rows else None
 
     def read(self, job: JobId, *, after: int = 0, to_seq: int | None = None) -> Iterator[Recorded]:
         """See the protocol; `to_seq` ends the reading after that global position."""
@@ -310,23 +316,34 @@ class SqliteJournal:
     def _batches(self, job: JobId, after: int, to_seq: int | None) -> Iterator[list[Row]]:
         limit = to_seq if to_seq is not None else 2**62
         while True:
-            try:
-                rows: list[Any] = self._db.execute(
-                    f"SELECT {COLUMNS} FROM events WHERE job = ? AND version > ? AND seq <= ? "
-                    "ORDER BY version LIMIT ?",
-                    (job, after, limit, READ_ROWS),
-                ).fetchall()
-            except (apsw.Error, UnicodeDecodeError) as error:
-                raise DamagedJournal(self.path, f"a row cannot be read: {error}") from error
+            # Asked before the rows, of which there are only ever more.
+            last = self._last_version(job) if to_seq is None else after
+            rows: list[Any] = self.query(
+                f"SELECT {COLUMNS} FROM events WHERE job = ? AND version > ? AND seq <= ? "
+                "ORDER BY version LIMIT ?",
+                (job, after, limit, READ_ROWS),
+            )
             if not rows:
+                if last > after:
+                    why = f"job {job} has version {last}, but nothing is found after {after}"
+                    raise DamagedJournal(self.path, why)
                 return
             yield rows
             after = rows[-1][2]
 
+    def _last_version(self, job: JobId) -> int:
+        ((last,),) = self.query("SELECT max(version) FROM events WHERE job = ?", (job,))
+        return int(last or 0)
+
     def query(self, sql: str, values: Sequence[int | str] = ()) -> list[tuple[Any, ...]]:
-        """The rows of one statement that only reads: for audits. Raises `DamagedJournal`."""
+        """The rows of one statement that only reads: for audits.
+
+        Raises `DamagedJournal`, or `JournalUnreachable` when the disk is to blame.
+        """
         try:
             rows: list[Any] = self._db.execute(sql, values).fetchall()
+        except (apsw.IOError, apsw.BusyError, apsw.FullError, apsw.CantOpenError) as error:
+            raise JournalUnreachable(self.path, str(error)) from error
         except (apsw.Error, UnicodeDecodeError) as error:
             raise DamagedJournal(self.path, f"a row cannot be read: {error}") from error
         return rows
@@ -340,7 +357,7 @@ class SqliteJournal:
         """
         self.check_pages()
         self.check_tip()
-        count, last = one_row(self._db, "SELECT count(*), max(seq) FROM events")
+        ((count, last),) = self.query("SELECT count(*), max(seq) FROM events")
         if count != (last or 0):
             raise DamagedJournal(self.path, f"{count} events, but the last has seq {last}")
         read = sum(1 for job in self.jobs() for _ in self.read(job, to_seq=last or 0))
@@ -350,12 +367,23 @@ class SqliteJournal:
 
     def check_pages(self) -> None:
         """Raises `DamagedJournal` with what SQLite finds wrong first in the file's structure."""
-        try:
-            answer = self._db.execute("PRAGMA integrity_check(1)").fetchall()
-        except (apsw.Error, UnicodeDecodeError) as error:
-            raise DamagedJournal(self.path, str(error)) from error
+        answer = self.query("PRAGMA integrity_check(1)")
         if answer != [("ok",)]:
             raise DamagedJournal(self.path, str(answer[0][0]))
+
+    def check_ends(self) -> None:
+        """Whether the jobs' last versions add up to the last seq, in no time even when a full
+        check takes minutes: a damaged index must not hide how a job ended.
+
+        Raises `DamagedJournal`.
+        """
+        ((last, versions),) = self.query(
+            f"{JOBS} SELECT (SELECT max(seq) FROM events), total((SELECT max(version) FROM events "
+            "WHERE job = found.job)) FROM found WHERE job IS NOT NULL"
+        )
+        if (last or 0) != versions:
+            why = f"the last event has seq {last}, but the jobs have {versions:.0f} events"
+            raise DamagedJournal(self.path, why)
 
     def check_tip(self) -> None:
         """Raises `TipMissing`, `JournalBehind` or `DamagedJournal`."""
@@ -365,15 +393,17 @@ class SqliteJournal:
             lost = "is damaged"
         except FileNotFoundError:
             tip, lost = None, "is missing"
-        last = self.last_seq()
+        except OSError as error:
+            raise JournalUnreachable(self.path, reason(error)) from None
+        last = self.query("SELECT max(seq) FROM events")[0][0] or 0
         if tip is None:
             if last:
                 raise TipMissing(self.path, lost)
             return
         if tip.seq > last:
             raise JournalBehind(self.path, last, tip.seq)
-        row = self._db.execute("SELECT hash FROM events WHERE seq = ?", (tip.seq,)).fetchone()
-        if tip.seq and (row is None or bytes(row[0]) != tip.hash):
+        found = self.query("SELECT hash FROM events WHERE seq = ?", (tip.seq,))
+        if tip.seq and found != [(tip.hash,)]:
             why = f"event seq {tip.seq} is not the one that was acknowledged"
             raise DamagedJournal(self.path, why)
 
