@@ -137,8 +137,8 @@ def main() -> int:
     tried = []
     for each in trials(todo):
         tried.append(each)
-        if sys.stderr.isatty():
-            print(f"\r{len(tried)}/{len(todo)}", end="", file=sys.stderr)
+        if not each.verdict.caught_by:
+            print(f"{len(tried)}/{len(todo)} survived: {each.broken.place}", file=sys.stderr)
     return 0 if report(tried, time.monotonic() - began) else 1
 
 

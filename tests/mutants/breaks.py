@@ -219,7 +219,10 @@ class _Finder(ast.NodeVisitor):
     def visit_BoolOp(self, node: ast.BoolOp) -> None:
         other = ast.Or() if isinstance(node.op, ast.And) else ast.And()
         self._add(node, f"`{_short(node)}`: and ↔ or", node, op=other)
-        self._without(node, "values")
+        for at, value in enumerate(node.values):
+            rest = [*node.values[:at], *node.values[at + 1 :]]
+            both = rest if len(rest) > 1 else rest * 2  # one alone is no operation
+            self._add(value, f"without `{_short(value)}`", node, values=both)
         self.generic_visit(node)
 
     def visit_UnaryOp(self, node: ast.UnaryOp) -> None:

@@ -4,7 +4,6 @@ The parent has imported what is slow and not ours; nothing of the project. The c
 broken module in place of the real one, before anything else does.
 """
 
-import contextlib
 import gc
 import importlib.machinery
 import importlib.util
@@ -18,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, ModuleType
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import apsw
 import hypothesis.stateful
@@ -39,6 +38,7 @@ MEMORY_BYTES = 3 << 30
 QUICK = (
     "tests/statemachine/test_rules.py",
     "tests/statemachine",
+    "tests/simulation/test_engine.py",
     "tests/simulation/test_history.py::test_every_prefix_is_legal",
     "tests/simulation/test_simulation.py::test_every_law_holds_at_every_step[0]",
 )
@@ -55,19 +55,20 @@ class Verdict:
 
 
 class _Loader(importlib.machinery.SourceFileLoader):
-    def __init__(self, name: str, path: str, broken: Break) -> None:
+    def __init__(self, name: str, path: str, code: CodeType) -> None:
         super().__init__(name, path)
-        self._broken = broken
+        self._code = code
 
     def get_code(self, fullname: str) -> CodeType:
-        return self._broken.compiled(self.path)
+        return self._code
 
 
 class _Finder:
     """Finds one module, broken."""
 
     def __init__(self, broken: Break) -> None:
-        self._broken = broken
+        self._file = str(ROOT / broken.path)
+        self._code = broken.compiled(self._file)
         parts = Path(broken.path).with_suffix("").parts
         self._package = parts[-1] == "__init__"
         self._name = ".".join(parts[:-1] if self._package else parts)
@@ -75,12 +76,11 @@ class _Finder:
     def find_spec(self, name: str, path: object = None, target: object = None) -> Any:
         if name != self._name:
             return None
-        file = str(ROOT / self._broken.path)
         return importlib.util.spec_from_file_location(
             name,
-            file,
-            loader=_Loader(name, file, self._broken),
-            submodule_search_locations=[str(Path(file).parent)] if self._package else None,
+            self._file,
+            loader=_Loader(name, self._file, self._code),
+            submodule_search_locations=[str(Path(self._file).parent)] if self._package else None,
         )
 
 
@@ -107,12 +107,13 @@ class Trial:
     def __init__(self, broken: Break | None, tests: Sequence[str]) -> None:
         """`None`: everything whole."""
         self.broken = broken
+        finder = _Finder(broken) if broken is not None else None
         self._read, write = os.pipe()
         gc.freeze()
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._read)
-            _child(broken, tests, write)
+            _child(finder, tests, write)
         os.close(write)
 
     def verdict(self, status: int) -> Verdict:
@@ -125,23 +126,34 @@ class Trial:
         return Verdict(cast("str", json.loads(told)) if told else "the import")
 
 
-def _child(broken: Break | None, tests: Sequence[str], write: int) -> None:
+def _child(finder: _Finder | None, tests: Sequence[str], write: int) -> NoReturn:
+    """Run the tests, tell which failed first, and vanish."""
+    told = "the run"
+    try:
+        _limit()
+        assert not any(name.partition(".")[0] in OURS for name in sys.modules)
+        if finder is not None:
+            sys.meta_path.insert(0, cast("Any", finder))
+        told = _first_failure(tests)
+    finally:
+        os.write(write, json.dumps(told).encode())
+        os._exit(0)
+
+
+def _limit() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_S, CPU_S + 5))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     signal.alarm(4 * CPU_S)
-    assert not any(name.partition(".")[0] in OURS for name in sys.modules)
-    if broken is not None:
-        sys.meta_path.insert(0, _Finder(broken))
-    null = os.open(os.environ.get("MUTLOG", os.devnull), os.O_WRONLY | os.O_CREAT)
+    null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
+
+
+def _first_failure(tests: Sequence[str]) -> str:
     hypothesis.settings.register_profile("mutants", database=None, derandomize=True)
     hypothesis.settings.load_profile("mutants")
     first = _First()
-    told = "the import"
     with tempfile.TemporaryDirectory() as folder:
         options = [*OPTIONS, f"--rootdir={ROOT}", f"--basetemp={folder}/t"]
         code = pytest.main([*options, *tests], plugins=[first])
-        told = first.failed or ("" if code == 0 else "the import")
-    os.write(write, json.dumps(told).encode())
-    os._exit(0)
+    return first.failed or ("" if code == 0 else "the import")

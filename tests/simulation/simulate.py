@@ -47,7 +47,7 @@ def draw_settings(random: Random) -> RunSettings:
         restore_workers=random.randint(1, 3),
         max_retries=random.randint(1, 4),
         on_exhausted=random.choice(POLICIES),
-        retry_base_ms=100,
+        retry_base_ms=random.choice((0, 100, 100)),
         retry_cap_ms=1000,
         files_ahead=random.randint(1, 6),
         work_dir="",

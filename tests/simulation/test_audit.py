@@ -1,0 +1,124 @@
+"""Audits of random histories: whatever happened, the journal alone tells it, and all of it."""
+
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+
+from ferrylog.cli.inspect.explain import story
+from ferrylog.cli.inspect.timeline import history
+from ferrylog.recall import recall
+from ferrylog.views.compare import diff_report, diff_text, facts, side
+from ferrylog.views.drawing import timeline_text
+from ferrylog.views.story import Attempt, StoryReport
+from ferrylog.views.telling import CAUSES, story_text
+from journal import audit
+from journal.audit import Wanted
+from journal.protocol import Recorded
+from journal.sqlite import SqliteJournal
+from statemachine.events import (
+    Cancelled,
+    DeadLettered,
+    DumpCompleted,
+    InDoubt,
+    RetryScheduled,
+    Started,
+    TaskEvent,
+    VerifyCompleted,
+)
+from statemachine.words import Verb
+from tests.simulation.simulate import JOB, Simulation
+
+SEEDS = 24
+TERMINAL = (Verb.COMPLETED, Verb.DEAD_LETTERED)
+
+
+@pytest.fixture(scope="module", params=range(SEEDS))
+def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("audit") / "journal.db"
+    Simulation(request.param, path, check_every=10_000).run()
+    return path
+
+
+def by_entity(records: list[Recorded]) -> dict[str, list[Recorded]]:
+    found: dict[str, list[Recorded]] = defaultdict(list)
+    for recorded in records:
+        found[recorded.event.about].append(recorded)
+    return found
+
+
+def test_every_entity_has_its_whole_story_told(path: Path) -> None:
+    """I45: who, when and why of each attempt of each entity, durations of at least 0, checksums;
+    of what has ended no attempt is left open, and clocks that jump change none of it."""
+    with SqliteJournal.read_only(path) as journal:
+        for entity, own in by_entity(list(journal.read(JOB))).items():
+            assert [*audit.find(journal, Wanted(JOB, entity=entity))] == own
+            told = story(journal, JOB, entity)
+            attempts_are_all_there(told, own)
+            words_name_every_cause(story_text(told), own)
+            assert (told.evidence.first.seq, told.evidence.last.seq) == (own[0].seq, own[-1].seq)
+            assert [each.seq for each in told.history] == sorted(each.seq for each in told.history)
+
+
+def attempts_are_all_there(told: StoryReport, own: list[Recorded]) -> None:
+    attempts = [each for each in told.history if isinstance(each, Attempt)]
+    started = [each.seq for each in own if isinstance(each.event, Started)]
+    assert [each.seq for each in attempts] == started
+    assert all(each.duration_ms is None or each.duration_ms >= 0 for each in attempts)
+    assert all(each.run is not None and each.run.by for each in attempts)
+    last: dict[str, Verb] = {}
+    for recorded in own:
+        if isinstance(recorded.event, TaskEvent):
+            last[recorded.event.task.kind] = recorded.event.verb
+    for each in attempts:
+        if last[each.stage] in TERMINAL:
+            assert each.outcome != "open", "I45: an attempt without an end"
+        if each.outcome == "failed":
+            assert each.cause and each.code and each.why and each.decision
+        if each.outcome == "lost":
+            assert each.decided_in_run is not None and each.decision
+
+
+def words_name_every_cause(text: str, own: list[Recorded]) -> None:
+    words = " ".join(text.split())
+    lost = sum(isinstance(each.event, InDoubt) for each in own)
+    assert words.count("The process was gone before it told") == lost
+    for event in (each.event for each in own):
+        match event:
+            case RetryScheduled():
+                assert f"{CAUSES[event.cause]}: {event.code}: {event.why}" in words
+                assert f"(jitter {event.jitter:.2f})" in words
+            case DeadLettered() | Cancelled():
+                assert f"{event.code}: {event.why}" in words
+            case DumpCompleted():
+                assert event.file in words
+                assert event.sha256 in words
+            case VerifyCompleted():
+                assert event.source_digest in words
+            case _:
+                pass
+    assert not set(text) & {chr(code) for code in (*range(10), *range(11, 32), 127)}
+
+
+def test_the_other_views_never_stumble(path: Path) -> None:
+    """I45: the timeline counts every event and every run; a job equals itself."""
+    with SqliteJournal.read_only(path) as journal:
+        records = list(journal.read(JOB))
+        line = history(journal, JOB, silence_ms=1000)
+        told = side(str(path), line), facts(recall(journal, JOB), line)
+    assert line.events == len(records)
+    kinds = [recorded.event.kind for recorded in records]
+    assert len(line.runs) == kinds.count("run_started")
+    assert all(run.duration_ms >= 0 for run in line.runs)
+    stages = [stage for unit in line.units for stage in unit.stages]
+    assert all(stage.duration_ms >= 0 for stage in stages)
+    for what in ("started", "completed", "dead_letters"):
+        verb = {"dead_letters": "dead_lettered"}.get(what, what)
+        suffixed = [kind for kind in kinds if kind.endswith(f"_{verb}")]
+        of_units = [kind for kind in suffixed if kind.split("_")[0] not in ("run", "survey", "job",
+                                                                          "unit")]  # fmt: skip
+        assert sum(getattr(stage, what) for stage in stages) == len(of_units)
+    assert timeline_text(line)
+    report = diff_report(told, told)
+    assert report.differing == 0
+    assert diff_text(report)
