@@ -91,13 +91,14 @@ class Keeper:
             return
         self._kept = engine.position.version
         try:
-            self._keep(engine)
+            self.keep(engine)
         except JournalUnreachable as error:
             if not self._failed:
                 logger.warning("no snapshot of the state: {}; the next resume takes longer", error)
             self._failed = True
 
-    def _keep(self, engine: Engine) -> None:
+    def keep(self, engine: Engine) -> None:
+        """Take one now. Raises `JournalUnreachable`."""
         past = engine.past
         with collector_at_rest():
             data = {"state": freeze(past.state), "rates": past.rates.frozen(), "at_ms": past.at_ms}

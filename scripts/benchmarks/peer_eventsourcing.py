@@ -30,7 +30,7 @@ class Chunks(Aggregate):
         return uuid5(NAME, "job")
 
     @event("Progressed")
-    def progress(
+    def progress(  # its arguments become the event
         self, entity: str, attempt: int, position: int, documents: int, size: int, rejected: int
     ) -> None:
         self.position = position

@@ -26,8 +26,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-ROOT = Path(__file__).resolve().parent.parent.parent
-
 from pymongo import MongoClient
 
 from executors.boundaries import to_text
@@ -41,6 +39,7 @@ from statemachine.events import JobSpec
 from statemachine.state import Chunk, ChunkFile, Unit
 from statemachine.words import ChunkId
 
+ROOT = Path(__file__).resolve().parent.parent.parent
 WORKERS = 4
 SETS = {"small": (1_000_000, 230), "medium": (150_000, 4_000), "large": (2_500, 300_000)}
 
@@ -61,9 +60,7 @@ def measured(words: list[str], **kwargs: object) -> Figures:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"{words} ended with {process.returncode}: {error.decode()[-2000:]}")
-    return Figures(
-        time.monotonic() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
-    )
+    return Figures(time.monotonic() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
 
 
 def load(uri: str, name: str, count: int, size: int) -> int:
@@ -135,7 +132,9 @@ def run_restore(uri: str, name: str, folder: Path) -> None:
 # --- the contest ---------------------------------------------------------------------------------
 
 
-def contest(name: str, source: Mongod, target: Mongod, folder: Path, rounds: int) -> None:
+def contest(  # noqa: C901, PLR0915 — one table
+    name: str, source: Mongod, target: Mongod, folder: Path, rounds: int
+) -> None:
     count, size = SETS[name]
     # In a process of its own: what this one holds would count as its children's peak memory.
     load_words = [sys.executable, __file__, "--do", "load", source.uri, name, str(count), str(size)]
@@ -168,9 +167,7 @@ def contest(name: str, source: Mongod, target: Mongod, folder: Path, rounds: int
         words = [sys.executable, "-m", "ferrylog", "start", "--no-verify", "--new", "--quiet"]
         words += ["-d", "bench", "-c", name, "--compression", compression]
         words += ["--journal", str(fresh("migrate") / "j.db"), "--chunk-bytes", str(16 << 20)]
-        return measured(
-            [*words, "--source", source.uri, "--target", target.uri], cwd=ROOT
-        )
+        return measured([*words, "--source", source.uri, "--target", target.uri], cwd=ROOT)
 
     def theirs(step: str, gzip: bool = False) -> Figures:
         zipped = ["--gzip"] if gzip else []
@@ -212,14 +209,18 @@ def contest(name: str, source: Mongod, target: Mongod, folder: Path, rounds: int
         each = results[label]
         cpu = statistics.median(f.cpu_s for f in each)
         peak = max(f.peak_mb for f in each)
-        line = f"{label:34}{seconds[label]:8.2f}{data / 1e6 / seconds[label]:9.1f}{cpu:8.2f}{peak:9.0f}"
+        took = seconds[label]
+        line = f"{label:34}{took:8.2f}{data / 1e6 / took:9.1f}{cpu:8.2f}{peak:9.0f}"
         if peer in seconds:
             line += f"   {seconds[peer] / seconds[label]:.2f} {peer}"
         if peer is not None and "migrate" in label and peers:
             line += f", {seconds['dump then restore'] / seconds[label]:.2f} dump then restore"
         print(line, flush=True)
-    sizes = {out.name: sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
-             for out in folder.iterdir() if out.name in ("dump-none", "dump-zstd", "peer", "peer-gz")}
+    sizes = {
+        out.name: sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
+        for out in folder.iterdir()
+        if out.name in ("dump-none", "dump-zstd", "peer", "peer-gz")
+    }
     print("on disk: " + ", ".join(f"{k} {v / 1e6:,.0f} MB" for k, v in sorted(sizes.items())))
     with MongoClient(source.uri) as client:
         client.drop_database("bench")
