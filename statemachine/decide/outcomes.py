@@ -74,7 +74,6 @@ def progressed(state: State, news: Progressed) -> list[AnyEvent]:
     return [
         *_rejections(state, entity, done),
         RestoreProgressed(
-            kind="restore_progressed",
             entity=entity,
             attempt=news.attempt,
             position=done.position,
@@ -205,7 +204,6 @@ def _completions(state: State, task: TaskKey, result: Result) -> list[AnyEvent]:
         case Dumped():
             return [
                 DumpCompleted(
-                    kind="dump_completed",
                     entity=task.entity,
                     file=result.file,
                     documents=result.documents,
@@ -218,11 +216,10 @@ def _completions(state: State, task: TaskKey, result: Result) -> list[AnyEvent]:
         case Restored():
             return _restored(state, ChunkId(task.entity), result)
         case Built():
-            return [IndexCompleted(kind="index_completed", entity=task.entity)]
+            return [IndexCompleted(entity=task.entity)]
         case Verified():
             return [
                 VerifyCompleted(
-                    kind="verify_completed",
                     entity=task.entity,
                     equal=result.equal,
                     source_documents=result.source_documents,
@@ -253,7 +250,7 @@ def _surveyed(task: TaskKey, result: Surveyed) -> list[AnyEvent]:
         )
         for found in result.units
     ]
-    done = SurveyCompleted(kind="survey_completed", entity=task.entity, units=len(units))
+    done = SurveyCompleted(entity=task.entity, units=len(units))
     return [*units, done]
 
 
@@ -271,14 +268,13 @@ def _planned(unit: UnitId, plan: Planned) -> list[AnyEvent]:
         )
         for index in range(count)
     ]
-    return [*chunks, PlanCompleted(kind="plan_completed", entity=unit, chunks=count)]
+    return [*chunks, PlanCompleted(entity=unit, chunks=count)]
 
 
 def _restored(state: State, chunk_id: ChunkId, done: Restored) -> list[AnyEvent]:
     return [
         *_rejections(state, chunk_id, done),
         RestoreCompleted(
-            kind="restore_completed",
             entity=chunk_id,
             documents=done.documents,
             bytes=done.bytes,

@@ -27,7 +27,10 @@ from statemachine.words import (
 
 
 def run_began(state: State, began: RunBegan) -> list[AnyEvent]:
-    """A new epoch, unless the job has left: what an older one started is in doubt, and one decision follows for each."""
+    """A new epoch: what an older one started is in doubt, and one decision follows for each.
+
+    A job that has left this journal does not run here.
+    """
     if state.status is JobStatus.MOVED:
         return []
     events: list[AnyEvent] = [

@@ -121,6 +121,10 @@ class _Finder(ast.NodeVisitor):
             self._add(node, f"`{_short(node.target)}` without default", node, value=None)
         self.visit(node.value)
 
+    def visit_Assign(self, node: ast.Assign) -> None:
+        if ast.unparse(node.targets[0]) != "__all__":
+            self.generic_visit(node)
+
     # --- statements ---
 
     def generic_visit(self, node: ast.AST) -> None:
