@@ -45,14 +45,11 @@ def run_began(state: State, began: RunBegan) -> list[AnyEvent]:
     ]
     if state.terminal:
         return events
-    in_doubt = [key for key, task in state.tasks.items() if task.status is Status.PROCESSING]
-    decisions = [_resolve(state, key) for key in in_doubt]
-    for key, decision in zip(in_doubt, decisions, strict=True):
-        attempt = state.tasks[key].attempt
-        events += [
-            InDoubt.of(key, attempt=attempt),
-            decision,
-        ]
+    decisions: list[DeadLettered | Resolved] = []
+    for key, task in state.tasks.items():
+        if task.status is Status.PROCESSING:
+            decisions.append(_resolve(state, key))
+            events += [InDoubt.of(key, attempt=task.attempt), decisions[-1]]
     if state.status in (JobStatus.PAUSING, JobStatus.PAUSED):
         events.append(JobResumed(by=began.by))
     events += _requeue(state, began.by)

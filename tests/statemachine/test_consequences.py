@@ -1,0 +1,206 @@
+"""What one thing means for the others: a letter for its unit, a death for the next run."""
+
+from dataclasses import replace
+
+from statemachine.decide import decide
+from statemachine.events import IndexSpec
+from statemachine.policy import MAX_REPORTED
+from statemachine.stimuli import (
+    Built,
+    Created,
+    FoundUnit,
+    PauseAsked,
+    Planned,
+    Progressed,
+    Rejection,
+    Released,
+    Restored,
+    Succeeded,
+    Surveyed,
+    Tick,
+)
+from statemachine.words import (
+    BsonText,
+    Cause,
+    Key,
+    Millis,
+    Status,
+    TaskKey,
+    TaskKind,
+    UnitId,
+    UnitStatus,
+)
+from tests.statemachine.examples import SETTINGS
+from tests.statemachine.test_rules import (
+    CHUNK,
+    DUMP,
+    DUMPED,
+    EQUAL,
+    RESTORE,
+    RESTORED,
+    UNIT,
+    VERIFY,
+    Story,
+    began,
+)
+
+INDEX = TaskKey(TaskKind.INDEX, f"{UNIT}@i0")
+SKIP = SETTINGS.model_copy(update={"on_exhausted": "skip-unit"})
+
+
+def test_a_pause_names_who_asked() -> None:
+    story = Story()
+    story.tell(PauseAsked("ann", "lunch", request=7))
+    event = story.events[-1]
+    assert (event.by, event.why, event.request) == ("ann", "lunch", 7)  # type: ignore[union-attr]
+    assert story.state.why == "lunch"
+
+
+def test_progress_names_what_was_rejected() -> None:
+    """Decision 7: by the block, not only at the end; up to the limit over all news."""
+    story = Story().planned()
+    story.succeed(DUMP, DUMPED)
+    bad = Rejection(Key("1"), "E", "taken")
+    news = replace(RESTORED, position=25, documents=4, rejected=1, rejections=(bad,))
+    assert story.tell(Progressed(RESTORE, 1, 1, news)) == [
+        "document_rejected",
+        "restore_progressed",
+    ]
+    named = story.events[-2]
+    assert (named.about, named.key, named.code, named.why) == (CHUNK, "1", "E", "taken")  # type: ignore[union-attr]
+
+
+def test_a_letter_during_a_pause_still_skips_its_unit() -> None:
+    """I19: the pause that is under way is no answer to the policy."""
+    story = Story(SKIP).planned(chunks=2)
+    story.tell(PauseAsked("me", "lunch"))
+    assert story.fail(DUMP, Cause.PERMANENT) == [
+        "dump_dead_lettered",
+        "unit_skipped",
+        "job_paused",
+    ]
+
+
+def test_an_index_never_skips_its_unit() -> None:
+    """A8: whatever the cause, when the policy is to go on."""
+    for cause in (Cause.PERMANENT, Cause.TRANSIENT):
+        settings = SKIP.model_copy(update={"max_retries": 1})
+        story = Story(settings).planned(indexes=1)
+        for key, result in ((DUMP, DUMPED), (RESTORE, RESTORED), (VERIFY, EQUAL)):
+            story.succeed(key, result)
+        assert story.fail(INDEX, cause) == ["index_dead_lettered", "unit_completed"]
+
+
+def test_only_a_restore_is_continued() -> None:
+    """I16: everything else is done again from nothing."""
+    story = Story().planned(chunks=2)
+    story.succeed(DUMP, DUMPED)
+    story.tell(Progressed(RESTORE, 1, 1, replace(RESTORED, position=25, documents=5)))
+    story.tell(began())
+    resolved = {event.kind: event for event in story.events if "_resolved" in event.kind}
+    assert resolved["dump_resolved"].decision == "discard"  # type: ignore[union-attr]
+    assert resolved["dump_resolved"].position == 0  # type: ignore[union-attr]
+    assert resolved["restore_resolved"].decision == "continue"  # type: ignore[union-attr]
+    assert resolved["restore_resolved"].position == 25  # type: ignore[union-attr]
+
+
+def test_the_end_waits_for_the_registration_gate() -> None:
+    """I29: even when nothing is left to do, an open registration keeps the job going."""
+    story = Story()
+    story.state.tasks.clear()
+    story.state.queues.clear()
+    assert decide(story.state, Tick(), Millis(0)) == []
+    story.state.closed = True
+    assert [event.kind for event in decide(story.state, Tick(), Millis(0))] == ["job_completed"]
+
+
+def test_indexes_come_when_the_last_chunk_is_restored() -> None:
+    """A4: not before; once each; without those that stand already."""
+    story = Story()
+    specs = tuple(IndexSpec(name=f"i{n}", unique=not n, spec=BsonText("{}")) for n in range(3))
+    found = FoundUnit(UNIT, UNIT, "collection", "00", BsonText("{}"), specs, 100, 1000)
+    story.succeed(TaskKey(TaskKind.SURVEY, "job"), Surveyed((found,)))
+    story.succeed(TaskKey(TaskKind.CREATE, UNIT), Created(("i0",)))
+    story.succeed(TaskKey(TaskKind.PLAN, UNIT), Planned((Key("1"),), 100, natural=False))
+    other = f"{UNIT}#1"
+    story.succeed(DUMP, DUMPED)
+    story.succeed(TaskKey(TaskKind.DUMP, other), DUMPED)
+    assert not any("index" in kind for kind in story.succeed(RESTORE, RESTORED))
+    kinds = story.succeed(TaskKey(TaskKind.RESTORE, other), RESTORED)
+    assert kinds.count("index_started") == 2
+    assert TaskKey(TaskKind.INDEX, f"{UNIT}@i0") not in story.state.tasks
+
+
+def test_a_skipped_unit_is_not_completed_by_what_is_left_of_it() -> None:
+    """I29: another unit goes on to the end; the skipped one stays failed."""
+    story = Story(SKIP)
+    two = UnitId("shop.two")
+    units = tuple(
+        FoundUnit(unit, unit, "collection", "00", BsonText("{}"), (), 5, 50) for unit in (UNIT, two)
+    )
+    story.succeed(TaskKey(TaskKind.SURVEY, "job"), Surveyed(units))
+    assert "unit_skipped" in story.fail(TaskKey(TaskKind.CREATE, UNIT), Cause.PERMANENT)
+    story.succeed(TaskKey(TaskKind.CREATE, two), Created(()))
+    story.succeed(TaskKey(TaskKind.PLAN, two), Planned((), 5, natural=False))
+    entity = f"{two}#0"
+    story.succeed(TaskKey(TaskKind.DUMP, entity), DUMPED)
+    story.succeed(TaskKey(TaskKind.RESTORE, entity), RESTORED)
+    story.succeed(TaskKey(TaskKind.VERIFY, entity), EQUAL)
+    statuses = {unit.id: unit.status for unit in story.state.units.values()}
+    assert statuses == {UNIT: UnitStatus.FAILED, two: UnitStatus.COMPLETED}
+    assert story.state.tasks[TaskKey(TaskKind.CREATE, UNIT)].status is Status.FAILED
+
+
+def test_a_built_index_ends_its_unit() -> None:
+    story = Story().planned(indexes=1)
+    for key, result in ((DUMP, DUMPED), (RESTORE, RESTORED), (VERIFY, EQUAL)):
+        assert "unit_completed" not in story.succeed(key, result)
+    assert story.succeed(INDEX, Built())[:2] == ["index_completed", "unit_completed"]
+
+
+def test_the_names_of_the_rejected_share_one_limit() -> None:
+    """A limit on everything: over all news of a chunk, not for each."""
+    bad = Rejection(Key("1"), "E", "")
+    story = Story().planned()
+    story.succeed(DUMP, DUMPED)
+    first = Restored(10, 0, 0, 0, MAX_REPORTED - 5, (bad,) * (MAX_REPORTED - 5))
+    kinds = story.tell(Progressed(RESTORE, 1, 1, first))
+    assert kinds.count("document_rejected") == MAX_REPORTED - 5
+    second = Restored(20, 0, 0, 0, MAX_REPORTED + 15, (bad,) * 20)
+    assert story.tell(Progressed(RESTORE, 1, 1, second)).count("document_rejected") == 5
+    third = Restored(30, 0, 0, 0, MAX_REPORTED + 35, (bad,) * 20)
+    assert story.tell(Progressed(RESTORE, 1, 1, third)) == ["restore_progressed"]
+
+
+def test_chunks_share_their_edges() -> None:
+    """I21: from the open lower end to the open upper end."""
+    story = Story().planned(chunks=3)
+    edges = [(chunk.lower, chunk.upper) for chunk in story.state.chunks.values()]
+    assert edges == [(None, "0"), ("0", "1"), ("1", None)]
+    assert [chunk.documents for chunk in story.state.chunks.values()] == [33, 33, 33]
+    planned = [event for event in story.events if event.kind == "plan_completed"]
+    assert [event.chunks for event in planned] == [3]  # type: ignore[union-attr]
+
+
+def test_a_release_is_told_once() -> None:
+    """I20: while the job goes on."""
+    story = Story(verify=False).planned(chunks=2)
+    story.succeed(DUMP, DUMPED)
+    story.succeed(RESTORE, RESTORED)
+    release = Succeeded(TaskKey(TaskKind.RELEASE, CHUNK), 0, 1, Released())
+    assert story.tell(release) == ["chunk_released"]
+    assert story.tell(release) == []
+
+
+def test_a_late_success_masks_no_failure() -> None:
+    """I20: the first outcome of an attempt counts; an older attempt counts no more."""
+    story = Story().planned()
+    success = Succeeded(DUMP, 1, 1, DUMPED)
+    story.fail(DUMP, Cause.TRANSIENT)
+    assert story.tell(success) == ["result_ignored"]
+    story.now += 10_000
+    assert story.tell() == ["dump_started"]
+    assert story.tell(success) == ["result_ignored"]
+    ignored = story.events[-1]
+    assert (ignored.attempt, ignored.epoch, ignored.what) == (1, 1, "success of epoch 1")  # type: ignore[union-attr]
+    assert story.status(DUMP) is Status.PROCESSING
