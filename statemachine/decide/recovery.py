@@ -95,13 +95,10 @@ def _requeue(state: State, by: str) -> list[AnyEvent]:
     return [
         Requeued.of(key, by=by)
         for key, task in state.tasks.items()
-        if task.status is Status.FAILED and _blocks(state, key)
+        if task.status is Status.FAILED and not _given_up(state, key)
     ]
 
 
-def _blocks(state: State, key: TaskKey) -> bool:
-    """Whether the job cannot end well while this dead letter stands."""
+def _given_up(state: State, key: TaskKey) -> bool:
     unit = unit_of(key)
-    if key.kind is TaskKind.INDEX and unit is not None:
-        return state.units[unit].status is not UnitStatus.FAILED
-    return unit is None or unit in state.open_units
+    return unit is not None and state.units[unit].status is UnitStatus.FAILED

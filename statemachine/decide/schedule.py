@@ -85,17 +85,16 @@ def _start(state: State, key: TaskKey) -> AnyEvent:
 
 
 def _finished_units(state: State) -> list[AnyEvent]:
-    busy = {
+    indexing = {
         unit_of(key)
-        for kind in (TaskKind.CREATE, TaskKind.PLAN, TaskKind.INDEX)
         for status in Status
         if status not in TERMINAL
-        for key in state.queue(kind, status)
+        for key in state.queue(TaskKind.INDEX, status)
     }
     return [
         UnitCompleted(unit=unit_id)
         for unit_id in state.open_units
-        if _finished(state, state.units[unit_id]) and unit_id not in busy
+        if _finished(state, state.units[unit_id]) and unit_id not in indexing
     ]
 
 

@@ -10,8 +10,8 @@ from ferrylog.past import Past
 from journal.protocol import Position, Recorded
 from statemachine.events import AnyEvent
 from statemachine.state import digest
-from statemachine.stimuli import Failed, JobAsked, RunBegan, Succeeded, Surveyed
-from statemachine.words import Cause, JobId, Millis, Status, TaskKey, TaskKind
+from statemachine.stimuli import Failed, FoundUnit, JobAsked, RunBegan, Succeeded, Surveyed
+from statemachine.words import BsonText, Cause, JobId, Millis, Status, TaskKey, TaskKind, UnitId
 from tests.statemachine.examples import SETTINGS, SPEC
 
 JOB = JobId("job")
@@ -113,3 +113,14 @@ def test_nothing_is_handed_out_when_the_journal_fails() -> None:
     with pytest.raises(OSError, match="simulated"):
         engine.turn([failure(1)], now=Millis(6))
     assert engine.position.version == len(journal.records)
+
+
+def test_every_effect_is_handed_out() -> None:
+    """I26: two tasks at once are two effects, though both are first attempts."""
+    _, engine = begun()
+    units = tuple(
+        FoundUnit(UnitId(name), name, "collection", "", BsonText("{}"), (), 1, 1)
+        for name in ("a.a", "a.b")
+    )
+    effects = engine.turn([Succeeded(SURVEY, 1, 1, Surveyed(units))], now=Millis(6))
+    assert [effect.task.entity for effect in effects] == ["a.a", "a.b"]

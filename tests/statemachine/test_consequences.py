@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from statemachine.decide import decide
+from statemachine.decide.schedule import next_wake_ms
 from statemachine.events import IndexSpec
-from statemachine.policy import MAX_REPORTED
+from statemachine.policy import MAX_INTERRUPTIONS, MAX_REPORTED, backoff_ms, files_limit
 from statemachine.stimuli import (
     Built,
     Created,
@@ -22,6 +23,7 @@ from statemachine.stimuli import (
 from statemachine.words import (
     BsonText,
     Cause,
+    JobStatus,
     Key,
     Millis,
     Status,
@@ -105,10 +107,13 @@ def test_only_a_restore_is_continued() -> None:
 
 
 def test_the_end_waits_for_the_registration_gate() -> None:
-    """I29: even when nothing is left to do, an open registration keeps the job going."""
-    story = Story()
+    """I29: even when nothing is left to do, an open registration or unit keeps the job going."""
+    story = Story().planned()
     story.state.tasks.clear()
     story.state.queues.clear()
+    assert decide(story.state, Tick(), Millis(0)) == []
+    story.state.open_units.clear()
+    story.state.closed = False
     assert decide(story.state, Tick(), Millis(0)) == []
     story.state.closed = True
     assert [event.kind for event in decide(story.state, Tick(), Millis(0))] == ["job_completed"]
@@ -204,3 +209,94 @@ def test_a_late_success_masks_no_failure() -> None:
     ignored = story.events[-1]
     assert (ignored.attempt, ignored.epoch, ignored.what) == (1, 1, "success of epoch 1")  # type: ignore[union-attr]
     assert story.status(DUMP) is Status.PROCESSING
+
+
+def test_a_run_that_begins_while_pausing_goes_on() -> None:
+    """A19: to resume is to withdraw the pause, reached or not."""
+    story = Story().planned()
+    story.tell(PauseAsked("me", "lunch"))
+    assert story.tell(began())[:4] == [
+        "run_started",
+        "dump_in_doubt",
+        "dump_resolved",
+        "job_resumed",
+    ]
+
+
+def test_a_dead_survey_is_tried_again_by_a_resume() -> None:
+    """A19, I19: it belongs to no unit."""
+    story = Story()
+    story.fail(TaskKey(TaskKind.SURVEY, "job"), Cause.PERMANENT)
+    assert story.tell(began())[-3:] == ["job_resumed", "survey_requeued", "survey_started"]
+
+
+def test_a_pause_waits_for_doubt_and_for_files() -> None:
+    """I28: nothing at work, nothing in doubt, no file half removed."""
+    story = Story(verify=False).planned(chunks=2)
+    story.succeed(DUMP, DUMPED)
+    story.succeed(RESTORE, RESTORED)
+    story.fail(TaskKey(TaskKind.DUMP, f"{UNIT}#1"), Cause.TRANSIENT)
+    assert story.tell(PauseAsked("me", "lunch")) == ["pause_requested"], "a file is being removed"
+    story.state.queues[TaskKind.DUMP, Status.IN_DOUBT] = {DUMP: None}
+    assert story.succeed(TaskKey(TaskKind.RELEASE, CHUNK), Released()) == ["chunk_released"]
+    story.state.queues[TaskKind.DUMP, Status.IN_DOUBT].clear()
+    assert story.tell() == ["job_paused"]
+
+
+def test_a_pool_is_shared_by_its_kinds() -> None:
+    """I26: after a death, dumps and verifications compete for the same workers."""
+    story = Story(SETTINGS.model_copy(update={"dump_workers": 1})).planned(chunks=4)
+    story.succeed(DUMP, DUMPED)
+    story.succeed(RESTORE, RESTORED)
+    assert story.status(VERIFY) is Status.PENDING
+    two = SETTINGS.model_copy(update={"dump_workers": 2, "files_ahead": 2})
+    kinds = story.tell(began(two))
+    assert [kind for kind in kinds if kind.endswith("_started")] == [
+        "run_started",
+        "dump_started",
+        "verify_started",
+    ]
+
+
+def test_fewer_files_ahead_than_lie_there() -> None:
+    """A limit on everything, also when it shrinks between two runs."""
+    story = Story(SETTINGS.model_copy(update={"restore_workers": 1})).planned(chunks=6)
+    for n in range(4):
+        story.succeed(TaskKey(TaskKind.DUMP, f"{UNIT}#{n}"), DUMPED)
+    assert story.state.files == 4
+    fewer = SETTINGS.model_copy(update={"files_ahead": 1, "dump_workers": 1})
+    assert "dump_started" not in story.tell(began(fewer))
+
+
+def test_the_end_waits_for_an_index_of_a_unit_that_has_ended() -> None:
+    """I29, I30: a dead index is tried again after a pause, when all else may be done."""
+    story = Story().planned(indexes=1)
+    for key, result in ((DUMP, DUMPED), (RESTORE, RESTORED), (VERIFY, EQUAL)):
+        story.succeed(key, result)
+    story.tell(PauseAsked("me", "lunch"))
+    story.fail(INDEX, Cause.PERMANENT)
+    story.succeed(TaskKey(TaskKind.RELEASE, CHUNK), Released())
+    story.tell(began())
+    story.fail(INDEX, Cause.PERMANENT)
+    assert story.state.status is JobStatus.COMPLETED
+    story = Story().planned(indexes=1)
+    for key, result in ((DUMP, DUMPED), (RESTORE, RESTORED), (VERIFY, EQUAL)):
+        story.succeed(key, result)
+    assert story.fail(INDEX, Cause.PERMANENT)[-1] == "unit_completed"
+    story.tell(PauseAsked("me", "lunch"))
+    story.succeed(TaskKey(TaskKind.RELEASE, CHUNK), Released())
+    kinds = story.tell(began())
+    assert kinds[-2:] == ["index_requeued", "index_started"], "the job goes on for it"
+    assert story.succeed(INDEX, Built()) == ["index_completed", "job_completed"]
+
+
+def test_nothing_waits_when_nothing_failed() -> None:
+    assert next_wake_ms(Story().state) is None
+
+
+def test_the_limits() -> None:
+    """A limit on everything, named; at the limit of doubling, too."""
+    assert (MAX_INTERRUPTIONS, MAX_REPORTED) == (50, 1000)
+    patient = SETTINGS.model_copy(update={"retry_base_ms": 1, "retry_cap_ms": 2**60})
+    assert backoff_ms(1000, 1.0, patient) == 2**40
+    assert files_limit(patient.model_copy(update={"files_ahead": 1, "dump_workers": 7})) == 7

@@ -572,6 +572,15 @@ def test_nothing_is_introduced_twice(kind: str) -> None:
     assert digest(story.state) == before
 
 
+def test_no_unit_without_its_job() -> None:
+    """I11: a history begins with what was asked for."""
+    registered = next(
+        event for event in Story().planned().events if event.kind == "unit_registered"
+    )
+    with pytest.raises(UnknownEntity, match="job"):
+        fold([registered])
+
+
 def test_an_effect_keeps_its_own_copy() -> None:
     """The fold goes on in place while an executor looks at its chunk."""
     story = Story().planned()

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from statemachine.effects import wanted_effects
+from statemachine.evolve import fold
 from statemachine.state import NOTHING, Chunk, ChunkFile, Done, State, Task, Unit, digest, plain
 from statemachine.stimuli import (
     Created,
@@ -213,6 +215,7 @@ def test_every_sum_to_the_end() -> None:
         "source_documents": 30,
         "target_documents": 29,
     }
+    assert {key.kind for key in story.state.tasks} == {"survey", "create", "plan"}
     story.succeed(TaskKey(TaskKind.RELEASE, OTHER), Released())
     assert (story.state.kept, story.state.files) == (1, 0)
     assert story.state.status is JobStatus.COMPLETED
@@ -299,3 +302,40 @@ def test_a_unit_that_is_skipped_gives_its_files_back() -> None:
     assert TaskKey(TaskKind.RESTORE, f"{two}#0") in state.tasks
     late = Succeeded(RESTORE, 1, 1, replace(Restored(50, 10, 100, 0, 0)))
     assert story.tell(late) == ["result_ignored"]
+
+
+def test_folding_goes_on_from_a_state() -> None:
+    """I9."""
+    events = Story().planned(chunks=3).events
+    assert digest(fold(events[5:], fold(events[:5]))) == digest(fold(events))
+
+
+def test_progress_keeps_the_place_in_the_queue() -> None:
+    """A11: what started first stays first."""
+    story = Story().planned(chunks=2)
+    for key in (DUMP, OTHER_DUMP):
+        story.succeed(key, Dumped("f", 10, 100, 50, 1, "ab"))
+    story.tell(Progressed(RESTORE, 1, 1, Restored(25, 5, 50, 0, 0)))
+    assert list(story.state.queue(TaskKind.RESTORE, Status.PROCESSING)) == [RESTORE, OTHER_RESTORE]
+
+
+def test_what_is_wanted() -> None:
+    """P7: what was started and has no outcome, with all that an executor needs; files to remove."""
+    story = Story(verify=False).planned(chunks=5)
+    story.succeed(DUMP, Dumped("f", 10, 100, 50, 1, "ab"))
+    story.succeed(OTHER_DUMP, Dumped("g", 10, 100, 50, 1, "cd"))
+    story.fail(OTHER_RESTORE, Cause.TRANSIENT)
+    story.succeed(RESTORE, Restored(50, 10, 100, 0, 0))
+    wanted = {effect.task: effect for effect in wanted_effects(story.state)}
+    assert set(wanted) == {
+        TaskKey(TaskKind.DUMP, f"{UNIT}#2"),
+        TaskKey(TaskKind.DUMP, f"{UNIT}#3"),
+        TaskKey(TaskKind.RELEASE, CHUNK),
+    }
+    dump = wanted[TaskKey(TaskKind.DUMP, f"{UNIT}#2")]
+    assert dump.chunk and dump.unit
+    assert (dump.chunk.id, dump.unit.id, dump.attempt, dump.epoch) == (f"{UNIT}#2", UNIT, 1, 1)
+    release = wanted[TaskKey(TaskKind.RELEASE, CHUNK)]
+    assert release.unit
+    assert (release.file, release.attempt, release.epoch) == ("f", 0, 1)
+    assert (release.unit.id, release.chunk) == (UNIT, None)
