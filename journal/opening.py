@@ -136,7 +136,9 @@ def check_header(path: Path, db: apsw.Connection) -> None:
         application = db.pragma("application_id")
         version = db.pragma("user_version")
         tables = db.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'events'").fetchone()
-    except (apsw.CorruptError, apsw.NotADBError, apsw.SQLError, UnicodeDecodeError) as error:
+    except apsw.CorruptError as error:
+        raise DamagedJournal(path, str(error)) from error
+    except (apsw.NotADBError, apsw.SQLError, UnicodeDecodeError) as error:
         raise NotAJournal(path, str(error)) from error
     if application != APPLICATION_ID or tables == (0,):
         raise NotAJournal(path, "it belongs to another application")
@@ -153,22 +155,29 @@ def set_durability(db: apsw.Connection) -> None:
     assert db.pragma("synchronous") == 2
 
 
-def settle(db: apsw.Connection) -> None:
-    """Move what a run before left in the write-ahead log into the database, and sync that.
+def settle(path: Path, db: apsw.Connection, disk: Disk) -> None:
+    """Move what a run before left in the write-ahead log into the database, durably.
 
-    After a failed sync the kernel may show bytes that are not on the disk and never will be.
-    New commits must not come to stand behind such a hole.
+    After a failed sync the kernel may show bytes that are not on the disk and never will be. New
+    commits must not come to stand behind such a hole, nor share a sector with the end of a log
+    that a power cut left; and a log that ends before the hole must not come back to life after
+    the next one and hide what the database has by then: hence the sync of the emptied log.
     """
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+    log = disk.open(Path(f"{path}-wal"))
+    try:
+        disk.sync(log)
+    finally:
+        disk.close(log)
 
 
-def open_tip(path: Path, disk: Disk, first: Tip | None) -> TipFile:
-    """The tip to write; its name is durable, and so is `first`. Raises `OSError`."""
+def open_tip(path: Path, disk: Disk, end: Tip) -> TipFile:
+    """The tip to write: its name is durable, and it says `end`. Raises `OSError`."""
     tip = TipFile(tip_path(path), disk)
     try:
         disk.sync_directory(path.parent)
-        if first is not None:
-            tip.write(first)
+        if tip.found != end:
+            tip.write(end)
     except OSError:
         tip.close()
         raise

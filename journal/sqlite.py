@@ -98,9 +98,9 @@ class SqliteJournal:
                 journal.check_pages()
             journal.check_ends()
             journal.check_tip()
-            settle(db)
-            first = None if journal.last_seq() else Tip(0, GENESIS)
-            journal._tip = open_tip(path, disk, first)
+            settle(path, db, disk)
+            # What is found now is believed from now on: it counts as acknowledged.
+            journal._tip = open_tip(path, disk, journal.end())
         return journal
 
     @classmethod
@@ -407,15 +407,20 @@ class SqliteJournal:
             why = f"event seq {tip.seq} is not the one that was acknowledged"
             raise DamagedJournal(self.path, why)
 
+    def end(self) -> Tip:
+        """The last event of the file."""
+        rows = self.query("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1")
+        return Tip(*rows[0]) if rows else Tip(0, GENESIS)
+
     @staticmethod
     def renew_tip(path: Path, disk: Disk = DISK) -> None:
         """Write a tip for what is there: the operator vouches that nothing is missing."""
         with opening(path, disk.connect) as db:
             check_header(path, db)
-            row = db.execute("SELECT seq, hash FROM events ORDER BY seq DESC LIMIT 1").fetchone()
-            found = Tip(row[0], bytes(row[1])) if row is not None else Tip(0, GENESIS)
+            found = SqliteJournal(path, db).end()
             tip = open_tip(path, disk, found)
-            tip.write(found)  # into the second slot, whatever stood there
+            tip.write(found)  # into both slots, whatever stood there
+            tip.write(found)
             tip.close()
             close(db)
 

@@ -1,11 +1,10 @@
-"""Repeats one lot: `python -m tests.faults 3/120/4`."""
+"""Repeats one lot: `python -m tests.faults power_cut 3/120/4`."""
 
 import sys
 
-from tests.faults.power_cut import PowerCuts
+from tests.faults import damage, io_errors, power_cut
 
 if __name__ == "__main__":
-    lot = sys.argv[1]
-    cuts = PowerCuts(only=lot)
-    cuts.run(int(lot.partition("/")[0]))
-    print(f"{lot}: the promise is kept ({cuts.first + cuts.again} disks)")
+    what, lot = sys.argv[1:]
+    repeat = {"power_cut": power_cut, "io_errors": io_errors, "damage": damage}[what].repeat
+    print(f"{what} {lot}: as promised; {repeat(lot)}")

@@ -77,10 +77,11 @@ class Promise:
     def check(self, found: tuple[Row, ...]) -> None:
         if found in (self.kept, self.kept + self.batch):
             return
-        same = next((n for n, pair in enumerate(zip(found, self.kept)) if pair[0] != pair[1]), None)
+        pairs = enumerate(zip(found, self.kept, strict=False))
+        other = next((row for row, pair in pairs if pair[0] != pair[1]), None)
         raise BrokenPromise(
             f"{len(found)} events found, {len(self.kept)} acknowledged, {len(self.batch)} in "
-            f"flight; the first that differs: {same}"
+            f"flight; the first that differs: {other}"
         )
 
 
@@ -90,6 +91,12 @@ class BrokenPromise(AssertionError):
 
 Op = Write | Size | Sync | Forget | Create | Delete | SyncNames | Promise
 Touch = Literal["read", "write", "size", "sync", "create", "delete"]
+
+
+CAN_FAIL: Final[dict[str, set[Touch]]] = {
+    "io": {"read", "write", "size", "sync", "create", "delete"},
+    "full": {"write", "create", "sync"},
+}
 
 
 @dataclass
@@ -105,13 +112,8 @@ class Faults:
     seen: int = 0
     fired: int = 0
 
-    KINDS = {  # noqa: RUF012
-        "io": {"read", "write", "size", "sync", "create", "delete"},
-        "full": {"write", "create", "sync"},
-    }
-
     def strikes(self, touch: Touch) -> bool:
-        if touch not in self.KINDS[self.error]:
+        if touch not in CAN_FAIL[self.error]:
             return False
         self.seen += 1
         hit = self.seen == self.at or (self.persistent and self.seen > self.at)

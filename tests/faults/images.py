@@ -6,6 +6,7 @@ in any order, and a sector that was being written may hold anything.
 
 import hashlib
 from collections.abc import Callable
+from itertools import pairwise
 from random import Random
 from typing import Final, assert_never
 
@@ -32,7 +33,7 @@ class Cut:
 
     def __init__(self, image: Image, build: Build, promise: Promise) -> None:
         self._build = build
-        self._files = {number: raw for number, raw in enumerate(image.values())}
+        self._files = dict(enumerate(image.values()))
         self._names = {name: number for number, name in enumerate(image)}
         self._on_the_way: dict[int, list[Write | Size]] = {}
         self._names_on_the_way: list[Create | Delete] = []
@@ -154,10 +155,7 @@ class Cut:
 def _sectors(op: Write) -> list[tuple[int, bytes]]:
     end = op.at + len(op.data)
     cuts = [op.at, *range(op.at // SECTOR * SECTOR + SECTOR, end, SECTOR), end]
-    return [
-        (start, op.data[start - op.at : stop - op.at])
-        for start, stop in zip(cuts, cuts[1:], strict=False)
-    ]
+    return [(start, op.data[start - op.at : stop - op.at]) for start, stop in pairwise(cuts)]
 
 
 def _all(before: bytes, ops: list[Write | Size]) -> bytes:

@@ -3,11 +3,11 @@
 Each disk that a cut may leave is a *lot*, named by where its draw stands: `seed/place/n`, and
 `seed/place/n/c0/place/n` for a second cut, while the first was being recovered from (`f7` instead
 of `c0`: the 7th operation of the recovery failed before). A lot is the seed of its own chance, so
-its name alone repeats it: `python -m tests.faults 3/120/4`.
+its name alone repeats it: `python -m tests.faults power_cut 3/120/4`.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
 from typing import Final
@@ -15,7 +15,7 @@ from typing import Final
 from journal.errors import JournalUnknown, JournalUnreachable
 from tests.faults.disk import Build, Faults, Image, ModelDisk, Op, Promise
 from tests.faults.images import Cut, digest
-from tests.faults.workload import record, recover
+from tests.faults.workload import quietly, record, recover, repeatable
 
 DISKS: Final = (Build(), Build(powersafe=False), Build(sector=4096, powersafe=False))
 DRAWS: Final = 7
@@ -58,7 +58,7 @@ class PowerCuts:
     def _judge(self, lot: str, image: Image, build: Build, promise: Promise) -> ModelDisk | None:
         """The disk after its recovery; `None` when it was judged before, for another promise."""
         key = digest(image, build)
-        with repeatable(lot):
+        with repeatable("power_cut", lot):
             if key in self._found:
                 assert self._found[key] in {
                     hash(promise.kept),
@@ -92,11 +92,8 @@ class PowerCuts:
             forgetful=draw.random() < 0.5,
         )
         disk = ModelDisk(image, build, faults=faults)
-        with repeatable(lot):
-            try:
-                recover(disk, promise, lot)
-            except (JournalUnknown, JournalUnreachable):
-                pass
+        with repeatable("power_cut", lot), quietly(), suppress(JournalUnknown, JournalUnreachable):
+            recover(disk, promise, lot)
         self.faults += faults.fired
         return disk.trace
 
@@ -106,10 +103,7 @@ def found_on(recovery: ModelDisk) -> Promise:
     return next(op for op in recovery.trace if isinstance(op, Promise))
 
 
-@contextmanager
-def repeatable(lot: str) -> Iterator[None]:
-    try:
-        yield
-    except BaseException as error:
-        error.add_note(f"repeat with: python -m tests.faults {lot}")
-        raise
+def repeat(lot: str) -> str:
+    cuts = PowerCuts(only=lot)
+    cuts.run(int(lot.partition("/")[0]))
+    return f"{cuts.first} disks, {cuts.again} after a second cut, {cuts.faults} faults"

@@ -1,15 +1,13 @@
 """What the product says of a disk that is not as it should be."""
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import suppress
 from typing import Literal
 
 from journal.sqlite import SqliteJournal
 from statemachine.errors import OperatorError
-from statemachine.words import JobId
-from tests.faults.disk import PATH, Build, Image, ModelDisk, Promise
+from tests.faults.disk import PATH, Image, ModelDisk, Promise, Row
 from tests.faults.images import Cut, digest
+from tests.faults.workload import JOBS
 
 Verdict = Literal["whole", "refused", "silent"]
 
@@ -24,23 +22,18 @@ def verdict(image: Image, promise: Promise, *, checked: bool = False) -> Verdict
         with SqliteJournal.create(PATH, ModelDisk(image)) as journal:
             if checked:
                 journal.check()
-            found = {
-                job: tuple(recorded.hash for recorded in journal.read(JobId(job)))
-                for job in ("job-0", "job-1", "job-2")
-            }
+            found = {job: tuple(recorded.hash for recorded in journal.read(job)) for job in JOBS}
     except OperatorError:
         return "refused"
-    return "whole" if found in (_chains(promise.kept), _chains(every(promise))) else "silent"
+    return (
+        "whole"
+        if found in (_chains(promise.kept), _chains(promise.kept + promise.batch))
+        else "silent"
+    )
 
 
-def every(promise: Promise) -> tuple[tuple[object, ...], ...]:
-    return promise.kept + promise.batch
-
-
-def _chains(rows: tuple[tuple[object, ...], ...]) -> dict[str, tuple[object, ...]]:
-    return {
-        job: tuple(row[7] for row in rows if row[1] == job) for job in ("job-0", "job-1", "job-2")
-    }
+def _chains(rows: tuple[Row, ...]) -> dict[str, tuple[bytes, ...]]:
+    return {job: tuple(row[7] for row in rows if row[1] == job) for job in JOBS}
 
 
 def verdicts(run: ModelDisk, draws: int, seed: object) -> Counter[Verdict]:

@@ -1,5 +1,6 @@
 """What is run on the modelled disk, and what must be found afterwards."""
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from random import Random
@@ -15,6 +16,7 @@ from tests.statemachine.examples import examples
 
 EVENTS: Final = examples()
 ROWS: Final = "SELECT seq, job, version, epoch, kind, entity, data, hash FROM events ORDER BY seq"
+JOBS: Final = (JobId("job-0"), JobId("job-1"), JobId("job-2"))
 CHECKPOINT_BYTES: Final = 4_000
 """In the product 4 MiB: made small, so that a short run has checkpoints."""
 
@@ -27,8 +29,13 @@ class Writer:
         self._draw = draw
         self.promise = promise
 
-    def run(self, appends: int, *, most: int = 40, killed: bool = False) -> None:
-        """Open, append, close. Raises what the journal raises."""
+    def run(
+        self, appends: int, *, most: int = 40, killed: bool = False, orderly: bool = True
+    ) -> None:
+        """Open, append, close, or be killed instead; unless `orderly`, an error kills too.
+
+        Raises what the journal raises.
+        """
         journal = SqliteJournal.create(PATH, self._disk)
         try:
             self.take(journal)
@@ -36,6 +43,10 @@ class Writer:
                 self.append(journal, most)
             if killed:
                 self._disk.die()
+        except BaseException:
+            if not orderly:
+                self._disk.die()
+            raise
         finally:
             journal.close()
 
@@ -48,7 +59,7 @@ class Writer:
     def append(self, journal: SqliteJournal, most: int = 40) -> None:
         size = min(most, self._draw.choice((1, 1, 1, 2, 3, 8, 40)))
         events = [self._draw.choice(EVENTS) for _ in range(size)]
-        job = JobId(f"job-{self._draw.randrange(3)}")
+        job = self._draw.choice(JOBS)
         kept = self.promise.kept
         batch = following(kept, job, events)
         self._promised(Promise(kept, batch))
@@ -114,3 +125,23 @@ def recover(disk: ModelDisk, promise: Promise, seed: object) -> ModelDisk:
 def small_checkpoints() -> Iterator[None]:
     with patch("journal.sqlite.CHECKPOINT_BYTES", CHECKPOINT_BYTES):
         yield
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """SQLite goes on where an error does not matter to it; apsw says so on stderr."""
+    before = sys.unraisablehook
+    sys.unraisablehook = lambda it: None if "struck" in str(it.exc_value) else before(it)
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+@contextmanager
+def repeatable(what: str, lot: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"repeat with: python -m tests.faults {what} {lot}")
+        raise
