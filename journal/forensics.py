@@ -6,24 +6,31 @@ For journals that every other reader refuses. Nothing here raises for what a row
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from itertools import count, takewhile
+from itertools import chain as chained
+from itertools import takewhile
 from typing import Any, Final
 
 from journal.audit import event_or_why, last_seq
 from journal.codec import GENESIS, chain, decode
+from journal.protocol import Recorded
 from journal.sqlite import SqliteJournal
 from statemachine.errors import FerrylogError
+from statemachine.evolve import evolve
+from statemachine.state import State
 
 PAGE_ROWS: Final = 1000
 LAST: Final = 2**63 - 1
+PROBES: Final = 50_000
+"""Seqs that are tried one by one behind damage, a second's work, before bigger steps are taken."""
 
 _PAGE: Final = (
     "SELECT seq, CAST(job AS BLOB), CAST(version AS INTEGER), CAST(epoch AS INTEGER), "
     "CAST(recorded_at_ms AS INTEGER), CAST(kind AS BLOB), CAST(entity AS BLOB), "
     "CAST(data AS BLOB), CAST(hash AS BLOB) "
-    "FROM events NOT INDEXED WHERE seq > ? AND seq <= ? ORDER BY seq LIMIT ?"
+    "FROM events NOT INDEXED WHERE seq >= ? AND seq <= ? ORDER BY seq LIMIT ?"
 )
-"""As bytes: text that is no UTF-8 is shown, not refused. Past the indexes: they may be damaged."""
+"""`>=`: a search for what follows a seq would touch the page of that seq, too. As bytes: text that
+is no UTF-8 is shown, not refused. Past the indexes: they may be damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +95,19 @@ def examine(journal: SqliteJournal) -> Examination:
         elif found.first_bad is None and isinstance(row, Found):
             found.last_good = row
     return found
+
+
+def first_impossible(journal: SqliteJournal) -> tuple[Recorded, str] | None:
+    """The first event of a whole journal that its job's tables do not allow where it stands, and
+    why. Raises what `SqliteJournal.read` raises."""
+    for job in journal.jobs():
+        state = State()
+        for recorded in journal.read(job):
+            try:
+                evolve(state, recorded.event)
+            except FerrylogError as error:
+                return recorded, str(error)
+    return None
 
 
 def _trouble(check: Any) -> FerrylogError | None:
@@ -198,56 +218,42 @@ def _pages(journal: SqliteJournal) -> Iterator[list[tuple[Any, ...]] | Unreadabl
     with suppress(FerrylogError):
         until = last_seq(journal)
     while True:
+        trouble = ""
         try:
-            rows = journal.query(_PAGE, (after, until, PAGE_ROWS))
+            rows = journal.query(_PAGE, (after + 1, until, PAGE_ROWS))
         except FerrylogError as error:
-            rows = _one_by_one(journal, after, until)
-            if rows:
-                yield rows
-                after = rows[-1][0]
+            rows, trouble = _one_by_one(journal, after, until), str(error)
+        if rows:
+            yield rows
+            if rows[-1][0] <= after:
+                yield Unreadable(after, None, f"the pages lead back to seq {rows[-1][0]}")
+                return
+            after = rows[-1][0]
+        elif not trouble:
+            return
+        if trouble:
             before = _next_readable(journal, after, until)
-            yield Unreadable(after, before, str(error))
+            yield Unreadable(after, before, trouble)
             if before is None:
                 return
             after = before - 1
-            continue
-        if not rows:
-            return
-        yield rows
-        if rows[-1][0] <= after:
-            yield Unreadable(after, None, f"the pages lead back to seq {rows[-1][0]}")
-            return
-        after = rows[-1][0]
 
 
 def _one_by_one(journal: SqliteJournal, after: int, until: int) -> list[tuple[Any, ...]]:
     """The rows up to the first that cannot be read."""
     rows: list[tuple[Any, ...]] = []
     with suppress(FerrylogError):
-        while (found := journal.query(_PAGE, (after, until, 1))) and found[0][0] > after:
+        while (found := journal.query(_PAGE, (after + 1, until, 1))) and found[0][0] > after:
             rows += found
             after = rows[-1][0]
     return rows
 
 
 def _next_readable(journal: SqliteJournal, after: int, until: int) -> int | None:
-    """The first row found again by leaping ahead, then feeling back."""
-
-    def first_beyond(seq: int) -> int | None:
+    """The first row behind the damage; `None` when none is found."""
+    steps = chained(range(2, PROBES), (PROBES << power for power in range(64)))
+    for step in takewhile(lambda step: after + step <= until, steps):
         with suppress(FerrylogError):
-            rows = journal.query(_PAGE, (seq, until, 1))
+            rows = journal.query(_PAGE, (after + step, until, 1))
             return int(rows[0][0]) if rows else None
-        return None
-
-    leaps = takewhile(lambda leap: after + leap < until, (2**power for power in count()))
-    for leap in leaps:
-        if (found := first_beyond(after + leap)) is not None:
-            low, high = after + leap // 2, after + leap
-            while high - low > 1:
-                middle = (low + high) // 2
-                nearer = first_beyond(middle)
-                low, high, found = (
-                    (middle, high, found) if nearer is None else (low, middle, nearer)
-                )
-            return found
     return None

@@ -161,6 +161,7 @@ def test_a_damaged_row(ask: Ask, path: Path, sql: str, fault: str, bad: int, goo
     marked = [line for line in lines[:-1] if not line["intact"]]
     assert marked[0]["seq"] == bad
     assert any(fault in each for line in marked for each in line["faults"])
+    assert ask("events", "--forensic", "--limit", "1", "--quiet").code == 4, "it is over all"
     text = ask("events", "--forensic")
     assert text.code == 4
     assert text.out.count("DAMAGED") == len(marked)
@@ -254,6 +255,11 @@ def test_a_timeline(ask: Ask) -> None:
     assert (stages["restore"]["retries"], stages["restore"]["lost"]) == (2, 1)
     assert customers["status"] == "completed"
     assert report["events"] == 79
+    silences = ask("timeline", "--silence", "1", "--json").document()["silences"]
+    assert [each["duration_ms"] for each in silences] == [1000, 1170, 2000]
+    assert ask("timeline", "--silence", "3", "--json").document()["silences_total"] == 0, (
+        "nobody was there between two runs"
+    )
     text = ask("timeline", "--silence", "1").out
     assert "gone without a word" in text
     assert "silence: no event for 2.0 s after seq" in text

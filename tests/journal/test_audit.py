@@ -115,6 +115,7 @@ def test_any_question_is_answered_as_if_every_event_were_looked_at(journal: Sqli
         expected = plainly(records[wanted.job], wanted)
         assert list(find(journal, wanted)) == expected, wanted
         assert list(find(journal, wanted, tail=7)) == expected[-7:], wanted
+        assert list(find(journal, wanted, tail=1200)) == expected[-1200:], wanted
         answers += bool(expected)
     assert answers > 200
 
