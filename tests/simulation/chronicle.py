@@ -19,6 +19,7 @@ from statemachine.events import (
     DumpCompleted,
     InDoubt,
     JobCompleted,
+    JobExported,
     JobFailed,
     JobPaused,
     JobResumed,
@@ -119,6 +120,9 @@ class Chronicle:
                 assert not self._at_work() and not self._undecided, "I28: paused at work"
                 assert Verb.IN_DOUBT not in self._standing().values(), "I28: paused in doubt"
                 assert not self._owed, "I19: a dead letter without a consequence"
+            case JobExported():
+                assert event.epoch == self.state.epoch + 1, "I5"
+                self._pausing = True  # nothing starts before somebody resumes it elsewhere
             case JobResumed():
                 self._pausing = False
             case JobCompleted():

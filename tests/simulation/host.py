@@ -25,7 +25,7 @@ from statemachine.decide.schedule import next_wake_ms
 from statemachine.effects import Effect
 from statemachine.events import AnyEvent, JobSpec, RunSettings
 from statemachine.snapshot import freeze, thaw
-from statemachine.stimuli import JobAsked, Progressed, RunBegan, Stimulus
+from statemachine.stimuli import ExportAsked, ImportAsked, JobAsked, Progressed, RunBegan, Stimulus
 from statemachine.words import JobId, JobStatus, Millis, TaskKey, TaskKind, Verb
 from tests.simulation import laws
 from tests.simulation.chronicle import Chronicle
@@ -166,9 +166,11 @@ class Host:
         engine = Engine(self.journal, JOB, self._remembered())
         self.look()
         assert engine.position.version == self.journal.version, "I3, I4"
-        asked = [] if engine.state.spec else [JobAsked("me", self.spec)]
+        first: list[Stimulus] = [] if engine.state.spec else [JobAsked("me", self.spec)]
+        if engine.state.status is JobStatus.MOVED:
+            first.append(ImportAsked("you", "there"))
         self.engine = engine
-        self.turn([*asked, RunBegan("me", "host", 1, "0", settings)])
+        self.turn([*first, RunBegan("me", "host", 1, "0", settings)])
 
     def _remembered(self) -> Past | None:
         """Every other process begins with the state that was last looked at closely (I9)."""
@@ -204,6 +206,12 @@ class Host:
             elif self.world.lots.strikes("zombie"):
                 self.strays.append(Stray(flight.work, heard=False))
         self.flying.clear()
+
+    def move(self) -> None:
+        """The job is exported as it stands; the next process imports it."""
+        self.turn([ExportAsked("me", "here")])
+        if self.engine is not None:
+            self.leave()
 
     def leave(self) -> None:
         """The process ends in good order, with work under way."""

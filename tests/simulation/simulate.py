@@ -111,6 +111,8 @@ class Simulation:
         elif self.lots.strikes("resume"):
             host.leave()
             self._begin()
+        elif self.lots.strikes("move"):
+            host.move()
         else:
             self._turn()
         if host.engine is not None and self.steps % self._check_every == 0:

@@ -155,6 +155,13 @@ class Ferry(RuleBasedStateMachine):
         self.host.begin(self.settings.model_copy(update=fewer))
 
     @alive
+    @rule(fate=fates)
+    def move(self, fate: Fate) -> None:
+        self.fate = fate
+        self.host.move()
+        self.fate = Fate.FINE
+
+    @alive
     @rule()
     def pause(self) -> None:
         self.turn(PauseAsked("me", "simulated"))

@@ -65,6 +65,8 @@ class Odds:
     pause: float = 0.05
     resume: float = 0.05
     """A new process, although nothing was wrong with the one before."""
+    move: float = 0.03
+    """To another journal."""
 
     @staticmethod
     def draw(random: Random) -> "Odds":

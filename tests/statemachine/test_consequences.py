@@ -9,7 +9,9 @@ from statemachine.policy import MAX_INTERRUPTIONS, MAX_REPORTED, backoff_ms, fil
 from statemachine.stimuli import (
     Built,
     Created,
+    ExportAsked,
     FoundUnit,
+    ImportAsked,
     PauseAsked,
     Planned,
     Progressed,
@@ -300,3 +302,11 @@ def test_the_limits() -> None:
     patient = SETTINGS.model_copy(update={"retry_base_ms": 1, "retry_cap_ms": 2**60})
     assert backoff_ms(1000, 1.0, patient) == 2**40
     assert files_limit(patient.model_copy(update={"files_ahead": 1, "dump_workers": 7})) == 7
+
+
+def test_a_job_says_where_it_went() -> None:
+    story = Story().planned()
+    story.tell(ExportAsked("me", "here"))
+    assert story.state.why == "exported by me on here"
+    story.tell(ImportAsked("you", "there"))
+    assert story.state.why == "imported by you on there"
