@@ -199,6 +199,7 @@ def test_every_sum_to_the_end() -> None:
     assert (story.state.kept, story.state.files, story.state.releasing) == (1, 1, {})
     story.succeed(OTHER_VERIFY, Verified(True, 20, 20, "a", "a", 0, ()))
     assert (story.state.files, story.state.releasing) == (1, {OTHER: "g"})
+    assert (story.state.done_documents, story.state.done_bytes) == (29, 290)
     assert sums(story) == {
         "planned": 2,
         "restored": 2,

@@ -1,0 +1,117 @@
+"""What cannot follow is refused, and has changed nothing (I11)."""
+
+import pytest
+
+from statemachine.errors import ImpossibleTransition, UnknownEntity
+from statemachine.events import (
+    AnyEvent,
+    InDoubt,
+    Resolved,
+    RestoreCompleted,
+    RestoreProgressed,
+    TaskEvent,
+    VerifyCompleted,
+)
+from statemachine.evolve import evolve
+from statemachine.state import NOTHING, State, digest
+from statemachine.stimuli import FileDamaged, Progressed, Restored
+from statemachine.words import Status
+from tests.statemachine.examples import example, examples
+from tests.statemachine.test_rules import (
+    CHUNK,
+    DUMP,
+    DUMPED,
+    RESTORE,
+    RESTORED,
+    UNIT,
+    VERIFY,
+    Story,
+    began,
+)
+
+OF_TASKS = [event for event in examples() if isinstance(event, TaskEvent)]
+OF_CHUNKS = [event for event in OF_TASKS if event.about == CHUNK]
+
+
+def refused(state: State, event: AnyEvent) -> None:
+    before = digest(state)
+    with pytest.raises((ImpossibleTransition, UnknownEntity)):
+        evolve(state, event)
+    assert digest(state) == before
+
+
+@pytest.mark.parametrize("event", OF_TASKS, ids=lambda event: event.kind)
+def test_of_a_task_that_is_not_there(event: AnyEvent) -> None:
+    """I11."""
+    with pytest.raises(UnknownEntity):
+        evolve(State(), event)
+    refused(State(), event)
+
+
+@pytest.mark.parametrize("event", OF_CHUNKS, ids=lambda event: event.kind)
+def test_of_a_task_that_stands_elsewhere(event: AnyEvent) -> None:
+    """I11, I15: all three stages of the chunk are there and completed; only a file can be lost."""
+    story = Story().planned()
+    story.succeed(DUMP, DUMPED)
+    story.succeed(RESTORE, RESTORED)
+    task = story.state.tasks[VERIFY]
+    queues = story.state.queues
+    del queues[VERIFY.kind, task.status][VERIFY]
+    task.status = Status.COMPLETED
+    queues.setdefault((VERIFY.kind, task.status), {})[VERIFY] = None
+    if event.kind == "dump_invalidated":
+        evolve(story.state, event)
+    else:
+        refused(story.state, event)
+
+
+@pytest.mark.parametrize("cls", [RestoreProgressed, RestoreCompleted], ids=lambda cls: cls.__name__)
+def test_news_of_a_restore_that_was_not_started(cls: type[AnyEvent]) -> None:
+    """I11, I17."""
+    story = Story().planned(chunks=4)
+    for key in (DUMP, DUMP._replace(entity=f"{UNIT}#1"), DUMP._replace(entity=f"{UNIT}#2")):
+        story.succeed(key, DUMPED)
+    event = example(cls, str(cls.model_fields["kind"].default))
+    refused(story.state, event.model_copy(update={"entity": f"{UNIT}#2"}))
+
+
+def test_a_verification_that_was_not_started() -> None:
+    """I11."""
+    story = Story().planned()
+    story.succeed(DUMP, DUMPED)
+    story.succeed(RESTORE, RESTORED)
+    story.tell(began())
+    task = story.state.tasks[VERIFY]
+    del story.state.queues[VERIFY.kind, task.status][VERIFY]
+    task.status = Status.PENDING
+    story.state.queues[VERIFY.kind, task.status][VERIFY] = None
+    refused(story.state, example(VerifyCompleted, "verify_completed"))
+
+
+def test_a_discarded_restore_takes_its_progress_back() -> None:
+    """I16, I25: whatever decision stands in the journal is what the fold follows."""
+    for decision, documents in (("discard", 0), ("continue", 5)):
+        story = Story().planned()
+        story.succeed(DUMP, DUMPED)
+        story.tell(Progressed(RESTORE, 1, 1, Restored(25, 5, 50, 2, 1)))
+        evolve(story.state, InDoubt.of(RESTORE, attempt=1))
+        evolve(story.state, Resolved.of(RESTORE, decision=decision, position=0))
+        unit = story.state.units[UNIT]
+        assert unit.restored_documents == story.state.done_documents == documents
+        assert (story.state.chunks[CHUNK].done == NOTHING) is (decision == "discard")
+
+
+def test_a_letter_counts_the_failure_it_is_about_once() -> None:
+    """I18: damage and doubt are counted where they happen."""
+    story = Story().planned()
+    for _ in range(3):
+        story.succeed(DUMP, DUMPED)
+        story.tell(FileDamaged(RESTORE, story.attempt(RESTORE), 1, "cut"))
+    assert (story.status(DUMP), story.state.tasks[DUMP].failures) == (Status.FAILED, 3)
+
+
+def test_a_restore_ends_at_the_end_of_its_file() -> None:
+    story = Story().planned(chunks=2)
+    story.succeed(DUMP, DUMPED)
+    story.succeed(RESTORE, Restored(1, 10, 100, 0, 0))
+    assert story.state.chunks[CHUNK].done.position == DUMPED.file_bytes
