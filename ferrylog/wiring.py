@@ -25,6 +25,7 @@ from ferrylog.views.live import Live
 from journal.errors import JobMoved, NoSuchJob
 from journal.inbox import Inbox
 from journal.lease import Lease
+from journal.mounts import refuse_network
 from journal.opening import work_path
 from journal.sqlite import SqliteJournal
 from statemachine.errors import OperatorError
@@ -64,6 +65,7 @@ def deployments(source_uri: str, target_uri: str) -> Iterator[tuple[Deployment, 
 @contextmanager
 def journal_to_write(path: Path) -> Iterator[SqliteJournal]:
     """The journal under its lease. Raises `JournalHeld` and what opening raises."""
+    refuse_network(path)
     since = clock.when(clock.now_ms())
     with (
         Lease(path, host=platform.node(), since=since),

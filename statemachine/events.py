@@ -145,7 +145,7 @@ class JobExported(Event):
 
 
 class JobImported(Event):
-    """The job arrived in this journal; what was at work when it left is in doubt at its next run."""
+    """The job arrived in this journal; what was at work when it left is in doubt from here on."""
 
     kind: Literal["job_imported"] = "job_imported"
     by: str

@@ -181,7 +181,7 @@ def _in_doubt(state: State, event: InDoubt) -> None:
 def _resolved(state: State, event: Resolved) -> None:
     _moved(state, event)
     if event.decision == "discard" and event.task.kind is TaskKind.RESTORE:
-        _forget_progress(state, state.chunks[ChunkId(event.entity)])
+        _forget_progress(state, _chunk(state, event.entity, event))
 
 
 def _requeued(state: State, event: Requeued) -> None:
@@ -330,6 +330,8 @@ def _add(state: State, chunk: Chunk, done: Done) -> None:
 def _unit_registered(state: State, event: UnitRegistered) -> None:
     if known := state.units.get(event.unit):
         raise ImpossibleTransition(entity=known.id, status=known.status, event=event.kind)
+    if state.spec is None:
+        raise UnknownEntity(entity=THE_JOB, event=event.kind)
     state.units[event.unit] = Unit(
         id=event.unit,
         target=event.target,

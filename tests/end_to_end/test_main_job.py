@@ -56,7 +56,9 @@ class Terminal:
 
     def events(self, *words: str) -> list[dict[str, Any]]:
         done = self("inspect", "events", "--json", *words)
-        return [json.loads(line) for line in done.stdout.splitlines()] if not done.returncode else []
+        return (
+            [json.loads(line) for line in done.stdout.splitlines()] if not done.returncode else []
+        )
 
     def kinds(self) -> list[str]:
         return [event["kind"] for event in self.events()] if self.journal.exists() else []

@@ -13,7 +13,7 @@ from ferrylog.redact import one_line
 from ferrylog.views.model import Report
 from ferrylog.wiring import renew
 from journal.errors import DamagedJournal
-from journal.forensics import Examination, Found, Unreadable, examine
+from journal.forensics import Examination, Found, Unreadable, examine, first_impossible
 from journal.sqlite import SqliteJournal
 from statemachine.errors import FerrylogError
 
@@ -94,7 +94,7 @@ def check(
         renew(journal)
     with SqliteJournal.read_only(journal, trusted=False) as opened:
         examination = examine(opened)
-        errors = _errors(opened, examination)
+        errors = _errors(opened, examination) or _impossible(opened)
     report = _report(str(journal), examination, errors)
     if json:
         typer.echo(report.model_dump_json(by_alias=True))
@@ -113,6 +113,17 @@ def _errors(journal: SqliteJournal, found: Examination) -> list[FerrylogError]:
         why = one_line(f"{place(found.first_bad)}: {'; '.join(faults_of(found.first_bad))}")
         errors.insert(0, DamagedJournal(journal.path, why, good=good))
     return errors
+
+
+def _impossible(journal: SqliteJournal) -> list[FerrylogError]:
+    """Whole as bytes, but no history that the rules could have written."""
+    found = first_impossible(journal)
+    if found is None:
+        return []
+    recorded, why = found
+    event = recorded.event
+    place = f"event seq {recorded.seq} ({event.kind} of {event.about}) cannot stand there"
+    return [DamagedJournal(journal.path, one_line(f"{place}: {why}"), good=recorded.seq - 1)]
 
 
 def _report(path: str, found: Examination, errors: list[FerrylogError]) -> CheckReport:
