@@ -1,5 +1,7 @@
 """Secrets of this process, and text without them."""
 
+import json
+
 _SECRETS: set[str] = set()
 HIDDEN = "…"
 
@@ -26,6 +28,11 @@ def printable(text: str) -> str:
 
 def one_line(text: str) -> str:
     return printable(text).replace("\n", "\\n")
+
+
+def ascii_json(value: object) -> str:
+    """JSON of plain ASCII: nothing in it commands a terminal, and every reader takes it."""
+    return json.dumps(value).replace("\x7f", "\\u007f")
 
 
 def learn(secrets: list[str]) -> None:

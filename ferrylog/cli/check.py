@@ -109,7 +109,7 @@ def _spec(
 
 def _print(report: CheckedReport, *, json: bool) -> None:
     if json:
-        typer.echo(report.model_dump_json(by_alias=True))
+        typer.echo(report.as_json())
         return
     for role, found in (("source", report.source), ("target", report.target)):
         if found:

@@ -52,7 +52,7 @@ def replay(
         state=plain(state),
     )
     if json:
-        typer.echo(report.model_dump_json(by_alias=True))
+        typer.echo(report.as_json())
         return
     open_tasks = ", ".join(
         f"{len(queue)} {kind} {where}" for (kind, where), queue in state.queues.items() if queue

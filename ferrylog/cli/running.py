@@ -40,7 +40,7 @@ def end(common: Common, engine: Engine) -> None:
     logger.info("state digest seq={} digest={}", engine.position.seq, digest(engine.state))
     report = status_report(engine.job, engine.past, running=False)
     if common.json:
-        typer.echo(report.model_dump_json(by_alias=True))
+        typer.echo(report.as_json())
     elif not common.quiet:
         typer.echo(status_text(report), err=True)
     code = exit_code(engine.state)

@@ -31,4 +31,4 @@ def status(
         past = recall(opened, wanted, to_seq=o.seq_of(opened, wanted, at))
         running = running and at is None and wanted == opened.latest_job()
     report = status_report(wanted, past, running=running and not past.state.resting)
-    typer.echo(report.model_dump_json(by_alias=True) if json else status_text(report))
+    typer.echo(report.as_json() if json else status_text(report))

@@ -69,7 +69,7 @@ def verify(
         with deployments(*uris) as sides, a_run(common, written, sides, settings) as run:
             engine = _verify(run, written, done, spec)
         report = _report(written, engine, done)
-    typer.echo(report.model_dump_json(by_alias=True) if json else _text(report))
+    typer.echo(report.as_json() if json else _text(report))
     code = exit_code(engine.state)
     raise typer.Exit(code if report.equal or code != 0 else 4)
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ferrylog.clock import when
 from ferrylog.past import Past
+from ferrylog.redact import ascii_json
 from ferrylog.rates import Rates
 from statemachine.state import State, Unit
 from statemachine.words import ChunkId, JobStatus, Status, TaskKind, UnitStatus
@@ -19,6 +20,10 @@ class Report(BaseModel):
     """Something printed; `schema` names its shape."""
 
     model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    def as_json(self) -> str:
+        """One line for `--json`."""
+        return ascii_json(self.model_dump(mode="json", by_alias=True))
 
 
 class SideCounts(Report):

@@ -18,6 +18,7 @@ from tests.end_to_end.test_main_job import FERRYLOG, until
 pytestmark = pytest.mark.server
 
 ENTITY = "shop.orders#0"
+CANARY = "c4n4ry-of-the-mine"
 
 
 @pytest.fixture
@@ -35,25 +36,37 @@ def inserts(target: Mongod, mode: Any, **how: Any) -> None:
         client.admin.command({**command, **({"data": data} if how else {})})
 
 
+def with_password(target: Mongod) -> str:
+    """Its connection string for a user with a password."""
+    user = {"createUser": "ann", "pwd": CANARY, "roles": ["root"]}
+    with MongoClient[Any](target.uri) as client:
+        client.admin.command(user)
+    return target.uri.replace("mongodb://", f"mongodb://ann:{CANARY}@")
+
+
 def test_failed_twice_killed_once_then_succeeded(
     pair: Pair, breakable: Mongod, tmp_path: Path
 ) -> None:
-    """I45: asked afterwards, the journal alone tells who, when and why, attempt by attempt."""
+    """I45: asked afterwards, the journal alone tells who, when and why, attempt by attempt; and
+    never the password, not even to somebody who has none to hide."""
     pad = "x" * 20_000
     pair.source_client.shop.orders.insert_many([{"_id": n, "pad": pad} for n in range(500)])
     journal = tmp_path / "ferrylog.db"
     environment = {
         **os.environ,
         "FERRYLOG_SOURCE": pair.source.uri,
-        "FERRYLOG_TARGET": breakable.uri,
+        "FERRYLOG_TARGET": with_password(breakable),
         "FERRYLOG_JOURNAL": str(journal),
         "FERRYLOG_RETRY_BASE_MS": "2000",
     }
 
     def ask(*words: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [*FERRYLOG, *words], env=environment, capture_output=True, text=True, check=False
+        known = environment if words[0] == "resume" else {**environment, "FERRYLOG_TARGET": ""}
+        said = subprocess.run(
+            [*FERRYLOG, *words], env=known, capture_output=True, text=True, check=False
         )
+        assert CANARY not in said.stdout + said.stderr
+        return said
 
     def happened(kind: str) -> int:
         said = ask("inspect", "events", "--entity", ENTITY, "--kind", kind, "--json")
@@ -90,3 +103,7 @@ def test_failed_twice_killed_once_then_succeeded(
     line = json.loads(ask("inspect", "timeline", "--json").stdout)
     assert [run["end"] for run in line["runs"]] == ["gone", "completed"]
     assert ask("inspect", "check").returncode == 0
+    job = line["job"]
+    for words in (("events",), ("events", "--forensic"), ("diff", job, job), ("explain", "job")):
+        assert ask("inspect", *words).returncode == 0
+        assert ask("inspect", *words, "--json").returncode == 0

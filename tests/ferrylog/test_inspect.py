@@ -14,6 +14,7 @@ from ferrylog import clock
 from ferrylog.cli import main
 from journal.sqlite import SqliteJournal
 from statemachine.words import Cause, Millis, TaskKind
+from tests.ferrylog import histories
 from tests.ferrylog.histories import (
     BEGIN,
     CHUNK,
@@ -234,6 +235,27 @@ def test_hostile_names_do_not_command_a_terminal(ask: Ask, path: Path) -> None:
     lines = ask("events", "--forensic", "--json").lines()
     assert lines[31]["data_hex"] == "ff1b5b324a"
     assert "hex ff1b5b324a" in ask("events", "--forensic").out
+
+
+def test_hostile_collections_do_not_command_a_terminal(
+    ask: Ask, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that a server really has, in a journal that nothing is wrong with."""
+    name = "a\x1b[2J.b\n\u202e\x9bc"
+    for file in path.parent.iterdir():
+        file.unlink()
+    monkeypatch.setattr(histories, "UNITS", (name,))
+    Play(path, {}).run()
+    looks = (
+        ("events",), ("events", "--json"), ("timeline",), ("timeline", "--json"), ("check",),
+        ("explain", f"{name}#0"), ("explain", f"{name}#0", "--json"), ("explain", name),
+        ("explain", f"{name}@when_1"), ("explain", f"{name}#9"), ("diff", JOB, JOB),
+        ("diff", JOB, JOB, "--json"), ("events", "--forensic"), ("events", "--entity", name),
+    )  # fmt: skip
+    for words in looks:
+        said = ask(*words)
+        assert said.code == (2 if f"{name}#9" in words else 0), said.err
+        assert not set(said.out + said.err) & {"\x1b", "\x9b", "\u202e"}, words
 
 
 # --- timeline ---

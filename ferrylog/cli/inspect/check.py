@@ -97,7 +97,7 @@ def check(
         errors = _errors(opened, examination) or _impossible(opened)
     report = _report(str(journal), examination, errors)
     if json:
-        typer.echo(report.model_dump_json(by_alias=True))
+        typer.echo(report.as_json())
         raise typer.Exit(max((error.exit_code for error in errors), default=0))
     typer.echo(_text(report))
     if errors:

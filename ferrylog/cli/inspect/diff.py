@@ -28,7 +28,7 @@ def diff(
     """Compare what two jobs were asked, how they were run, and what came of it."""
     o.Common(journal, json, verbose, quiet)
     report = diff_report(_told(journal, job_a), _told(other_journal or journal, job_b))
-    typer.echo(report.model_dump_json(by_alias=True) if json else diff_text(report))
+    typer.echo(report.as_json() if json else diff_text(report))
 
 
 def _told(path: Path, name: str) -> tuple[Side, Facts]:

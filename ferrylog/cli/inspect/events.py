@@ -12,7 +12,7 @@ from ferrylog.cli.inspect.forensic import forensic_events
 from ferrylog.cli.inspect.names import a_kind, an_entity
 from ferrylog.cli.moment import parse_time
 from ferrylog.clock import when
-from ferrylog.redact import one_line
+from ferrylog.redact import ascii_json, one_line
 from ferrylog.wiring import find_job
 from journal.audit import LAST, Wanted, find, has_parts
 from journal.codec import encode
@@ -91,11 +91,11 @@ def as_json(recorded: Recorded) -> str:
     """One line; `data` is what the journal holds."""
     data = encode(recorded.event).decode()
     if not data.isascii() or "\x7f" in data:
-        data = js.dumps(js.loads(data))  # what commands a terminal is escaped
+        data = ascii_json(js.loads(data))
     return (
-        f'{{"seq": {recorded.seq}, "job": {js.dumps(recorded.job)}, "epoch": {recorded.epoch}, '
+        f'{{"seq": {recorded.seq}, "job": {ascii_json(recorded.job)}, "epoch": {recorded.epoch}, '
         f'"recorded_at": "{when(recorded.recorded_at_ms)}", "kind": "{recorded.event.kind}", '
-        f'"entity": {js.dumps(recorded.event.about)}, "data": {data}, '
+        f'"entity": {ascii_json(recorded.event.about)}, "data": {data}, '
         f'"hash": "{recorded.hash.hex()}"}}'
     )
 

@@ -37,7 +37,7 @@ def check_evidence(file: Path, key: bytes | None, *, json: bool) -> None:
         raise Usage(f"{file} is no evidence file", remedy=f"of a journal: --journal {file}")
     report = _report(file, examine(file, key))
     if json:
-        typer.echo(report.model_dump_json(by_alias=True))
+        typer.echo(report.as_json())
         return
     seal = {
         "none": "it carries no seal",

@@ -44,7 +44,7 @@ def explain(
     with SqliteJournal.read_only(journal) as opened:
         wanted = find_job(opened, job)
         report = story(opened, wanted, an_entity(opened, wanted, entity))
-    typer.echo(report.model_dump_json(by_alias=True) if json else story_text(report))
+    typer.echo(report.as_json() if json else story_text(report))
 
 
 def story(journal: SqliteJournal, job: JobId, entity: str) -> StoryReport:

@@ -41,6 +41,6 @@ def export(
         write_evidence(opened, wanted, file, o.key(key_file))
     report = ExportReport(job=wanted, file=str(file), sealed=key_file is not None)
     if json:
-        typer.echo(report.model_dump_json(by_alias=True))
+        typer.echo(report.as_json())
     else:
         typer.echo(f"job {wanted}: {file}\nverify with: ferrylog inspect check {file}")

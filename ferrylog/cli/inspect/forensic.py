@@ -11,7 +11,7 @@ from typing import Any, Final
 import typer
 
 from ferrylog.clock import when
-from ferrylog.redact import one_line
+from ferrylog.redact import ascii_json, one_line
 from journal.audit import Wanted, is_part
 from journal.errors import DamagedJournal
 from journal.forensics import Found, Unreadable, walk
@@ -32,7 +32,7 @@ def forensic_events(
         )
         shown = iter(deque(rows, tail)) if tail is not None else iter(rows)
         for row in islice(shown, limit):
-            typer.echo(js.dumps(_as_json(row)) if json else _as_text(row))
+            typer.echo(ascii_json(_as_json(row)) if json else _as_text(row))
         deque(shown, 0)  # the verdict is over everything
         verdict.give()
 

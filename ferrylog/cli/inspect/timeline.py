@@ -33,7 +33,7 @@ def timeline(
         wanted = find_job(opened, job)
         running = running and wanted == opened.latest_job()
         report = history(opened, wanted, silence_ms=silence * 1000, running=running)
-    typer.echo(report.model_dump_json(by_alias=True) if json else timeline_text(report))
+    typer.echo(report.as_json() if json else timeline_text(report))
 
 
 def history(

@@ -34,6 +34,6 @@ def backup(
     last = journal_backup.backup(journal, file)
     report = BackupReport(journal=str(journal), file=str(file), last_seq=last)
     if json:
-        typer.echo(report.model_dump_json(by_alias=True))
+        typer.echo(report.as_json())
     else:
         typer.echo(f"{file}: {last} events, checked")

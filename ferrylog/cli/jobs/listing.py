@@ -46,7 +46,7 @@ def jobs(
     with SqliteJournal.read_only(journal) as opened:
         report = JobsReport(jobs=tuple(_line(opened, job) for job in opened.jobs()))
     if json:
-        typer.echo(report.model_dump_json(by_alias=True))
+        typer.echo(report.as_json())
         return
     for line in report.jobs:
         typer.echo(

@@ -43,7 +43,7 @@ def export(
         moved = export_job(written, find_job(written, job), file, o.key(key_file))
     report = MovedReport(job=moved, journal=str(journal), file=str(file))
     if json:
-        typer.echo(report.model_dump_json(by_alias=True))
+        typer.echo(report.as_json())
     else:
         typer.echo(f"job {moved} has left {journal}\ngo on with: ferrylog jobs import {file}")
 
@@ -62,7 +62,7 @@ def import_(
         moved = import_job(written, file, o.key(key_file))
     report = MovedReport(job=moved, journal=str(journal), file=str(file))
     if json:
-        typer.echo(report.model_dump_json(by_alias=True))
+        typer.echo(report.as_json())
     else:
         where = shlex.quote(str(journal))
         typer.echo(f"job {moved} is here\ngo on with: ferrylog resume {moved} --journal {where}")
