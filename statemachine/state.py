@@ -210,8 +210,7 @@ def _chunk(chunk: Chunk) -> dict[str, Any]:
 
 def _unit(unit: Unit) -> dict[str, Any]:
     indexes = [index.model_dump(mode="json") for index in unit.indexes]
-    fields = {name: getattr(unit, name) for name in Unit.__slots__ if name != "indexes"}
-    return {**fields, "indexes": indexes}
+    return {**{name: getattr(unit, name) for name in Unit.__slots__}, "indexes": indexes}
 
 
 def digest(state: State) -> str:

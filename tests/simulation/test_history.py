@@ -17,6 +17,7 @@ from statemachine.errors import ImpossibleTransition, UnknownEntity
 from statemachine.events import AnyEvent, Started
 from statemachine.evolve import evolve, fold
 from statemachine.state import digest
+from tests.counts import count
 from tests.simulation import laws
 from tests.simulation.simulate import JOB, Simulation
 from tests.statemachine.examples import examples
@@ -96,6 +97,7 @@ def test_what_cannot_be_is_refused_and_changes_nothing(
 ) -> None:
     """I11: any event after any prefix either is allowed by the tables, or raises and leaves the
     state as it was."""
+    count("histories: events tried where they may not belong")
     records = eventful.records
     events = [recorded.event for recorded in records]
     at = place % (len(events) + 1)

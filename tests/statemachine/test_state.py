@@ -1,5 +1,6 @@
 """The state as data: what a fresh one holds, what its digest covers, what its sums count."""
 
+import json
 from collections.abc import Callable
 from dataclasses import fields, replace
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 
 from statemachine.effects import wanted_effects
 from statemachine.evolve import fold
+from statemachine.snapshot import freeze, thaw
 from statemachine.state import NOTHING, Chunk, ChunkFile, Done, State, Task, Unit, digest, plain
 from statemachine.stimuli import (
     Created,
@@ -149,12 +151,24 @@ def test_the_digest_covers_every_field() -> None:
     assert plain(state)["releasing"] == {OTHER: "g"}
 
 
+def test_each_number_stands_under_its_name() -> None:
+    numbers = {"epoch": 1, "retries": 2, "kept": 3, "files": 4}
+    sums = {"done_documents": 5, "done_bytes": 6, "why": "w", "code": "c", "closed": True}
+    state = State(**numbers, **sums)  # type: ignore[arg-type]
+    assert plain(State()) | numbers | sums == plain(state)
+
+
 def test_the_digest_is_pinned() -> None:
-    """I7: what another process, or another year, computes."""
-    assert digest(State()) == PINNED
+    """I7: what another process, or another year, computes; of any text, half characters too."""
+    assert digest(State(why="caf\u00e9 \ud800")) == PINNED
 
 
-PINNED = "b37d321b53271fbeef5e09a64ced403c5ab779e710cb5930b730742f7986a948"
+PINNED = "c2347cd757fd731c18d437fedc9727b6537c48b9cab93fc35b54fc732708630d"
+
+
+def test_a_snapshot_keeps_one_of_everything() -> None:
+    """I9."""
+    assert thaw(json.loads(json.dumps(freeze(filled())))) == filled()
 
 
 def sums(story: Story) -> dict[str, int]:
@@ -217,6 +231,7 @@ def test_every_sum_to_the_end() -> None:
         "target_documents": 29,
     }
     assert {key.kind for key in story.state.tasks} == {"survey", "create", "plan"}
+    assert story.state.units[UNIT].status is UnitStatus.COMPLETED
     story.succeed(TaskKey(TaskKind.RELEASE, OTHER), Released())
     assert (story.state.kept, story.state.files) == (1, 0)
     assert story.state.status is JobStatus.COMPLETED
@@ -340,3 +355,11 @@ def test_what_is_wanted() -> None:
     assert release.unit
     assert (release.file, release.attempt, release.epoch) == ("f", 0, 1)
     assert (release.unit.id, release.chunk) == (UNIT, None)
+
+
+def test_who_is_cancelled_was_not_interrupted() -> None:
+    """I18: a cancelled attempt costs nothing: no failure, no interruption."""
+    story = Story().planned()
+    story.fail(DUMP, Cause.FATAL)
+    task = story.state.tasks[DUMP]
+    assert (task.status, task.failures, task.interruptions) == (Status.PENDING, 0, 0)
