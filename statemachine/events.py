@@ -290,7 +290,7 @@ class DocumentRejected(Event):
 # --- tasks: one life, one class per verb, one kind per task and verb ---
 
 
-_TASK_OF: Final = {f"{task}_{verb}": task for task in TaskKind for verb in Verb}
+TASK_OF: Final = {f"{task}_{verb}": task for task in TaskKind for verb in Verb}
 
 
 class TaskEvent(Event):
@@ -307,7 +307,7 @@ class TaskEvent(Event):
 
     @property
     def task(self) -> TaskKey:
-        return TaskKey(_TASK_OF[self.kind], self.entity)
+        return TaskKey(TASK_OF[self.kind], self.entity)
 
     @property
     def about(self) -> str:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from statemachine.errors import ImpossibleTransition, UnknownEntity
 from statemachine.events import (
+    TASK_OF,
     AnyEvent,
     Cancelled,
     ChunkKept,
@@ -134,14 +135,14 @@ def _nothing(_state: State, _event: DocumentRejected | ResultIgnored) -> None:
 
 def _moved(state: State, event: TaskEvent) -> Task:
     """Move the task that the event is about along its table."""
-    key = event.task
-    task = state.tasks.get(key)
+    kind, entity = TASK_OF[event.kind], event.entity
+    task: Task | None = state.tasks.get((kind, entity))  # type: ignore[call-overload] # = its TaskKey
     if task is None:
-        raise UnknownEntity(entity=f"{key.kind} of {key.entity}", event=event.kind)
+        raise UnknownEntity(entity=f"{kind} of {entity}", event=event.kind)
     before = task.status
-    status = next_task_status(before, event.verb, entity=key.entity, event=event.kind)
+    status = next_task_status(before, event.verb, entity, event.kind)
     if status is not before:
-        kind, queues = key.kind, state.queues
+        key, queues = TaskKey(kind, entity), state.queues
         del queues[kind, before][key]
         queues.setdefault((kind, status), {})[key] = None
         task.status = status

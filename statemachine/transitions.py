@@ -57,7 +57,7 @@ JOB_TRANSITIONS: Final[Mapping[JobStatus, Mapping[str, JobStatus]]] = {
 # fmt: on
 
 
-def next_task_status(status: Status, verb: Verb, *, entity: str, event: str) -> Status:
+def next_task_status(status: Status, verb: Verb, entity: str, event: str) -> Status:
     try:
         return TASK_TRANSITIONS[status][verb]
     except KeyError:
