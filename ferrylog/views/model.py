@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ferrylog.clock import when
 from ferrylog.past import Past
-from ferrylog.redact import ascii_json
 from ferrylog.rates import Rates
+from ferrylog.redact import ascii_json
 from statemachine.state import State, Unit
 from statemachine.words import ChunkId, JobStatus, Status, TaskKind, UnitStatus
 
