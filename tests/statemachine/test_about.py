@@ -1,0 +1,34 @@
+"""Every event says what it is about; what nobody gave has a value that means nothing."""
+
+import pytest
+
+from statemachine.events import AnyEvent, JobSpec, PauseRequested
+from statemachine.stimuli import Failed, PauseAsked, Restored
+from statemachine.words import Cause, TaskKey, TaskKind
+from tests.statemachine.examples import SPEC, examples
+
+UNITS = ("unit_registered", "unit_completed", "unit_skipped", "create_", "plan_")
+CHUNKS = ("chunk_", "document_rejected", "result_ignored", "dump_", "restore_", "verify_")
+
+
+@pytest.mark.parametrize("event", examples(), ids=lambda event: event.kind)
+def test_about(event: AnyEvent) -> None:
+    """A45, I45: filters and reports find every event by its entity."""
+    if event.kind.startswith(UNITS):
+        assert event.about == "shop.orders"
+    elif event.kind.startswith(CHUNKS):
+        assert event.about == "shop.orders#0"
+    elif event.kind.startswith("index_"):
+        assert event.about == "shop.orders@n_1"
+    else:
+        assert event.about == "job"
+
+
+def test_what_nobody_gave() -> None:
+    asked = PauseAsked("me", "lunch")
+    assert (asked.request, PauseRequested(by="me", why="lunch").request) == (0, 0)
+    assert Restored(0, 0, 0, 0, 0).rejections == ()
+    assert Failed(TaskKey(TaskKind.DUMP, "a#0"), 1, 1, Cause.FATAL, "E", "").jitter == 0.5
+    given = SPEC.model_dump(exclude={"include", "exclude", "of"})
+    spec = JobSpec.model_validate(given)
+    assert (spec.include, spec.exclude, spec.of) == ((), (), "")
