@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from heapq import merge
 from itertools import islice
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from journal.codec import GENESIS, chain, decode
 from journal.errors import DamagedJournal, UnknownEvent
+from journal.overview import below, has_time_index, kinds, last_seq
 from journal.protocol import Recorded
 from journal.sqlite import SqliteJournal
 from statemachine.events import AnyEvent
@@ -23,9 +24,6 @@ PAGE_ROWS: Final = 1000
 FIRST_ROWS: Final = 64
 """Of the first page: most questions have few answers."""
 LAST: Final = 2**63 - 1
-TALLIED: Final = (
-    "_completed", "_invalidated", "_retry_scheduled", "_in_doubt", "_dead_lettered",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,143 +58,6 @@ def find(journal: SqliteJournal, wanted: Wanted, *, tail: int | None = None) -> 
         rows = iter(list(islice(rows, tail))[::-1])
     while page := list(islice(rows, PAGE_ROWS)):
         yield from _proved(journal, page)
-
-
-class Mark(NamedTuple):
-    """That something happened, without what it was."""
-
-    seq: int
-    epoch: int
-    at_ms: int
-    kind: str
-    entity: str
-
-
-def marks(journal: SqliteJournal, job: JobId) -> Iterator[Mark]:
-    """Every event of the job, without its data: nothing is checked but the order."""
-    after, until = 0, last_seq(journal)
-    sql = (
-        "SELECT seq, epoch, recorded_at_ms, kind, entity FROM events NOT INDEXED "
-        "WHERE seq > ? AND seq <= ? AND job = ? ORDER BY seq LIMIT ?"
-    )
-    while rows := journal.query(sql, (after, until, job, 10 * PAGE_ROWS)):
-        yield from map(Mark._make, rows)
-        if rows[-1][0] <= after:
-            raise DamagedJournal(journal.path, f"after seq {after} comes seq {rows[-1][0]}")
-        after = rows[-1][0]
-
-
-def last_seq(journal: SqliteJournal) -> int:
-    """Of the whole file; 0 for an empty one."""
-    return int(journal.query("SELECT max(seq) FROM events")[0][0] or 0)
-
-
-def span(journal: SqliteJournal, job: JobId) -> tuple[Millis, Millis]:
-    """When the job's first event was recorded, and the latest time of all (the clock may have
-    gone back). Without the index over time, that of the last event."""
-    first = journal.query("SELECT recorded_at_ms FROM events WHERE job = ? AND version = 1", (job,))
-    latest = "SELECT recorded_at_ms FROM events WHERE job = ? ORDER BY version DESC LIMIT 1"
-    if _has_time_index(journal):
-        latest = "SELECT max(recorded_at_ms) FROM events INDEXED BY events_by_time WHERE job = ?"
-    return Millis(first[0][0]), Millis(journal.query(latest, (job,))[0][0])
-
-
-def kinds(journal: SqliteJournal, job: JobId) -> list[str]:
-    """The kinds of events that the job has, in alphabetical order: one lookup for each."""
-    rows = journal.query(
-        "WITH RECURSIVE found (kind) AS ("
-        " SELECT min(kind) FROM events INDEXED BY events_by_kind WHERE job = ?1 UNION"
-        " SELECT (SELECT min(kind) FROM events INDEXED BY events_by_kind"
-        "  WHERE job = ?1 AND kind > found.kind) FROM found WHERE kind IS NOT NULL) "
-        "SELECT kind FROM found WHERE kind IS NOT NULL",
-        (job,),
-    )
-    return [kind for (kind,) in rows]
-
-
-def knows(journal: SqliteJournal, job: JobId, entity: str) -> bool:
-    """Whether the job has an event about this very entity."""
-    return bool(
-        journal.query(
-            "SELECT 1 FROM events INDEXED BY events_by_entity WHERE job = ? AND entity = ? LIMIT 1",
-            (job, entity),
-        )
-    )
-
-
-def entities(journal: SqliteJournal, job: JobId, *, after: str, count: int) -> list[str]:
-    """The first entities after this name, in the order of names: one lookup for each."""
-    rows = journal.query(
-        "WITH RECURSIVE found (entity) AS ("
-        " SELECT min(entity) FROM events INDEXED BY events_by_entity"
-        "  WHERE job = ?1 AND entity > ?2 UNION"
-        " SELECT (SELECT min(entity) FROM events INDEXED BY events_by_entity"
-        "  WHERE job = ?1 AND entity > found.entity) FROM found WHERE entity IS NOT NULL) "
-        "SELECT entity FROM found WHERE entity IS NOT NULL LIMIT ?3",
-        (job, after, count),
-    )
-    return [entity for (entity,) in rows]
-
-
-def has_parts(journal: SqliteJournal, job: JobId, entity: str) -> bool:
-    """Whether chunks or indexes lie below it: then it is a unit."""
-    return any(
-        name.startswith(f"{entity}{mark}")
-        for mark in "#@"
-        for name in entities(journal, job, after=f"{entity}{mark}", count=1)
-    )
-
-
-def is_part(entity: str, unit: str) -> bool:
-    """Whether it is the unit itself, one of its chunks, or one of its indexes."""
-    rest = entity.removeprefix(unit)
-    if rest == entity and unit:
-        return False
-    chunk = rest[:1] == "#" and rest[1:].isascii() and rest[1:].isdecimal()
-    return not rest or chunk or (rest[:1] == "@" and "@" not in rest[1:])
-
-
-def names(journal: SqliteJournal, job: JobId, kind: str) -> list[str]:
-    """The entities that the events of one kind are about, in their order."""
-    rows = journal.query(
-        "SELECT entity FROM events INDEXED BY events_by_kind "
-        "WHERE job = ? AND kind = ? ORDER BY seq",
-        (job, kind),
-    )
-    return [name for (name,) in rows]
-
-
-class Count(NamedTuple):
-    """Events of one kind, and what they sum up to where they count it."""
-
-    events: int = 0
-    documents: int = 0
-    bytes: int = 0
-    rejected: int = 0
-    differing: int = 0
-
-
-def tally(journal: SqliteJournal, job: JobId, unit: str) -> dict[str, Count]:
-    """What the unit's chunks and indexes came to, by kind: ends and mishaps, no starts.
-
-    Summed up inside SQLite; these rows are not checked against their hashes.
-    """
-    condition, names = _below(unit)
-    # LIMIT keeps SQLite from parsing the JSON once for each sum.
-    sql = (
-        "SELECT count(*), total(d ->> 0), total(d ->> 1), total(d ->> 2), total(d ->> 3 = 0) "
-        "FROM (SELECT {0} AS d FROM events AS e INDEXED BY events_by_kind "
-        f"WHERE e.job = ? AND e.kind = ? AND {condition} LIMIT -1)"
-    ).format
-    fields = "'$.documents', '$.bytes', '$.rejected', '$.equal'"
-    found = {}
-    for kind in kinds(journal, job):
-        if kind.endswith(TALLIED):
-            summed = kind in ("restore_completed", "verify_completed")
-            data = f"json_extract(CAST(e.data AS TEXT), {fields})" if summed else "NULL"
-            (row,) = journal.query(sql(data), (job, kind, *names))
-            found[kind] = Count._make(map(int, row))
-    return found
 
 
 # --- where to look ---
@@ -242,7 +103,7 @@ def _conditions(wanted: Wanted, chosen: list[str] | None) -> tuple[str, list[int
     """What the index that is walked does not answer by itself."""
     parts, values = ["1"], list[int | str]()
     if wanted.entity is not None and wanted.below:
-        condition, names = _below(wanted.entity)
+        condition, names = below(wanted.entity)
         parts.append(condition)
         values += names
     elif wanted.entity is not None and chosen is not None:
@@ -257,17 +118,6 @@ def _conditions(wanted: Wanted, chosen: list[str] | None) -> tuple[str, list[int
             parts.append(condition)
             values.append(value)
     return " AND ".join(parts), values
-
-
-def _below(unit: str) -> tuple[str, list[int | str]]:
-    """The unit, its chunks `unit#n`, its indexes `unit@name`; no unit whose name goes on so."""
-    condition = (
-        "(e.entity = ?"
-        " OR e.entity > ? AND e.entity < ? AND substr(e.entity, ?) NOT GLOB '*[^0-9]*'"
-        " OR e.entity > ? AND e.entity < ? AND instr(substr(e.entity, ?), '@') = 0)"
-    )
-    rest = len(unit) + 2
-    return condition, [unit, f"{unit}#", f"{unit}$", rest, f"{unit}@", f"{unit}A", rest]
 
 
 def _window(journal: SqliteJournal, wanted: Wanted) -> tuple[int, int]:
@@ -297,7 +147,7 @@ def _epoch_window(journal: SqliteJournal, job: JobId, epoch: int) -> tuple[int, 
 
 def _time_window(journal: SqliteJournal, wanted: Wanted) -> tuple[int, int]:
     """The clock may have gone back: the window holds all of that time, and perhaps more."""
-    if not _has_time_index(journal):
+    if not has_time_index(journal):
         return 0, LAST
     return _edges(
         journal.query(
@@ -306,11 +156,6 @@ def _time_window(journal: SqliteJournal, wanted: Wanted) -> tuple[int, int]:
             (wanted.job, wanted.since_ms or 0, _or(wanted.until_ms, LAST)),
         )
     )
-
-
-def _has_time_index(journal: SqliteJournal) -> bool:
-    """Files of the first format have none."""
-    return bool(journal.query("SELECT 1 FROM sqlite_schema WHERE name = 'events_by_time'"))
 
 
 def _or(value: int | None, default: int) -> int:

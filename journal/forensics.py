@@ -10,8 +10,9 @@ from itertools import chain as chained
 from itertools import takewhile
 from typing import Any, Final
 
-from journal.audit import event_or_why, last_seq
+from journal.audit import event_or_why
 from journal.codec import GENESIS, chain, decode
+from journal.overview import last_seq
 from journal.protocol import Recorded
 from journal.sqlite import SqliteJournal
 from statemachine.errors import FerrylogError

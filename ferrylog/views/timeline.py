@@ -8,7 +8,7 @@ from pydantic import Field
 
 from ferrylog.clock import when
 from ferrylog.views.model import Report
-from journal.audit import Mark
+from journal.overview import Mark
 from journal.protocol import Recorded
 from statemachine.events import (
     JobCompleted,

@@ -9,9 +9,10 @@ from typing import Any
 import apsw
 import pytest
 
-from journal import audit
-from journal.audit import Wanted, find, is_part
+from journal import audit, overview
+from journal.audit import Wanted, find
 from journal.errors import DamagedJournal, UnknownEvent
+from journal.overview import is_part
 from journal.protocol import Recorded
 from journal.sqlite import SqliteJournal
 from statemachine.events import AnyEvent, JobRequested, RunStarted, Started
@@ -167,22 +168,22 @@ def test_a_file_without_the_index_over_time_answers_too(path: Path, tmp_path: Pa
 
 def test_names(journal: SqliteJournal) -> None:
     """What there is, one lookup for each: kinds, entities, units by their kind."""
-    assert audit.kinds(journal, ONE) == [
+    assert overview.kinds(journal, ONE) == [
         "dump_started", "job_requested", "restore_started", "run_started", "verify_started"
     ]  # fmt: skip
-    assert audit.entities(journal, ONE, after="a.b#", count=2) == ["a.b##2", "a.b#0"]
-    assert audit.knows(journal, ONE, "é.ü#3")
-    assert not audit.knows(journal, ONE, "é.ü")
-    assert audit.has_parts(journal, ONE, "a.b")
-    assert not audit.has_parts(journal, ONE, "a.b#0")
-    assert audit.names(journal, ONE, "job_requested") == ["job"]
-    assert not audit.names(journal, JobId("nobody"), "job_requested")
+    assert overview.entities(journal, ONE, after="a.b#", count=2) == ["a.b##2", "a.b#0"]
+    assert overview.knows(journal, ONE, "é.ü#3")
+    assert not overview.knows(journal, ONE, "é.ü")
+    assert overview.has_parts(journal, ONE, "a.b")
+    assert not overview.has_parts(journal, ONE, "a.b#0")
+    assert overview.names(journal, ONE, "job_requested") == ["job"]
+    assert not overview.names(journal, JobId("nobody"), "job_requested")
 
 
 def test_marks_are_all_events_in_order(journal: SqliteJournal) -> None:
     """I45: without data, but none is left out."""
     found = [(mark.seq, mark.epoch, mark.at_ms, mark.kind, mark.entity)
-             for mark in audit.marks(journal, TWO)]  # fmt: skip
+             for mark in overview.marks(journal, TWO)]  # fmt: skip
     assert found == [
         (r.seq, r.epoch, r.recorded_at_ms, r.event.kind, r.event.about) for r in journal.read(TWO)
     ]

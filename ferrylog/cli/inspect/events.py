@@ -14,8 +14,9 @@ from ferrylog.cli.moment import parse_time
 from ferrylog.clock import when
 from ferrylog.redact import ascii_json, one_line
 from ferrylog.wiring import find_job
-from journal.audit import LAST, Wanted, find, has_parts
+from journal.audit import LAST, Wanted, find
 from journal.codec import encode
+from journal.overview import has_parts
 from journal.protocol import Recorded
 from journal.sqlite import SqliteJournal
 from statemachine.words import JobId

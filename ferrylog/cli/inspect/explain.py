@@ -12,7 +12,7 @@ from ferrylog.views.standing import chunk_standing, index_standing, job_standing
 from ferrylog.views.story import Asked, Parts, StoryReport, Teller, evidence, runs_of
 from ferrylog.views.telling import story_text
 from ferrylog.wiring import find_job
-from journal import audit
+from journal import audit, overview
 from journal.audit import Wanted
 from journal.protocol import Recorded
 from journal.sqlite import SqliteJournal
@@ -111,12 +111,12 @@ def _index(journal: SqliteJournal, job: JobId, entity: str) -> dict[str, Any]:
 
 
 def _parts(journal: SqliteJournal, job: JobId, unit: str, own: Sequence[AnyEvent]) -> Parts:
-    counts = audit.tally(journal, job, unit)
+    counts = overview.tally(journal, job, unit)
 
     def ending(verb: str) -> int:
         return sum(count.events for kind, count in counts.items() if kind.endswith(verb))
 
-    nothing = audit.Count()
+    nothing = overview.Count()
     restored = counts.get("restore_completed", nothing)
     verified = counts.get("verify_completed", nothing)
     return Parts(

@@ -12,9 +12,10 @@ import typer
 
 from ferrylog.clock import when
 from ferrylog.redact import ascii_json, one_line
-from journal.audit import Wanted, is_part
+from journal.audit import Wanted
 from journal.errors import DamagedJournal
 from journal.forensics import Found, Unreadable, walk
+from journal.overview import is_part
 from journal.sqlite import SqliteJournal
 
 MAX_SHOWN: Final = 4096

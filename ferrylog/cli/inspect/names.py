@@ -5,7 +5,7 @@ from difflib import get_close_matches
 from typing import Final
 
 from ferrylog.errors import Usage
-from journal import audit
+from journal import audit, overview
 from journal.codec import known_kinds
 from journal.protocol import Recorded
 from journal.sqlite import SqliteJournal
@@ -18,9 +18,9 @@ NEAR: Final = 5
 
 def an_entity(journal: SqliteJournal, job: JobId, text: str) -> str:
     """The entity of that name. Raises `Usage` with near names, or the job that knows it."""
-    if audit.knows(journal, job, text):
+    if overview.knows(journal, job, text):
         return text
-    others = [other for other in journal.jobs() if audit.knows(journal, other, text)]
+    others = [other for other in journal.jobs() if overview.knows(journal, other, text)]
     if others:
         raise Usage(
             f"job {job} knows no {text}, but job {others[-1]} does", remedy=f"name job {others[-1]}"
@@ -35,7 +35,7 @@ def an_entity(journal: SqliteJournal, job: JobId, text: str) -> str:
 
 
 def _near(journal: SqliteJournal, job: JobId, text: str) -> list[str]:
-    units = [THE_JOB, *audit.names(journal, job, "unit_registered")]
+    units = [THE_JOB, *overview.names(journal, job, "unit_registered")]
     for mark in "#@":
         name, found, rest = text.rpartition(mark)
         if found and name in units:
@@ -55,7 +55,7 @@ def _siblings(journal: SqliteJournal, job: JobId, unit: str, mark: str, rest: st
         planned = audit.find(journal, audit.Wanted(job, entity=unit, kind="plan_completed"))
         last = max((event.chunks for event in _plans(planned)), default=0) - 1
         return [f"{unit}#0", f"{unit}#{last}"][: min(2, last + 1)]
-    found = audit.entities(journal, job, after=f"{unit}@", count=1000)
+    found = overview.entities(journal, job, after=f"{unit}@", count=1000)
     names = [name for name in found if name.startswith(f"{unit}@")]
     return get_close_matches(f"{unit}@{rest}", names, NEAR) or names[:NEAR]
 

@@ -9,7 +9,7 @@ from ferrylog.cli import options as o
 from ferrylog.views.drawing import timeline_text
 from ferrylog.views.timeline import JOB_KINDS, Timeline, TimelineReport, timeline_report
 from ferrylog.wiring import find_job
-from journal import audit
+from journal import audit, overview
 from journal.audit import Wanted
 from journal.lease import held
 from journal.sqlite import SqliteJournal
@@ -40,9 +40,9 @@ def history(
     journal: SqliteJournal, job: JobId, *, silence_ms: int = 60_000, running: bool = False
 ) -> TimelineReport:
     """Of a job of the journal; one pass over its marks. Raises `DamagedJournal`."""
-    began, last = audit.span(journal, job)
+    began, last = overview.span(journal, job)
     line = Timeline(began, last, silence_ms)
-    line.hear(audit.marks(journal, job))
+    line.hear(overview.marks(journal, job))
     asked = (Wanted(job, entity=THE_JOB, kind=kind) for kind in JOB_KINDS)
     of_job = list(
         merge(*(audit.find(journal, each) for each in asked), key=lambda recorded: recorded.seq)
