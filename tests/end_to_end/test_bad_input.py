@@ -535,11 +535,9 @@ def zeroed(journal: Path) -> None:
 
 JOURNALS: dict[str, Refusal] = {
     "empty, to look": Refusal(
-        on_journal("status", empty_file, ends=False), "EJOURNAL001", 1, ("not a ferrylog journal",)
+        on_journal("status", empty_file, ends=False), "EJOURNAL007", 1, ("it is empty",)
     ),
-    "empty": Refusal(
-        on_journal("resume", empty_file), "EJOURNAL001", 1, ("not a ferrylog journal",)
-    ),
+    "empty": Refusal(on_journal("resume", empty_file), "EJOURNAL007", 1, ("it is empty",)),
     "emptied": Refusal(on_journal("start", empty_file), "EJOURNAL005", 4, ("ends at seq 0",)),
     "database of another": Refusal(
         on_journal("start", other_database), "EJOURNAL001", 1, ("another application",)
