@@ -20,7 +20,7 @@ import apsw
 
 from journal.disk import DISK
 from journal.lease import held
-from journal.opening import close
+from journal.opening import close, log_path, size
 
 NO_ROOM: Final = (apsw.CantOpenError, apsw.IOError, apsw.FullError, apsw.ReadOnlyError)
 
@@ -47,7 +47,7 @@ def _ways(path: Path, leave: ExitStack) -> Iterator[apsw.Connection]:
     yield _keeping_the_log(DISK.connect(path))
     if held(path):
         return
-    if not _log_bytes(path):
+    if not size(log_path(path), DISK):
         uri = f"file:{quote(str(path.absolute()))}?immutable=1"
         yield apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
         return
@@ -59,16 +59,9 @@ def _ways(path: Path, leave: ExitStack) -> Iterator[apsw.Connection]:
 
 def _keeping_the_log(db: apsw.Connection) -> apsw.Connection:
     """What a killed process left in the write-ahead log stays there: looking changes no file."""
-    if _log_bytes(Path(db.db_filename("main"))):
+    if size(log_path(Path(db.db_filename("main"))), DISK):
         db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
     return db
-
-
-def _log_bytes(path: Path) -> int:
-    try:
-        return DISK.stat(Path(f"{path}-wal")).st_size
-    except FileNotFoundError:
-        return 0
 
 
 def _copy(path: Path, leave: ExitStack) -> Path:

@@ -26,6 +26,10 @@ def tip_path(path: Path) -> Path:
     return Path(f"{path}.tip")
 
 
+def log_path(path: Path) -> Path:
+    return Path(f"{path}-wal")
+
+
 def work_path(path: Path) -> Path:
     """The default work folder beside a journal."""
     return Path(f"{path}.d")
@@ -34,6 +38,7 @@ def work_path(path: Path) -> Path:
 def make_file(path: Path, disk: Disk) -> bool:
     """Create the file with mode 0600 before SQLite sees it: its -wal and -shm inherit that."""
     try:
+        check_log(path, disk)
         disk.make(path)
     except FileExistsError:
         check_file(path, disk)
@@ -54,10 +59,26 @@ def check_file(path: Path, disk: Disk) -> None:
         raise JournalUnreachable(path, error.strerror or str(error)) from None
     if not stat.S_ISREG(found.st_mode):
         raise NotAJournal(path, "not a regular file")
+    check_log(path, disk)
     if found.st_mode & 0o077:
         raise JournalUnreachable(
             path, f"others may use it (mode {found.st_mode & 0o777:04o})", f"chmod 600 {path}"
         )
+
+
+def check_log(path: Path, disk: Disk) -> None:
+    """SQLite removes the log of an empty database without a word. One is never made before the
+    database is laid out durably: what it holds are the events of a journal that is gone."""
+    if not size(path, disk) and size(log_path(path), disk):
+        raise DamagedJournal(path, "it is missing or empty, but its write-ahead log is there")
+
+
+def size(path: Path, disk: Disk) -> int:
+    """In bytes; 0 when there is no such file."""
+    try:
+        return disk.stat(path).st_size
+    except FileNotFoundError:
+        return 0
 
 
 @contextmanager
@@ -164,7 +185,7 @@ def settle(path: Path, db: apsw.Connection, disk: Disk) -> None:
     the next one and hide what the database has by then: hence the sync of the emptied log.
     """
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-    log = disk.open(Path(f"{path}-wal"))
+    log = disk.open(log_path(path))
     try:
         disk.sync(log)
     finally:

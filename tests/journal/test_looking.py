@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from journal.errors import JournalBehind, JournalUnknown, JournalUnreachable
+from journal.errors import DamagedJournal, JournalBehind, JournalUnknown, JournalUnreachable
 from journal.lease import Lease
 from journal.sqlite import SqliteJournal
 from statemachine.events import PauseRequested
@@ -163,3 +163,17 @@ def test_a_file_that_was_never_laid_out(tmp_path: Path) -> None:
     with pytest.raises(JournalUnreachable, match="it is empty: its making was interrupted") as told:
         SqliteJournal.read_only(path)
     assert "ferrylog start" in told.value.remedy
+
+
+@pytest.mark.parametrize("left", [b"", None])
+def test_a_log_without_its_journal(tmp_path: Path, left: bytes | None) -> None:
+    """I4: SQLite would remove the log of an empty database, and what it holds, without a word."""
+    (tmp_path / "copy").mkdir()
+    path = killed(tmp_path, tmp_path / "copy")
+    path.unlink()
+    if left is not None:
+        path.touch(mode=0o600)
+    before = contents(path.parent)
+    with pytest.raises(DamagedJournal, match="its write-ahead log is there"):
+        SqliteJournal.create(path)
+    assert contents(path.parent) == before
