@@ -13,17 +13,18 @@ from enum import StrEnum
 from pathlib import Path
 
 import apsw
+import pytest
 
 from ferrylog.engine import Engine
 from ferrylog.past import Past
-from journal.errors import JournalUnknown
+from journal.errors import EpochFenced, JournalUnknown, StalePosition
 from journal.protocol import Position, Recorded
 from journal.sqlite import SqliteJournal
 from journal.tip import Tip
 from statemachine.decide import decide
 from statemachine.decide.schedule import next_wake_ms
 from statemachine.effects import Effect
-from statemachine.events import AnyEvent, JobSpec, RunSettings
+from statemachine.events import AnyEvent, JobPaused, JobSpec, RunSettings
 from statemachine.snapshot import freeze, thaw
 from statemachine.stimuli import ExportAsked, ImportAsked, JobAsked, Progressed, RunBegan, Stimulus
 from statemachine.words import JobId, JobStatus, Millis, TaskKey, TaskKind, Verb
@@ -56,6 +57,8 @@ class FaultyJournal:
         self._path = path
         self._fate = fate
         self._inner: SqliteJournal | None = None
+        self._unheard: Callable[[], Position] | None = None
+        """Repeats the append that nobody was told of."""
         self.version = 0
         self.full = False
 
@@ -67,6 +70,9 @@ class FaultyJournal:
     def open(self) -> None:
         self.close()
         self._inner = SqliteJournal.create(self._path)
+        if self._unheard is not None:
+            assert self._unheard().version == self.version, "I3: appended twice"
+            self._unheard = None
 
     def kill(self) -> None:
         """What a dead process leaves: no last checkpoint."""
@@ -89,14 +95,20 @@ class FaultyJournal:
         if fate is Fate.CRASH_BEFORE:
             raise Crash
         self._arm(fate)
+
+        def append() -> Position:
+            return self.inner.append(job, events, expected=expected, epoch=epoch, at_ms=at_ms)
+
         try:
-            position = self.inner.append(job, events, expected=expected, epoch=epoch, at_ms=at_ms)
+            position = append()
         except JournalUnknown as error:
             if isinstance(error.__cause__, OSError):  # of the tip: the commit came before it
                 self.version += len(events)
+                self._unheard = append
             raise
         self.version = position.version
         if fate is Fate.CRASH_AFTER:
+            self._unheard = append
             raise Crash
         return position
 
@@ -314,4 +326,17 @@ class Host:
             self.begin(settings)
             added = [recorded.event.kind for recorded in self.chronicle.records[before:]]
             assert added == ["run_started"] and len(self._launched) == launched, "I13"
+        self._older_epochs_are_fenced()
         self.look_closely(len(self.chronicle.records) // 2)
+
+    def _older_epochs_are_fenced(self) -> None:
+        """I5: a process that was left behind cannot append, and neither can one that is late."""
+        last = self.chronicle.records[-1]
+        for expected, epoch, refusal in (
+            (last.version, last.epoch - 1, EpochFenced),
+            (last.version - 1, last.epoch, StalePosition),
+        ):
+            with pytest.raises(refusal):
+                self.journal.inner.append(
+                    JOB, [JobPaused()], expected=expected, epoch=epoch, at_ms=Millis(self.now)
+                )
