@@ -241,6 +241,9 @@ def test_a_pause_waits_for_doubt_and_for_files() -> None:
     assert story.tell(PauseAsked("me", "lunch")) == ["pause_requested"], "a file is being removed"
     story.state.queues[TaskKind.DUMP, Status.IN_DOUBT] = {DUMP: None}
     assert story.succeed(TaskKey(TaskKind.RELEASE, CHUNK), Released()) == ["chunk_released"]
+    story.state.queues[TaskKind.DUMP, Status.PROCESSING] = {VERIFY: None}
+    assert story.tell() == [], "one of each is two"
+    story.state.queues[TaskKind.DUMP, Status.PROCESSING].clear()
     story.state.queues[TaskKind.DUMP, Status.IN_DOUBT].clear()
     assert story.tell() == ["job_paused"]
 
