@@ -28,6 +28,12 @@ def new_job_id() -> JobId:
 
 
 def when(at_ms: int) -> str:
-    """An instant for people and for JSON: ISO 8601, UTC, milliseconds."""
-    moment = datetime.fromtimestamp(at_ms / 1000, UTC)
+    """An instant for people and for JSON: ISO 8601, UTC, milliseconds.
+
+    A number that is no instant (a damaged row may hold any) is shown as it is.
+    """
+    try:
+        moment = datetime.fromtimestamp(at_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return f"{at_ms} ms"
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -16,7 +16,7 @@ from journal.errors import DamagedJournal, UnknownEvent
 from journal.overview import below, has_time_index, kinds, last_seq
 from journal.protocol import Recorded
 from journal.sqlite import SqliteJournal
-from statemachine.events import AnyEvent
+from statemachine.events import AnyEvent, JobRequested
 from statemachine.words import JobId, Millis
 
 PAGE_ROWS: Final = 1000
@@ -58,6 +58,16 @@ def find(journal: SqliteJournal, wanted: Wanted, *, tail: int | None = None) -> 
         rows = iter(list(islice(rows, tail))[::-1])
     while page := list(islice(rows, PAGE_ROWS)):
         yield from _proved(journal, page)
+
+
+def request(journal: SqliteJournal, job: JobId) -> tuple[Recorded, JobRequested]:
+    """What the job began with. Raises `DamagedJournal` when that is no request for it."""
+    found = journal.query("SELECT seq FROM events WHERE job = ? AND version = 1", (job,))
+    for (seq,) in found:
+        for recorded in find(journal, Wanted(job, after=seq - 1, until=seq)):
+            if isinstance(recorded.event, JobRequested):
+                return recorded, recorded.event
+    raise DamagedJournal(journal.path, f"job {job} does not begin with the request for it")
 
 
 # --- where to look ---

@@ -231,11 +231,9 @@ class Timeline:
 
 
 def timeline_report(
-    job: str, line: Timeline, of_job: list[Recorded], *, running: bool
+    job: str, requested: JobRequested, line: Timeline, of_job: list[Recorded], *, running: bool
 ) -> TimelineReport:
-    """`of_job`: the job's events of `JOB_KINDS`, in order; the first is the request."""
-    requested = of_job[0].event
-    assert isinstance(requested, JobRequested)
+    """`of_job`: the job's events of `JOB_KINDS`, in order."""
     return TimelineReport(
         job=job,
         kind=requested.spec.kind,

@@ -1,6 +1,7 @@
 """`ferrylog inspect` as it is typed: what it prints, how it ends, what a terminal is spared."""
 
 import json
+import random
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -337,3 +338,40 @@ def test_every_view_is_json_too(ask: Ask) -> None:
     assert ask("explain", CHUNK, "--json").document()["schema"] == "ferrylog.explain/1"
     for words in (("timeline",), ("explain", "job"), ("diff", JOB, JOB), ("check",)):
         assert ask(*words, "--json").document()["schema"].startswith("ferrylog.")
+
+
+# --- anything at all ---
+
+COLUMNS = {
+    "seq": ("seq + 500", "-3"),
+    "job": ("'other'", "''", "char(27)"),
+    "version": ("version + 500", "0", "-1"),
+    "epoch": ("9", "-1", "0"),
+    "recorded_at_ms": ("9223372036854775807", "-9223372036854775808", "0"),
+    "kind": ("'job_completed'", "'run_started'", "'x'", "'plan_completed'"),
+    "entity": ("'job'", "'shop.orders'", "'shop.orders#1'", "''", "'#'", "'@'"),
+    "data": ("CAST('{}' AS BLOB)", "x''", "x'ff'", "CAST('[' AS BLOB)"),
+    "hash": ("x''", "zeroblob(32)"),
+}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_one_altered_row_is_no_bug_of_ours(ask: Ask, path: Path, whole: Path, seed: int) -> None:
+    """I3: each view tells what it can prove, or refuses with exit 4; never anything else."""
+    lots = random.Random(seed)
+    column = lots.choice(list(COLUMNS))
+    row = lots.choice((1, 2, 3, *range(1, 80)))
+    value = lots.choice(COLUMNS[column])
+    alter(path, f"UPDATE events SET {column} = {value} WHERE seq = {row} AND {column} <> {value}")
+    for words in (
+        ("timeline",), ("explain", CHUNK), ("explain", "shop.orders"), ("explain", "job"),
+        ("explain", "shop.orders@when_1"), ("events", "--entity", "shop.orders"),
+        ("events", "--since", "-1d", "--tail", "5"), ("diff", JOB, JOB),
+    ):  # fmt: skip
+        said = ask(*words)
+        assert said.code in (0, 2, 4), (words, said)
+    with apsw.Connection(str(path)) as db, apsw.Connection(str(whole)) as before:
+        everything = "SELECT * FROM events ORDER BY seq"
+        altered = db.execute(everything).fetchall() != before.execute(everything).fetchall()
+    assert ask("check").code == (4 if altered else 0)
+    assert ask("events", "--forensic").code == (4 if altered else 0)

@@ -51,8 +51,7 @@ def story(journal: SqliteJournal, job: JobId, entity: str) -> StoryReport:
     """Of an entity that the job knows. Raises `DamagedJournal`."""
     own = list(audit.find(journal, Wanted(job, entity=entity)))
     events = [recorded.event for recorded in own]
-    requested = next(audit.find(journal, Wanted(job, entity=THE_JOB, kind="job_requested")))
-    assert isinstance(requested.event, JobRequested)
+    recorded, requested = audit.request(journal, job)
     teller = Teller(runs_of(audit.find(journal, Wanted(job, kind="run_started"))))
     teller.hear(own)
     kind, what = _what(journal, job, entity, events)
@@ -60,12 +59,12 @@ def story(journal: SqliteJournal, job: JobId, entity: str) -> StoryReport:
         job=job,
         entity=entity,
         type=kind,
-        asked=_asked(requested, requested.event),
+        asked=_asked(recorded, requested),
         what=what,
         history=tuple(teller.history),
         parts=_parts(journal, job, entity, events) if kind == "unit" else None,
         stages=teller.stages(),
-        standing=_standing(journal, job, kind, what, teller, events, requested.event),
+        standing=_standing(journal, job, kind, what, teller, events, requested),
         clock_went_back=teller.clock_went_back,
         evidence=evidence(own),
     )

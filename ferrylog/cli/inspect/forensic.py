@@ -98,7 +98,7 @@ def _as_json(row: Found | Unreadable) -> dict[str, Any]:
         "job": row.job,
         "version": row.version,
         "epoch": row.epoch,
-        "recorded_at": _when(row.recorded_at_ms),
+        "recorded_at": when(row.recorded_at_ms),
         "kind": row.kind,
         "entity": row.entity,
         "data": data,
@@ -128,7 +128,7 @@ def _as_text(row: Found | Unreadable) -> str:
         return one_line(f"DAMAGED  {place(row)}: {row.why}")
     mark = "DAMAGED" if row.faults else "intact "
     line = (
-        f"{mark} {row.seq:>7}  {_when(row.recorded_at_ms)}  {row.epoch:>3}  {row.kind:<24} "
+        f"{mark} {row.seq:>7}  {when(row.recorded_at_ms)}  {row.epoch:>3}  {row.kind:<24} "
         f"{row.entity}  {_data(row.data)}"
     )
     return "\n".join(one_line(text) for text in (line, *(f"        ! {f}" for f in row.faults)))
@@ -140,10 +140,3 @@ def _data(data: bytes) -> str:
         return data[:MAX_SHOWN].decode("utf-8", "strict" if not more else "replace") + more
     except UnicodeDecodeError:
         return f"hex {data[:MAX_SHOWN].hex()}{more}"
-
-
-def _when(at_ms: int) -> str:
-    try:
-        return when(at_ms)
-    except (OverflowError, ValueError, OSError):
-        return f"{at_ms} ms"

@@ -40,6 +40,7 @@ def history(
     journal: SqliteJournal, job: JobId, *, silence_ms: int = 60_000, running: bool = False
 ) -> TimelineReport:
     """Of a job of the journal; one pass over its marks. Raises `DamagedJournal`."""
+    _, requested = audit.request(journal, job)
     began, last = overview.span(journal, job)
     line = Timeline(began, last, silence_ms)
     line.hear(overview.marks(journal, job))
@@ -47,4 +48,4 @@ def history(
     of_job = list(
         merge(*(audit.find(journal, each) for each in asked), key=lambda recorded: recorded.seq)
     )
-    return timeline_report(job, line, of_job, running=running)
+    return timeline_report(job, requested, line, of_job, running=running)
