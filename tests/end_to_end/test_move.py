@@ -15,7 +15,7 @@ pytestmark = pytest.mark.server
 
 
 def killed_in_the_middle(terminal: Terminal) -> str:
-    running = terminal.begin("start", "--chunk-docs", "300", "--restore-workers", "1")
+    running = terminal.begin("start", "--chunk-docs", "100", "--restore-workers", "1")
     until(lambda: terminal.kinds().count("restore_completed") >= 3)
     running.send_signal(signal.SIGKILL)
     running.communicate()
