@@ -176,7 +176,7 @@ def set_durability(db: apsw.Connection) -> None:
     assert db.pragma("synchronous") == 2
 
 
-def settle(path: Path, db: apsw.Connection, disk: Disk) -> None:
+def drain(path: Path, db: apsw.Connection, disk: Disk) -> None:
     """Move what a run before left in the write-ahead log into the database, durably.
 
     After a failed sync the kernel may show bytes that are not on the disk and never will be. New

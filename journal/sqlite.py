@@ -32,6 +32,7 @@ from journal.opening import (
     check_file,
     check_header,
     close,
+    drain,
     is_blank,
     is_small,
     lay_out,
@@ -42,7 +43,6 @@ from journal.opening import (
     opening,
     reason,
     set_durability,
-    settle,
     tip_path,
 )
 from journal.protocol import Position, Recorded
@@ -98,7 +98,7 @@ class SqliteJournal:
                 journal.check_pages()
             journal.check_ends()
             journal.check_tip()
-            settle(path, db, disk)
+            drain(path, db, disk)
             # What is found now is believed from now on: it counts as acknowledged.
             journal._tip = open_tip(path, disk, journal.end())
         return journal

@@ -79,7 +79,7 @@ BROKEN: dict[str, Callable[[], AbstractContextManager[Any]]] = {
     "the tip is not synced": lambda: patch.object(ModelDisk, "sync", lambda self, fd: None),
     "the tip goes first": lambda: patch.object(SqliteJournal, "append", tip_first),
     "the tip's slots share a sector": lambda: patch("journal.tip.SLOT", 512),
-    "the old log is not settled": lambda: patch("journal.sqlite.settle", lambda *_: None),
+    "the old log is not drained": lambda: patch("journal.sqlite.drain", lambda *_: None),
 }
 
 
@@ -92,8 +92,8 @@ def test_what_a_power_cut_finds(name: str) -> None:
 
 
 def test_what_a_forgetful_kernel_finds() -> None:
-    """I4: without settling, new commits stand behind a hole that a failed sync left."""
-    with BROKEN["the old log is not settled"](), pytest.raises(Exception) as found:  # noqa: PT011
+    """I4: with the log not drained, new commits stand behind a hole that a failed sync left."""
+    with BROKEN["the old log is not drained"](), pytest.raises(Exception) as found:  # noqa: PT011
         Sweep().run(1, 2)
     assert any("python -m tests.faults io_errors 1/2/" in note for note in notes(found))
 
