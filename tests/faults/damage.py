@@ -3,8 +3,8 @@
 A lot is named `kind/seed/n`, and `python -m tests.faults damage flip/1/40` repeats it.
 """
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from random import Random
 from typing import Final, Literal
@@ -23,18 +23,36 @@ def damaged(kind: Kind, seed: int, n: int, *, large: bool = False) -> tuple[str,
     """The file that was damaged, and what the product said.
 
     Half of the disks are those of a run in the middle, half those of one that has ended.
-    `large`: as if the journal were too large for a check of all pages at its opening.
     """
     draw = Random(f"{kind}/{seed}/{n}")
     older, running, ended = states(seed)
     image, promise = draw.choice((running, ended))
     name = draw.choice([name for name in FILES if image.get(name)])
-    with ExitStack() as stack:
-        if large:
-            stack.enter_context(patch("journal.opening.INTEGRITY_BYTES", 0))
-            stack.enter_context(patch("journal.sqlite.READ_ROWS", 20))
+    with large_journal() if large else nullcontext():
         new = HOW[kind](image[name], older[0].get(name, b""), draw)
         return name.removeprefix(str(PATH)) or "db", verdict({**image, name: new}, promise)
+
+
+def shorter_pages(seed: int) -> Iterator[tuple[Image, Promise]]:
+    """Of the disk that has ended: each leaf of an index or table, without its last entry."""
+    image, promise = states(seed)[2]
+    database = image[FILES[0]]
+    for start in range(4096, len(database), 4096):
+        entries = int.from_bytes(database[start + 3 : start + 5], "big")
+        if database[start] in (0x0A, 0x0D) and entries:
+            page = bytearray(database)
+            page[start + 3 : start + 5] = (entries - 1).to_bytes(2, "big")
+            yield {**image, FILES[0]: bytes(page)}, promise
+
+
+@contextmanager
+def large_journal() -> Iterator[None]:
+    """As if the journal were too large for a check of all pages at its opening."""
+    with (
+        patch("journal.opening.INTEGRITY_BYTES", 0),
+        patch("journal.sqlite.READ_ROWS", 20),
+    ):
+        yield
 
 
 def _flip(raw: bytes, _: bytes, draw: Random) -> bytes:

@@ -7,7 +7,7 @@ import pytest
 from journal.sqlite import SqliteJournal
 from journal.tip import SLOT
 from tests.counts import count
-from tests.faults.damage import FILES, Kind, damaged, states
+from tests.faults.damage import FILES, Kind, damaged, large_journal, shorter_pages, states
 from tests.faults.disk import PATH, Build, ModelDisk
 from tests.faults.verdict import Verdict, verdict, verdicts
 from tests.faults.workload import record, repeatable, rows
@@ -39,6 +39,14 @@ def test_a_flipped_bit(large: bool) -> None:
     assert answers["-wal", "whole"] == 0
     assert answers[".tip", "refused"] == 0
     assert answers["db", "refused"] > 100
+
+
+def test_a_page_that_lost_its_last_entry() -> None:
+    """I2: no index hides how a job ended, also where an opening does not check every page."""
+    with large_journal():
+        answers = Counter(verdict(*state) for seed in range(1, 6) for state in shorter_pages(seed))
+    assert answers["silent"] == 0
+    assert answers["refused"] > 10
 
 
 @pytest.mark.parametrize("large", [False, True], ids=["small", "large"])
