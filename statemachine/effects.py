@@ -24,7 +24,8 @@ class Effect:
     task: TaskKey
     attempt: int
     epoch: int
-    unit: Unit | None = None
+    unit: Unit | None
+    """`None` for tasks of the job."""
     chunk: Chunk | None = None
     file: str = ""
     """Of a release: the name of the chunk file."""

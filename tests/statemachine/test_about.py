@@ -5,7 +5,7 @@ import pytest
 from statemachine.events import AnyEvent, JobSpec, PauseRequested
 from statemachine.stimuli import Failed, PauseAsked, Restored
 from statemachine.words import Cause, TaskKey, TaskKind
-from tests.statemachine.examples import SPEC, examples
+from tests.statemachine.examples import SPEC, classes, example, examples, kinds
 
 UNITS = ("unit_registered", "unit_completed", "unit_skipped", "create_", "plan_")
 CHUNKS = ("chunk_", "document_rejected", "result_ignored", "dump_", "restore_", "verify_")
@@ -32,3 +32,11 @@ def test_what_nobody_gave() -> None:
     given = SPEC.model_dump(exclude={"include", "exclude", "of"})
     spec = JobSpec.model_validate(given)
     assert (spec.include, spec.exclude, spec.of) == ((), (), "")
+
+
+@pytest.mark.parametrize(
+    "cls", [cls for cls in classes() if len(kinds(cls)) == 1], ids=lambda cls: cls.__name__
+)
+def test_an_only_kind_need_not_be_said(cls: type[AnyEvent]) -> None:
+    whole = example(cls, kinds(cls)[0])
+    assert cls.model_validate(whole.model_dump(exclude={"kind"})) == whole
