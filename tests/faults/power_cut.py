@@ -13,7 +13,7 @@ from random import Random
 from typing import Final
 
 from journal.errors import JournalUnknown, JournalUnreachable
-from tests.faults.disk import Build, Faults, Image, ModelDisk, Op, Promise
+from tests.faults.disk import PATH, Build, Faults, Image, ModelDisk, Op, Promise
 from tests.faults.images import Cut, digest
 from tests.faults.workload import quietly, record, recover, repeatable
 
@@ -21,6 +21,8 @@ DISKS: Final = (Build(), Build(powersafe=False), Build(sector=4096, powersafe=Fa
 DRAWS: Final = 7
 """Disks of each place: the least, the most, and five in between."""
 DRAWS_AGAIN: Final = 3
+FIRST_FORMAT: Final = "DROP INDEX events_by_time; PRAGMA user_version = 1"
+"""Takes a journal back to where its format began."""
 COMPOUND: Final = 0.01
 """The share of disks whose recovery is cut too, whole and with a fault."""
 
@@ -44,6 +46,17 @@ class PowerCuts:
                 self.first += 1
                 if self.only or Random(lot).random() < COMPOUND:
                     self._compound(lot, image, build, recovery)
+
+    def run_old_format(self) -> None:
+        """Cut the opening that brings a journal to today's format."""
+        made = record("old", Build(), appends=3)
+        db = made.connect(PATH)
+        db.execute(FIRST_FORMAT)
+        db.close()
+        promise = next(op for op in reversed(made.trace) if isinstance(op, Promise))
+        image = made.contents()
+        assert image[str(PATH)][60:64] == b"\0\0\0\1", "not the first format"
+        self._compound("old/0/0", image, Build(), recover(ModelDisk(image), promise, "old"))
 
     def _lots(
         self, name: str, cut: Cut, trace: list[Op], draws: int
@@ -105,5 +118,8 @@ def found_on(recovery: ModelDisk) -> Promise:
 
 def repeat(lot: str) -> str:
     cuts = PowerCuts(only=lot)
-    cuts.run(int(lot.partition("/")[0]))
+    if lot.startswith("old/"):
+        cuts.run_old_format()
+    else:
+        cuts.run(int(lot.partition("/")[0]))
     return f"{cuts.first} disks, {cuts.again} after a second cut, {cuts.faults} faults"

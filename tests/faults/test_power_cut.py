@@ -43,6 +43,14 @@ def test_over_many_more_seeds(part: int) -> None:
         run(seed)
 
 
+def test_an_old_format_is_brought_up_to_date() -> None:
+    """I1, I4: a power cut or a fault in the middle of it loses nothing."""
+    before = CUTS.again
+    CUTS.run_old_format()
+    assert CUTS.again - before > 50
+    count("disks after a cut or a fault during recovery, all different", CUTS.again - before)
+
+
 def test_at_least_twenty_thousand() -> None:
     """The default lane alone; every one of them was opened."""
     if CUTS.first == 0:
