@@ -115,3 +115,12 @@ def test_a_restore_ends_at_the_end_of_its_file() -> None:
     story.succeed(DUMP, DUMPED)
     story.succeed(RESTORE, Restored(1, 10, 100, 0, 0))
     assert story.state.chunks[CHUNK].done.position == DUMPED.file_bytes
+
+
+def test_a_restore_without_a_file_ends_at_nothing() -> None:
+    """No legal history holds it; the fold of one that does stays whole."""
+    story = Story().planned(chunks=2)
+    story.succeed(DUMP, DUMPED)
+    story.state.chunks[CHUNK].file = None
+    story.succeed(RESTORE, Restored(1, 10, 100, 0, 0))
+    assert story.state.chunks[CHUNK].done.position == 0

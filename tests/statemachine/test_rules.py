@@ -641,3 +641,17 @@ def test_a_job_may_leave_before_its_first_run_and_while_it_pauses() -> None:
     story.tell(PauseAsked("me", "why"))
     assert story.state.status is JobStatus.PAUSING
     assert story.tell(EXPORT, IMPORT) == ["job_exported", "job_imported"]
+
+
+def test_a_retry_does_not_wait_for_a_clock_that_went_back() -> None:
+    """I18, I30: a delay has a cap; what seems further away was scheduled by another clock."""
+    story = Story().planned()
+    story.now = 10**9
+    assert story.fail(DUMP, Cause.TRANSIENT) == ["dump_retry_scheduled"]
+    due = story.state.tasks[DUMP].not_before_ms
+    story.now = due - 1
+    assert story.tell() == []
+    story.now = due - SETTINGS.retry_cap_ms
+    assert story.tell() == []
+    story.now = due - SETTINGS.retry_cap_ms - 1
+    assert story.tell() == ["dump_started"]
