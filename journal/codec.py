@@ -44,7 +44,10 @@ def decode(rows: Sequence[tuple[str, bytes]]) -> list[AnyEvent]:
     """
     try:
         items = b",".join([_whole(kind, data) for kind, data in rows])
-        return _EVENTS.validate_json(b"[" + items + b"]")
+        events = _EVENTS.validate_json(b"[" + items + b"]")
+        if len(events) == len(rows):
+            return events
+        raise ValueError("more than one event")  # noqa: TRY301 — as any other data that is no event
     except ValueError as error:  # a ValidationError is one
         if len(rows) == 1:
             raise NoEvent(0, _why(rows[0][0], error)) from None

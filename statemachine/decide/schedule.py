@@ -62,9 +62,14 @@ def _starts(state: State, now: Millis) -> list[AnyEvent]:
 
 
 def _ready(state: State, kind: TaskKind, now: Millis) -> Iterator[TaskKey]:
-    """Retries that are due, then fresh tasks, each first in first out."""
+    """Retries that are due, then fresh tasks, each first in first out.
+
+    A retry further away than any delay can be was scheduled by a clock that went back since.
+    """
+    assert state.settings is not None
+    latest = now + state.settings.retry_cap_ms
     for key in state.queue(kind, Status.WAITING):
-        if state.tasks[key].not_before_ms <= now:
+        if not now < state.tasks[key].not_before_ms <= latest:
             yield key
     for key in state.queue(kind, Status.PENDING):
         lost = kind is TaskKind.RESTORE and state.chunks[ChunkId(key.entity)].file is None

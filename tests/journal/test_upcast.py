@@ -81,3 +81,12 @@ def test_an_unknown_kind_is_named_and_placed(tmp_path: Path) -> None:
         with pytest.raises(UnknownEvent, match="seq 2 .'job_teleported'.*unknown kind") as caught:
             list(journal.read(JOB))
         assert caught.value.exit_code == 4
+
+
+def test_two_events_in_one_row_are_none() -> None:
+    """P10: data that closes its object and opens another is no event."""
+    spliced = b'{"code":"E1","why":"x"},{"kind":"job_paused"}'
+    for rows in ([("job_failed", spliced)], [("job_paused", b"{}"), ("job_failed", spliced)]):
+        with pytest.raises(NoEvent, match="more than one") as caught:
+            decode(rows)
+        assert caught.value.index == len(rows) - 1
