@@ -47,7 +47,7 @@ def decode(rows: Sequence[tuple[str, bytes]]) -> list[AnyEvent]:
         events = _EVENTS.validate_json(b"[" + items + b"]")
         if len(events) == len(rows):
             return events
-        raise ValueError("more than one event")  # noqa: TRY301 — as any other data that is no event
+        raise ValueError("more than one event")
     except ValueError as error:  # a ValidationError is one
         if len(rows) == 1:
             raise NoEvent(0, _why(rows[0][0], error)) from None
