@@ -50,7 +50,7 @@ def large_journal() -> Iterator[None]:
     """As if the journal were too large for a check of all pages at its opening."""
     with (
         patch("journal.opening.INTEGRITY_BYTES", 0),
-        patch("journal.sqlite.READ_ROWS", 20),
+        patch("journal.reading.READ_ROWS", 20),
     ):
         yield
 
