@@ -4,6 +4,7 @@ No clock, no thread, no chance in here: time is an argument, outcomes are argume
 """
 
 from collections.abc import Sequence
+from itertools import repeat
 
 from ferrylog.past import Past
 from journal.protocol import Journal, Position
@@ -25,7 +26,7 @@ class Engine:
     def __init__(self, journal: Journal, job: JobId, past: Past | None = None) -> None:
         """Reads the job's history, from `past` on if that is given: it is consumed.
 
-        Raises what `Journal.read` raises.
+        Raises what `Journal.pages` raises.
         """
         self._journal = journal
         self.job = job
@@ -33,7 +34,7 @@ class Engine:
         self.news: tuple[AnyEvent, ...] = ()
         """What the last turn journaled."""
         self._in_flight: set[tuple[TaskKey, int]] = set()
-        self.past.follow(journal.read(job, after=self.position.version))
+        self.past.follow(journal.pages(job, after=self.position.version))
 
     @property
     def state(self) -> State:
@@ -69,8 +70,7 @@ class Engine:
     def _happen(self, stimulus: Stimulus, now: Millis) -> list[AnyEvent]:
         """Each decision sees what the one before it decided; nobody else does before the commit."""
         events = decide(self.state, stimulus, now)
-        for event in events:
-            self.past.happened(event, now)
+        self.past.happened(events, repeat(now))
         return events
 
     def _newly_wanted(self) -> tuple[Effect, ...]:

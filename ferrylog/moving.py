@@ -77,7 +77,7 @@ def write_evidence(journal: SqliteJournal, job: JobId, to: Path, key: bytes | No
     """A job's history as a file that stands for itself. Raises what `evidence.write` raises."""
     write(
         to,
-        journal.pages(job),
+        journal.rows(job),
         job=job,
         key=key,
         made_by=operator(),

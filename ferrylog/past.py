@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from ferrylog.rates import Rates
-from journal.protocol import Position, Recorded
-from statemachine.events import AnyEvent
-from statemachine.evolve import evolve
+from journal.protocol import Page, Position
+from statemachine.events import AnyEvent, RunStarted
+from statemachine.evolve import ARMS
 from statemachine.state import State
 
 
@@ -23,24 +23,26 @@ class Past:
     at_ms: int = 0
     """When the last event was recorded."""
 
-    def happened(self, event: AnyEvent, at_ms: int) -> None:
-        """Fold one event. Raises what `evolve` raises."""
-        state, rates = self.state, self.rates
-        evolve(state, event)
-        if event.kind == "run_started":
-            rates.began(at_ms)
-        elif at_ms != self.at_ms or state.done_documents != rates.documents:
-            rates.seen(state, at_ms)
-        self.at_ms = at_ms
+    def happened(self, events: Iterable[AnyEvent], times: Iterable[int]) -> None:
+        """Fold events and when each was recorded. Raises what `evolve` raises."""
+        state, rates, now = self.state, self.rates, self.at_ms
+        for event, at_ms in zip(events, times, strict=False):
+            if at_ms != now:
+                rates.seen(state, now)
+                now = at_ms
+            kind = type(event)
+            ARMS[kind](state, event)  # as `evolve` does
+            if kind is RunStarted:
+                rates.began(now)
+        rates.seen(state, now)
+        self.at_ms = now
 
-    def follow(self, records: Iterable[Recorded]) -> Self:
+    def follow(self, pages: Iterable[Page]) -> Self:
         """Fold what the journal holds after here."""
         with collector_at_rest():
-            last, happened = None, self.happened
-            for last in records:
-                happened(last.event, last.recorded_at_ms)
-            if last is not None:
-                self.position = Position(last.version, last.seq, last.hash)
+            for page in pages:
+                self.happened(page.events, page.times)
+                self.position = page.end
         return self
 
 

@@ -32,7 +32,7 @@ def recall(journal: SqliteJournal, job: JobId, *, to_seq: int | None = None) -> 
     The events before the snapshot are not read again: `inspect check` and `replay --check` do.
     """
     past = _remembered(journal, job, to_seq) or Past()
-    return past.follow(journal.read(job, after=past.position.version, to_seq=to_seq))
+    return past.follow(journal.pages(job, after=past.position.version, to_seq=to_seq))
 
 
 def _remembered(journal: SqliteJournal, job: JobId, to_seq: int | None) -> Past | None:
@@ -53,14 +53,14 @@ def replayed(
     kept = [*Snapshots(journal.path, rules()).of(job, to_seq=to_seq)] if compare else []
     for snapshot in reversed(kept):
         after = past.position.version
-        past.follow(journal.read(job, after=after, to_seq=snapshot.position.seq))
+        past.follow(journal.pages(job, after=after, to_seq=snapshot.position.seq))
         found = thawed(snapshot)
         if found is None or (past.position, digest(past.state)) != (
             found.position,
             digest(found.state),
         ):
             raise WrongSnapshot(journal.path, job, snapshot.position.seq)
-    return past.follow(journal.read(job, after=past.position.version, to_seq=to_seq))
+    return past.follow(journal.pages(job, after=past.position.version, to_seq=to_seq))
 
 
 def thawed(snapshot: Snapshot) -> Past | None:

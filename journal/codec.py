@@ -80,7 +80,7 @@ def _why(kind: str, error: ValueError) -> str:
 def _whole(kind: str, data: bytes) -> bytes:
     if kind in STEPS:
         data = upcast(kind, data)
-    return _front(kind) + b"}" if data == b"{}" else b"%s,%s" % (_front(kind), data[1:])
+    return b"%s}" % _front(kind) if data == b"{}" else b"%s,%s" % (_front(kind), data[1:])
 
 
 @cache

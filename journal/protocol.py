@@ -31,6 +31,16 @@ class Position(NamedTuple):
     """Of that event."""
 
 
+class Page(NamedTuple):
+    """Events of one job that follow each other, without their envelopes: for folding."""
+
+    events: Sequence[AnyEvent]
+    times: Sequence[int]
+    """When each was recorded."""
+    end: Position
+    """Of the last one."""
+
+
 class Journal(Protocol):
     """Keeps events in order, for ever.
 
@@ -57,6 +67,6 @@ class Journal(Protocol):
         """
         ...
 
-    def read(self, job: JobId, *, after: int = 0) -> Iterator[Recorded]:
+    def pages(self, job: JobId, *, after: int = 0) -> Iterator[Page]:
         """The job's events with a version above `after`, in order, each with its hash checked."""
         ...

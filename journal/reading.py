@@ -10,8 +10,8 @@ from journal.codec import GENESIS
 from journal.disk import Disk
 from journal.errors import DamagedJournal, JournalBehind, JournalUnreachable, TipMissing
 from journal.opening import reason, tip_path
-from journal.protocol import Position, Recorded
-from journal.rows import COLUMNS, Row, check, recorded
+from journal.protocol import Page, Position, Recorded
+from journal.rows import COLUMNS, Row, check, page, recorded
 from journal.tip import Tip, read_tip
 from statemachine.words import JobId, Millis
 
@@ -50,13 +50,16 @@ class Reading:
         return JobId(str(rows[0][0])) if rows else None
 
     def read(self, job: JobId, *, after: int = 0, to_seq: int | None = None) -> Iterator[Recorded]:
-        """See the protocol; `to_seq` ends the reading after that global position."""
-        for rows in self.pages(job, after=after, to_seq=to_seq):
+        """The job's events behind a version, up to a seq, in order, each with its hash checked."""
+        for rows in self.rows(job, after=after, to_seq=to_seq):
             yield from recorded(self.path, rows)
 
-    def pages(
-        self, job: JobId, *, after: int = 0, to_seq: int | None = None
-    ) -> Iterator[list[Row]]:
+    def pages(self, job: JobId, *, after: int = 0, to_seq: int | None = None) -> Iterator[Page]:
+        """The same by the thousand, without envelopes: see the protocol."""
+        for rows in self.rows(job, after=after, to_seq=to_seq):
+            yield page(self.path, rows)
+
+    def rows(self, job: JobId, *, after: int = 0, to_seq: int | None = None) -> Iterator[list[Row]]:
         """The same as rows, checked but not decoded, by the thousand."""
         before, version = self._hash_at(job, after), after
         for rows in self._batches(job, after, to_seq):

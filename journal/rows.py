@@ -7,7 +7,7 @@ from typing import Final
 
 from journal.codec import NoEvent, decode, encode, link
 from journal.errors import DamagedJournal, UnknownEvent
-from journal.protocol import Recorded
+from journal.protocol import Page, Position, Recorded
 from statemachine.events import AnyEvent
 from statemachine.words import JobId, Millis
 
@@ -57,12 +57,22 @@ def check(path: Path, rows: Sequence[Row], *, job: JobId, version: int, before: 
     return before
 
 
-def recorded(path: Path, rows: Sequence[Row]) -> Iterator[Recorded]:
+def page(path: Path, rows: Sequence[Row]) -> Page:
     """The events of checked rows. Raises `UnknownEvent`."""
+    seq, _, version, *_, hash_ = rows[-1]
+    return Page(_events(path, rows), [row[4] for row in rows], Position(version, seq, hash_))
+
+
+def recorded(path: Path, rows: Sequence[Row]) -> Iterator[Recorded]:
+    """The events of checked rows, each in its envelope. Raises `UnknownEvent`."""
+    events = _events(path, rows)
+    seqs, jobs, versions, epochs, times, _, _, _, hashes = zip(*rows, strict=True)
+    return map(Recorded, seqs, jobs, versions, epochs, times, events, hashes)
+
+
+def _events(path: Path, rows: Sequence[Row]) -> Sequence[AnyEvent]:
     try:
-        events = decode([(row[5], row[7]) for row in rows])
+        return decode([(row[5], row[7]) for row in rows])
     except NoEvent as bad:
         seq, *_, kind, _, _, _ = rows[bad.index]
         raise UnknownEvent(path, seq, kind, bad.why) from None
-    seqs, jobs, versions, epochs, times, _, _, _, hashes = zip(*rows, strict=True)
-    yield from map(Recorded, seqs, jobs, versions, epochs, times, events, hashes)

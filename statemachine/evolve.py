@@ -51,11 +51,9 @@ from statemachine.state import NOTHING, Chunk, ChunkFile, Done, State, Task, Uni
 from statemachine.transitions import next_job_status, next_task_status, next_unit_status
 from statemachine.words import (
     THE_JOB,
-    ChunkId,
     Status,
     TaskKey,
     TaskKind,
-    UnitId,
     index_task,
     unit_of,
 )
@@ -405,14 +403,14 @@ def _remove(state: State, key: TaskKey) -> None:
 
 def _unit(state: State, unit_id: str, event: Event) -> Unit:
     try:
-        return state.units[UnitId(unit_id)]
+        return state.units[unit_id]  # type: ignore[index]
     except KeyError:
         raise UnknownEntity(entity=unit_id, event=event.kind) from None
 
 
 def _chunk(state: State, chunk_id: str, event: Event) -> Chunk:
     try:
-        return state.chunks[ChunkId(chunk_id)]
+        return state.chunks[chunk_id]  # type: ignore[index]
     except KeyError:
         raise UnknownEntity(entity=chunk_id, event=event.kind) from None
 

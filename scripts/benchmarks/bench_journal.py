@@ -28,6 +28,7 @@ from typing import Any
 from ferrylog.engine import Engine
 from ferrylog.past import Past
 from ferrylog.recall import Keeper, recall
+from journal.protocol import Page
 from journal.snapshots import Snapshots
 from journal.sqlite import SqliteJournal
 from statemachine.events import (
@@ -194,7 +195,7 @@ def do_snapshot(path: str) -> dict[str, float]:
     """Take the snapshot as the engine's keeper would."""
     with SqliteJournal.create(Path(path)) as journal:
         last = journal.last_seq()
-        past = Past().follow(journal.read(JOB, to_seq=max(1, last - 10_000)))
+        past = Past().follow(journal.pages(JOB, to_seq=max(1, last - 10_000)))
         engine = Engine(NoMore(), JOB, past)  # type: ignore[arg-type]
         began = time.perf_counter()
         keeper = Keeper(journal, JOB)
@@ -207,7 +208,7 @@ def do_snapshot(path: str) -> dict[str, float]:
 class NoMore:
     """A journal that ends here."""
 
-    def read(self, job: JobId, *, after: int = 0) -> Iterator[AnyEvent]:  # noqa: ARG002
+    def pages(self, job: JobId, *, after: int = 0) -> Iterator[Page]:  # noqa: ARG002
         return iter(())
 
 
@@ -271,7 +272,7 @@ def replays(folder: Path, options: argparse.Namespace) -> None:
         show_resume(f"{count:11,} without", count, rounds, versus(mine, theirs))
         kept = run("snapshot", path)
         rounds = [run("resume", path) for _ in range(options.rounds)]
-        note = f"   snapshot {kept['count'] / 1e6:.1f} MB, taken in {kept['seconds']:.2f} s"
+        note = f"   snapshot {kept['count'] / 1e3:.0f} kB, taken in {kept['seconds']:.2f} s"
         show_resume(f"{count:11,} with   ", count, rounds, note)
         audits(path, count)
 

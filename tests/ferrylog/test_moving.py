@@ -131,7 +131,7 @@ def test_an_interrupted_import_is_repeated(
     """I3: the history arrives in one commit; until its arrival is an event the job cannot run."""
     begun(here)
     export_job(here, JOB, tmp_path / "1", None)
-    there.adopt(JOB, here.pages(JOB))
+    there.adopt(JOB, here.rows(JOB))
     assert status(there) is JobStatus.MOVED
     import_job(there, tmp_path / "1", None)
     assert status(there) is JobStatus.PAUSED

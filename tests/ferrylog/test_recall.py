@@ -46,7 +46,7 @@ def keep(journal: SqliteJournal, past: Past, **changed: object) -> None:
 
 
 def until(journal: SqliteJournal, seq: int) -> Past:
-    return Past().follow(journal.read(journal.jobs()[0], to_seq=seq))
+    return Past().follow(journal.pages(journal.jobs()[0], to_seq=seq))
 
 
 def test_a_snapshot_anywhere_changes_nothing(journal: SqliteJournal) -> None:

@@ -34,7 +34,7 @@ def job_of(journal: SqliteJournal) -> JobId:
 
 def exported(journal: SqliteJournal, path: Path, key: bytes | None = None) -> Path:
     job = job_of(journal)
-    write(path, journal.pages(job), job=job, key=key, made_by="me", made_at="now")
+    write(path, journal.rows(job), job=job, key=key, made_by="me", made_at="now")
     return path
 
 

@@ -18,7 +18,7 @@ import pytest
 from ferrylog.engine import Engine
 from ferrylog.past import Past
 from journal.errors import EpochFenced, JournalUnknown, StalePosition
-from journal.protocol import Position, Recorded
+from journal.protocol import Page, Position, Recorded
 from journal.sqlite import SqliteJournal
 from journal.tip import Tip
 from statemachine.decide import decide
@@ -84,6 +84,9 @@ class FaultyJournal:
         if self._inner is not None:
             self._inner.close()
         self._inner = None
+
+    def pages(self, job: JobId, *, after: int = 0) -> Iterator[Page]:
+        return self.inner.pages(job, after=after)
 
     def read(self, job: JobId, *, after: int = 0) -> Iterator[Recorded]:
         return self.inner.read(job, after=after)

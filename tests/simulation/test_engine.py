@@ -7,7 +7,7 @@ import pytest
 
 from ferrylog.engine import Engine
 from ferrylog.past import Past
-from journal.protocol import Position, Recorded
+from journal.protocol import Page, Position, Recorded
 from statemachine.events import AnyEvent
 from statemachine.state import digest
 from statemachine.stimuli import Failed, FoundUnit, JobAsked, RunBegan, Succeeded, Surveyed
@@ -38,8 +38,15 @@ class Memory:
         last = self.records[-1]
         return Position(last.version, last.seq, last.hash)
 
-    def read(self, job: JobId, *, after: int = 0) -> Iterator[Recorded]:
-        return iter(self.records[after:])
+    def pages(self, job: JobId, *, after: int = 0) -> Iterator[Page]:
+        assert job == JOB
+        yield from map(page_of, ([each] for each in self.records[after:]))
+
+
+def page_of(records: list[Recorded]) -> Page:
+    last = records[-1]
+    events, times = zip(*((each.event, each.recorded_at_ms) for each in records), strict=True)
+    return Page(events, times, Position(last.version, last.seq, last.hash))
 
 
 def begun(**settings: object) -> tuple[Memory, Engine]:
@@ -98,7 +105,7 @@ def test_what_starts_again_later_is_handed_out_then() -> None:
 def test_an_engine_goes_on_from_a_past() -> None:
     """I8, I9: what it was given is not read again, what came after it is."""
     journal, engine = begun()
-    past = Past().follow(journal.records[:2])
+    past = Past().follow([page_of(journal.records[:2])])
     other = Engine(journal, JOB, past)
     assert other.past is past
     assert digest(other.state) == digest(engine.state)
