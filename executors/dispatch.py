@@ -12,6 +12,7 @@ from executors.classify import classify
 from executors.clients import Deployment
 from executors.dump import dump, must_be_same
 from executors.errors import CannotMigrate, OtherCollection, TargetDiffers, TargetNotEmpty
+from executors.folder import inside
 from executors.plan import is_capped, plan
 from executors.protocol import Report, Stopped, StopToken
 from executors.restore import Conflict, CountsDisagree, restore
@@ -78,7 +79,7 @@ class MongoExecutor:
             case TaskKind.INDEX:
                 return metadata.build_index(self._patient, unit, effect.task)
             case TaskKind.RELEASE:
-                (self._folder / effect.file).unlink(missing_ok=True)
+                inside(self._folder, effect.file).unlink(missing_ok=True)
                 return Released()
         assert chunk is not None
         match kind:

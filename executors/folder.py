@@ -21,6 +21,14 @@ def prepare_folder(folder: Path) -> None:
         raise BadFolder(str(folder), error.strerror or str(error)) from None
 
 
+def inside(folder: Path, name: str) -> Path:
+    """What has that name in the folder. Raises `BadFolder` for a name that leads elsewhere: names
+    come from the journal, and a journal may come from elsewhere."""
+    if "\0" in name or any(part in ("", ".", "..") for part in name.split("/")):
+        raise BadFolder(str(folder), f"the journal names a file outside it: {name!r}")
+    return folder / name
+
+
 def remove_folder(folder: Path, *, keep_files: bool) -> None:
     """Remove what a finished job left in its folder: everything, or all but whole chunk files.
 

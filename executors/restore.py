@@ -19,6 +19,7 @@ from executors.batches import RAW, TOLERANT, Block
 from executors.boundaries import to_key
 from executors.chunkfile import check_chunk_file, read_blocks
 from executors.classify import cause_of, without_values
+from executors.folder import inside
 from executors.metadata import concern, split
 from executors.protocol import Stopped, StopToken
 from executors.rawbson import (
@@ -88,7 +89,7 @@ def restore(
     Raises `DamagedFile` before anything is written, `Conflict`, `PyMongoError`.
     """
     assert chunk.file is not None
-    path = folder / chunk.file.name
+    path = inside(folder, chunk.file.name)
     check_chunk_file(path, file_bytes=chunk.file.file_bytes, sha256=chunk.file.sha256)
     done: Done = chunk.done
     tally = _Tally(done.position, done.documents, done.bytes, done.present, done.rejected)

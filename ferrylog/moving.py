@@ -6,7 +6,6 @@ evidence (`journal.evidence`) that ends with the leaving.
 """
 
 import platform
-from collections.abc import Iterator
 from pathlib import Path
 
 from ferrylog import __version__, clock
@@ -14,10 +13,10 @@ from ferrylog.engine import Engine
 from ferrylog.recall import recall, rules
 from ferrylog.wiring import operator
 from journal.errors import BadEvidence, JobElsewhere
-from journal.evidence import Evidence, Reader, examine, write
-from journal.rows import Row
+from journal.evidence import Evidence, Reader, check_place, examine, write
 from journal.sqlite import SqliteJournal
-from statemachine.errors import OperatorError
+from statemachine.decide import decide
+from statemachine.errors import FerrylogError, OperatorError
 from statemachine.stimuli import ExportAsked, ImportAsked
 from statemachine.words import JobId, JobStatus
 
@@ -39,38 +38,50 @@ def export_job(journal: SqliteJournal, job: JobId, to: Path, key: bytes | None) 
 
     The caller holds the lease. Raises `JobEnded`, and what writing raises.
     """
+    check_place(to)  # before the job leaves
     engine = Engine(journal, job, recall(journal, job))
     if engine.state.terminal:
         raise JobEnded(job, engine.state.status)
     engine.turn([ExportAsked(operator(), platform.node())], now=clock.now_ms())
-    write_evidence(journal, job, to, key)
+    try:
+        write_evidence(journal, job, to, key)
+    except FerrylogError as error:
+        error.add_note(f"job {job} has left this journal already: export it again to another file")
+        raise
     return job
 
 
-def import_job(journal: SqliteJournal, file: Path, key: bytes | None) -> JobId:
-    """Take a job in; it is paused then, and `resume` goes on.
-
-    The caller holds the lease. Raises `BadEvidence` for a damaged file or one that is no
-    exported job, and `JobElsewhere` when the journal knows the job otherwise.
-    """
+def arriving(file: Path, key: bytes | None) -> Evidence:
+    """An exported job, whole. Raises `BadEvidence` for a damaged file or one of another kind."""
     found = examine(file, key)
     if found.state.status is not JobStatus.MOVED:
         why = f"the job was not exported: it is {found.state.status} where this file ends"
         raise BadEvidence(file, found.events + 1, why)
-    if found.job in journal.jobs() and not _ends_before(journal, found):
-        raise JobElsewhere(found.job, journal.path, "it arrived here before")
-    journal.adopt(found.job, _pages(file))
-    engine = Engine(journal, found.job, recall(journal, found.job))
-    engine.turn([ImportAsked(operator(), platform.node())], now=clock.now_ms())
-    return found.job
+    return found
 
 
-def _ends_before(journal: SqliteJournal, found: Evidence) -> bool:
-    return recall(journal, found.job).position.version <= found.events
+def import_job(
+    journal: SqliteJournal, file: Path, found: Evidence, *, take_back: bool = False
+) -> JobId:
+    """Take a job in that was found arriving; it is paused then, and `resume` goes on.
 
-
-def _pages(file: Path) -> Iterator[list[Row]]:
-    return Reader(file).pages()
+    History and arrival are one commit. The caller holds the lease. Raises `JobElsewhere` when the
+    journal knows the job otherwise, or knows that it left from here; `take_back` vouches that it
+    arrived nowhere else.
+    """
+    job = found.job
+    if job in journal.jobs():
+        here = recall(journal, job)
+        if here.position.version > found.events:
+            raise JobElsewhere(job, journal.path, "it arrived here before")
+        if here.position.version == found.events and not take_back:
+            why = "it left from here; if it arrived nowhere else, say --take-back"
+            raise JobElsewhere(job, journal.path, why)
+    now = clock.now_ms()
+    events = decide(found.state, ImportAsked(operator(), platform.node()), now)
+    history = Reader(file).pages()
+    journal.adopt(job, history, events, epoch=found.state.epoch, at_ms=now)
+    return job
 
 
 def write_evidence(journal: SqliteJournal, job: JobId, to: Path, key: bytes | None) -> None:

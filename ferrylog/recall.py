@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -9,10 +10,12 @@ from typing import Final
 from loguru import logger
 
 import statemachine
+from ferrylog import past as folding
 from ferrylog import rates
 from ferrylog.engine import Engine
 from ferrylog.past import Past, collector_at_rest
 from ferrylog.rates import Rates
+from journal import codec, upcast
 from journal.errors import JournalUnreachable, WrongSnapshot
 from journal.snapshots import Snapshot, Snapshots
 from journal.sqlite import SqliteJournal
@@ -36,10 +39,15 @@ def recall(journal: SqliteJournal, job: JobId, *, to_seq: int | None = None) -> 
 
 
 def _remembered(journal: SqliteJournal, job: JobId, to_seq: int | None) -> Past | None:
+    newest = next(_kept(journal, job, to_seq), None)
+    return thawed(newest) if newest is not None else None
+
+
+def _kept(journal: SqliteJournal, job: JobId, to_seq: int | None = None) -> Iterator[Snapshot]:
+    """The snapshots of this very history, the newest first."""
     for snapshot in Snapshots(journal.path, rules()).of(job, to_seq=to_seq):
         if journal.holds(job, snapshot.position):
-            return thawed(snapshot)
-    return None
+            yield snapshot
 
 
 def replayed(
@@ -50,7 +58,7 @@ def replayed(
     Raises `WrongSnapshot` for one that differs, and what `SqliteJournal.read` raises.
     """
     past = Past()
-    kept = [*Snapshots(journal.path, rules()).of(job, to_seq=to_seq)] if compare else []
+    kept = [*_kept(journal, job, to_seq)] if compare else []
     for snapshot in reversed(kept):
         after = past.position.version
         past.follow(journal.pages(job, after=after, to_seq=snapshot.position.seq))
@@ -79,7 +87,7 @@ class Keeper:
 
     def __init__(self, journal: SqliteJournal, job: JobId) -> None:
         self._snapshots = Snapshots(journal.path, rules())
-        newest = next(self._snapshots.of(job), None)
+        newest = next(_kept(journal, job), None)
         self._kept = newest.position.version if newest is not None else 0
         self._failed = False
 
@@ -99,16 +107,17 @@ class Keeper:
 
     def keep(self, engine: Engine) -> None:
         """Take one now. Raises `JournalUnreachable`."""
-        past = engine.past
+        now = engine.past
         with collector_at_rest():
-            data = {"state": freeze(past.state), "rates": past.rates.frozen(), "at_ms": past.at_ms}
+            data = {"state": freeze(now.state), "rates": now.rates.frozen(), "at_ms": now.at_ms}
             text = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
-            self._snapshots.save(engine.job, past.position, text.encode("utf-8", "surrogatepass"))
+            self._snapshots.save(engine.job, now.position, text.encode("utf-8", "surrogatepass"))
 
 
 @cache
 def rules() -> str:
     """Fingerprint of the code that folds: a snapshot of other rules is not used."""
     folder = Path(str(statemachine.__file__)).parent
-    files = [*sorted(folder.rglob("*.py")), Path(rates.__file__)]
+    beside = (codec, upcast, folding, rates)
+    files = [*sorted(folder.rglob("*.py")), *(Path(str(module.__file__)) for module in beside)]
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()[:32]

@@ -13,7 +13,7 @@ from loguru import logger
 
 from executors.clients import Deployment, connect, secrets_of
 from executors.dispatch import MongoExecutor
-from executors.folder import prepare_folder, remove_folder, remove_if_empty
+from executors.folder import inside, prepare_folder, remove_folder, remove_if_empty
 from executors.preflight import examine, examine_deployments, examine_resume
 from ferrylog import __version__, clock
 from ferrylog.drive import Drive
@@ -22,11 +22,12 @@ from ferrylog.past import Past
 from ferrylog.recall import Keeper, recall
 from ferrylog.redact import learn
 from ferrylog.views.live import Live
+from journal.disk import DISK
 from journal.errors import JobMoved, NoSuchJob
 from journal.inbox import Inbox
 from journal.lease import Lease
 from journal.mounts import refuse_network
-from journal.opening import work_path
+from journal.opening import check_file, work_path
 from journal.sqlite import SqliteJournal
 from statemachine.errors import OperatorError
 from statemachine.events import JobRequested, JobSpec, RunSettings
@@ -76,7 +77,8 @@ def journal_to_write(path: Path) -> Iterator[SqliteJournal]:
 
 
 def renew(path: Path) -> None:
-    """Write a new tip record, under the lease."""
+    """Write a new tip record, under the lease. Raises what opening raises."""
+    check_file(path, DISK)
     with Lease(path, host=platform.node(), since=clock.when(clock.now_ms())):
         SqliteJournal.renew_tip(path)
 
@@ -113,7 +115,7 @@ class Run:
         if not settings.work_dir and engine.state.settings is not None:
             settings = settings.model_copy(update={"work_dir": engine.state.settings.work_dir})
         beside = work_path(self.journal.path)
-        folder = (Path(settings.work_dir) if settings.work_dir else beside) / engine.job
+        folder = inside(Path(settings.work_dir) if settings.work_dir else beside, engine.job)
         prepare_folder(folder)
         executor = MongoExecutor(self.source, self.target, spec, folder)
         began = RunBegan(
@@ -141,7 +143,7 @@ def warn_of_clock(journal: SqliteJournal) -> None:
     if last and last[0][0] > now + CLOCK_SLACK_MS:
         logger.warning(
             "the clock stands at {}, {} s before the journal's last event: is it right? Going on; "
-            "events keep their order by seq, retries wait for the times they were given",
+            "events keep their order by seq",
             clock.when(now),
             (last[0][0] - now) // 1000,
         )

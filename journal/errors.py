@@ -184,6 +184,18 @@ class EvidenceExists(OperatorError):
         super().__init__(f"{path} exists already", remedy="name another file")
 
 
+class EvidenceUnreachable(OperatorError):
+    """A file of evidence, a key or a copy cannot be used."""
+
+    code = "EJOURNAL015"
+
+    def __init__(self, path: Path, why: str) -> None:
+        super().__init__(
+            f"cannot use the file {path}: {why}",
+            remedy="check the directory, its owner, its mode and the free space",
+        )
+
+
 class JobMoved(OperatorError):
     """The job was exported from this journal."""
 
@@ -192,8 +204,8 @@ class JobMoved(OperatorError):
     def __init__(self, job: str, why: str) -> None:
         super().__init__(
             f"job {job} has left this journal: {why}",
-            remedy="go on where its file was imported; `ferrylog jobs import FILE` takes it back "
-            "if that never happened",
+            remedy="go on where its file was imported; if that never happened, "
+            "`ferrylog jobs import FILE --take-back`",
         )
 
 

@@ -9,7 +9,9 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import struct
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +19,8 @@ from pathlib import Path
 from typing import IO, Any, Final, NoReturn
 
 from journal.codec import GENESIS, link
-from journal.errors import BadEvidence, EvidenceExists, JournalUnreachable
+from journal.disk import DISK
+from journal.errors import BadEvidence, EvidenceExists, EvidenceUnreachable
 from journal.rows import Row, recorded
 from statemachine.errors import FerrylogError
 from statemachine.evolve import evolve
@@ -26,6 +29,8 @@ from statemachine.words import JobId, Millis
 
 HEADER: Final = "ferrylog.evidence/1"
 MANIFEST: Final = "ferrylog.evidence-manifest/1"
+JOB_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+"""A folder is named after a job: an id leads nowhere else."""
 MAX_LINE: Final = 64 << 20
 """Bytes: an event of a collection with very many indexes is far smaller."""
 MIN_KEY: Final = 16
@@ -90,7 +95,10 @@ def examine(path: Path, key: bytes | None = None) -> Evidence:
     state = State()
     for rows in reader.pages():
         try:
-            for each in recorded(path, rows):
+            for row, each in zip(rows, recorded(path, rows), strict=True):
+                if each.event.about != row[6]:
+                    why = f"event {each.version} is about {each.event.about!r}, not {row[6]!r}"
+                    raise BadEvidence(path, reader.lines, why)
                 evolve(state, each.event)
         except FerrylogError as error:
             raise BadEvidence(path, reader.lines, str(error)) from error
@@ -130,13 +138,15 @@ class Reader:
             with self.path.open("rb") as file:
                 yield from self._pages(file, size)
         except OSError as error:
-            raise JournalUnreachable(self.path, error.strerror or str(error)) from None
+            raise EvidenceUnreachable(self.path, error.strerror or str(error)) from None
 
     def _pages(self, file: IO[bytes], size: int) -> Iterator[list[Row]]:
         self.header = self._object(file)
         if self.header.get("schema") != HEADER:
             self._bad(f"it begins with schema {self.header.get('schema')!r}, not {HEADER!r}")
         self.job = JobId(str(self.header.get("job")))
+        if not JOB_ID.fullmatch(self.job):
+            self._bad(f"{self.job!r} is no id of a job")
         rows: list[Row] = []
         while "schema" not in (line := self._object(file)):
             rows.append(self._row(line))
@@ -166,6 +176,8 @@ class Reader:
             self._bad("no JSON object")
         if line.get("schema") != MANIFEST:
             self._sha.update(raw)
+        elif raw != _raw(line):  # the seal covers what it says; let it say it in one way only
+            self._bad("the manifest is not written as a manifest is")
         return line
 
     def _row(self, line: dict[str, Any]) -> Row:
@@ -207,7 +219,7 @@ def read_key(path: Path) -> bytes:
     try:
         key = path.read_bytes().rstrip(b"\r\n")
     except OSError as error:
-        raise JournalUnreachable(path, error.strerror or str(error)) from None
+        raise EvidenceUnreachable(path, error.strerror or str(error)) from None
     if len(key) < MIN_KEY:
         raise BadEvidence(path, 1, f"a key has at least {MIN_KEY} bytes; this one has {len(key)}")
     return key
@@ -220,9 +232,13 @@ def _event(row: Row) -> dict[str, Any]:
 
 
 def _line(out: IO[bytes], sha: Any, value: Mapping[str, Any]) -> None:
-    raw = json.dumps(value, separators=(",", ":")).encode() + b"\n"
+    raw = _raw(value)
     sha.update(raw)
     out.write(raw)
+
+
+def _raw(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode() + b"\n"
 
 
 def _seal(manifest: Mapping[str, Any], key: bytes) -> str:
@@ -246,20 +262,31 @@ def _check_seal(path: Path, reader: Reader, key: bytes | None) -> bool:
 @contextmanager
 def _new_file(path: Path) -> Iterator[IO[bytes]]:
     """A new file that has its name only once it is whole and durable."""
-    part = path.with_name(path.name + ".part")
     try:
-        fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with open(fd, "wb") as out:  # noqa: PTH123 — of a descriptor
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
-        os.link(part, path)  # unlike a rename, it replaces nothing
-        part.unlink()
-        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        os.fsync(directory)
-        os.close(directory)
+        fd, part = tempfile.mkstemp(".part", f"{path.name}.", path.parent)
+        try:
+            with open(fd, "wb") as out:  # noqa: PTH123 — of a descriptor
+                yield out
+                out.flush()
+                os.fsync(out.fileno())
+            os.link(part, path)  # unlike a rename, it replaces nothing
+        finally:
+            os.unlink(part)  # noqa: PTH108 — a name, no path
+        DISK.sync_directory(path.parent)
     except FileExistsError:
-        part.unlink()
         raise EvidenceExists(path) from None
     except OSError as error:
-        raise JournalUnreachable(path, error.strerror or str(error)) from None
+        raise EvidenceUnreachable(path, error.strerror or str(error)) from None
+
+
+def check_place(path: Path) -> None:
+    """Whether evidence could be written there now. Raises `EvidenceExists` and
+    `EvidenceUnreachable`."""
+    if path.exists():
+        raise EvidenceExists(path)
+    try:
+        fd, probe = tempfile.mkstemp(".part", f"{path.name}.", path.parent)
+    except OSError as error:
+        raise EvidenceUnreachable(path, error.strerror or str(error)) from None
+    os.close(fd)
+    os.unlink(probe)  # noqa: PTH108 — a name, no path

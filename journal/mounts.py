@@ -1,11 +1,14 @@
 """Where a journal must not be written: SQLite's locks and its log do not hold over a network."""
 
+import re
 from pathlib import Path
 from typing import Final
 
 from journal.errors import JournalUnreachable
 
-NETWORK: Final = frozenset(("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "fuse.sshfs"))
+NETWORK: Final = frozenset(
+    ("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "lustre", "glusterfs", "fuse.sshfs")
+)
 MOUNTS: Final = Path("/proc/self/mountinfo")
 
 
@@ -33,7 +36,7 @@ def file_system(folder: Path, mounts: str) -> str:
         fields = before.split()
         if len(fields) < 5 or not after:
             continue
-        place = Path(fields[4].encode().decode("unicode_escape"))
+        place = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), fields[4]))
         if folder.is_relative_to(place) and len(place.parts) >= best:
             best, found = len(place.parts), after.split()[0]
     return found

@@ -77,7 +77,9 @@ class Snapshots:
 
     def _write(self, job: JobId, position: Position, data: bytes) -> None:
         checksum = self._checksum(job, position, data)
-        os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        os.fchmod(fd, 0o600)
+        os.close(fd)
         with self._open(apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE) as db:
             db.execute(
                 f"PRAGMA journal_mode = MEMORY; PRAGMA synchronous = OFF; {TABLE}"

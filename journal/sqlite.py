@@ -9,7 +9,7 @@ from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Final, NoReturn, Self
+from typing import Final, Self
 
 import apsw
 
@@ -76,13 +76,13 @@ class SqliteJournal(Reading):
                 lay_out(db)
             check_header(path, db)
             set_durability(db)
-            if db.pragma("user_version") < FORMAT:
-                migrate(db)
             journal = cls(path, db, disk)
             if is_small(db):
                 journal.check_pages()
             journal.check_ends()
             journal.check_tip()
+            if db.pragma("user_version") < FORMAT:
+                migrate(db)
             drain(path, db, disk)
             # What is found now is believed from now on: it counts as acknowledged.
             journal._tip = open_tip(path, disk, journal.end())
@@ -125,8 +125,8 @@ class SqliteJournal(Reading):
         assert self._tip is not None, "opened to look"
         assert events, "an empty append"
         try:
-            end = self._commit(job, events, expected, epoch, at_ms)
-            self._tip.write(Tip(end.seq, end.hash))
+            end, tip = self._commit(job, events, expected, epoch, at_ms)
+            self._tip.write(tip)
         except (apsw.Error, OSError) as error:
             raise JournalUnknown(self.path, str(error) or type(error).__name__) from error
         self._checkpoint_sometimes()
@@ -134,7 +134,8 @@ class SqliteJournal(Reading):
 
     def _commit(
         self, job: JobId, events: Sequence[AnyEvent], expected: int, epoch: int, at_ms: Millis
-    ) -> Position:
+    ) -> tuple[Position, Tip]:
+        """Where the events end, and the file; the two differ when the events were there before."""
         with Immediate(self._db):
             found, last_epoch, before = self._last(job)
             if last_epoch > epoch:
@@ -152,11 +153,13 @@ class SqliteJournal(Reading):
                 at_ms=at_ms,
             )
             if found != expected:
-                return self._repeated(job, rows) or self._refuse(job, expected, found)
+                if (position := self._repeated(job, rows)) is None:
+                    raise StalePosition(job, expected, found)
+                return position, self.end()
             self._db.executemany(INSERT, rows)
         self._uncheckpointed += sum(len(row[7]) for row in rows)
         seq, _, version, *_, hash_ = rows[-1]
-        return Position(version, seq, hash_)
+        return Position(version, seq, hash_), Tip(seq, hash_)
 
     def _repeated(self, job: JobId, rows: Sequence[Row]) -> Position | None:
         """Where the last of these events stands, if they stand in the journal already.
@@ -171,28 +174,44 @@ class SqliteJournal(Reading):
         ).fetchone()
         return Position(version, row[0], hash_) if row is not None else None
 
-    def _refuse(self, job: JobId, expected: int, found: int) -> NoReturn:
-        raise StalePosition(job, expected, found)
+    def adopt(
+        self,
+        job: JobId,
+        history: Iterator[list[Row]],
+        events: Sequence[AnyEvent],
+        *,
+        epoch: int,
+        at_ms: Millis,
+    ) -> None:
+        """Append what another journal holds of a job behind what this one holds of it, every hash
+        as it was, and then these events: all or nothing, in one commit.
 
-    def adopt(self, job: JobId, pages: Iterator[list[Row]]) -> None:
-        """Append what another journal holds of a job behind what this one holds of it: all or
-        nothing, in one commit, every hash as it was.
-
-        `pages` are the job's whole history, checked. Raises `JobElsewhere` when the two do not
+        `history` is the job's whole history, checked. Raises `JobElsewhere` when the two do not
         have the same beginning or this one goes further.
         """
         assert self._tip is not None, "opened to look"
         try:
             with Immediate(self._db):
-                tip = self._adopted(job, pages)
-            self._tip.write(tip)
+                version, end = self._adopted(job, history)
+                rows = made(
+                    events,
+                    job=job,
+                    seq=self.last_seq(),
+                    version=version,
+                    before=end,
+                    epoch=epoch,
+                    at_ms=at_ms,
+                )
+                self._db.executemany(INSERT, rows)
+            self._tip.write(self.end())
         except (apsw.Error, OSError) as error:
             raise JournalUnknown(self.path, str(error) or type(error).__name__) from error
 
-    def _adopted(self, job: JobId, pages: Iterator[list[Row]]) -> Tip:
+    def _adopted(self, job: JobId, history: Iterator[list[Row]]) -> tuple[int, bytes]:
+        """The job's last version and hash, now that its history is here."""
         known, _, last_hash = self._last(job)
-        seq, version = self.last_seq(), 0
-        for rows in pages:
+        seq, version, hash_ = self.last_seq(), 0, GENESIS
+        for rows in history:
             new: list[Row] = []
             for row in rows:
                 version, hash_ = row[2], row[8]
@@ -205,7 +224,7 @@ class SqliteJournal(Reading):
         if version < known:
             why = f"it goes on here up to its event {known}, the file ends with {version}"
             raise JobElsewhere(job, self.path, why)
-        return self.end()
+        return version, hash_
 
     def backup_into(self, db: apsw.Connection) -> None:
         """Copy the whole file as it stands now, while a run goes on writing."""

@@ -58,8 +58,9 @@ def read_tip(path: Path, disk: Disk) -> Tip | None:
 
 
 def _slots(raw: bytes) -> list[tuple[int, Tip]]:
-    """The whole records and where they stand, the newest first."""
-    found = [(slot, _parse(raw[slot * SLOT :])) for slot in (0, 1)]
+    """The whole records and where they stand, the newest first. The first ferrylog put the second
+    one at 512, in the sector of the first: it is read, and counts as standing there."""
+    found = [(slot, _parse(raw[at:])) for slot, at in ((0, 0), (1, SLOT), (0, 512))]
     tips = [(slot, tip) for slot, tip in found if tip is not None]
     return sorted(tips, key=lambda each: each[1].seq, reverse=True)
 

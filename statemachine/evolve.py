@@ -88,44 +88,59 @@ def _job_requested(state: State, event: JobRequested) -> None:
     _put(state, TaskKey(TaskKind.SURVEY, THE_JOB), Task())
 
 
-def _run_started(state: State, event: RunStarted) -> None:
+def _job_moved_on(state: State, event: AnyEvent) -> None:
+    """Move the job along its table. Nothing happens to a job that nobody asked for."""
+    if state.spec is None:
+        raise UnknownEntity(entity=THE_JOB, event=event.kind)
     state.status = next_job_status(state.status, event.kind)
+
+
+def _epoch_began(state: State, event: RunStarted | JobExported) -> None:
+    if event.epoch != state.epoch + 1:
+        raise ImpossibleTransition(
+            entity=f"epoch {event.epoch}", status=f"epoch {state.epoch}", event=event.kind
+        )
+    _job_moved_on(state, event)
     state.epoch = event.epoch
+
+
+def _run_started(state: State, event: RunStarted) -> None:
+    _epoch_began(state, event)
     state.settings = event.settings
 
 
 def _pause_requested(state: State, event: PauseRequested) -> None:
-    state.status = next_job_status(state.status, event.kind)
+    _job_moved_on(state, event)
     state.why = event.why
 
 
-def _job_moved_on(state: State, event: JobPaused | JobCompleted) -> None:
-    state.status = next_job_status(state.status, event.kind)
-
-
 def _job_resumed(state: State, event: JobResumed) -> None:
-    state.status = next_job_status(state.status, event.kind)
+    _job_moved_on(state, event)
     state.why = ""
 
 
 def _job_failed(state: State, event: JobFailed) -> None:
-    state.status = next_job_status(state.status, event.kind)
+    _job_moved_on(state, event)
     state.code, state.why = event.code, event.why
 
 
 def _job_exported(state: State, event: JobExported) -> None:
-    state.status = next_job_status(state.status, event.kind)
-    state.epoch = event.epoch
+    _epoch_began(state, event)
     state.why = f"exported by {event.by} on {event.host}"
 
 
 def _job_imported(state: State, event: JobImported) -> None:
-    state.status = next_job_status(state.status, event.kind)
+    """The folders of the host that it left are none of this one's."""
+    _job_moved_on(state, event)
+    if state.settings is not None:
+        state.settings = state.settings.model_copy(update={"work_dir": ""})
     state.why = f"imported by {event.by} on {event.host}"
 
 
-def _nothing(_state: State, _event: DocumentRejected | ResultIgnored) -> None:
-    """Told for people; no decision depends on it."""
+def _told(state: State, event: DocumentRejected | ResultIgnored) -> None:
+    """For people; no decision depends on it."""
+    if state.spec is None:
+        raise UnknownEntity(entity=event.about, event=event.kind)
 
 
 # --- tasks ---
@@ -426,14 +441,14 @@ ARMS: Final[Mapping[type[Event], Callable[[State, Any], None]]] = {
     JobFailed:         _job_failed,
     JobExported:       _job_exported,
     JobImported:       _job_imported,
-    ResultIgnored:     _nothing,
+    ResultIgnored:     _told,
     UnitRegistered:    _unit_registered,
     UnitCompleted:     _unit_completed,
     UnitSkipped:       _unit_skipped,
     ChunkPlanned:      _chunk_planned,
     ChunkReleased:     _file_decided,
     ChunkKept:         _file_decided,
-    DocumentRejected:  _nothing,
+    DocumentRejected:  _told,
     Started:           _started,
     RetryScheduled:    _retry_scheduled,
     DeadLettered:      _dead_lettered,

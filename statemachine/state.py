@@ -165,7 +165,7 @@ class State:
     def stages(self) -> tuple[TaskKind, ...]:
         assert self.spec is not None
         stages = STAGES[self.spec.kind]
-        return stages if self.spec.verify else stages[:-1]
+        return stages if self.spec.verify or len(stages) == 1 else stages[:-1]
 
     def queue(self, kind: TaskKind, status: Status) -> dict[TaskKey, None]:
         """The tasks of one kind and status in the order in which they came there."""

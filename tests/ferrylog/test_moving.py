@@ -1,16 +1,21 @@
 """A job leaves one journal and goes on in another; the old one is fenced."""
 
+import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ferrylog.engine import Engine
-from ferrylog.moving import JobEnded, export_job, import_job
+from ferrylog.moving import JobEnded, arriving, export_job, import_job
 from ferrylog.recall import recall
 from ferrylog.wiring import unfinished
-from journal.errors import BadEvidence, EvidenceExists, JobElsewhere
+from journal.disk import DISK
+from journal.errors import BadEvidence, EvidenceExists, EvidenceUnreachable, JobElsewhere
+from journal.opening import tip_path
 from journal.sqlite import SqliteJournal
+from journal.tip import read_tip
 from statemachine.stimuli import FoundUnit, JobAsked, PauseAsked, RunBegan, Succeeded, Surveyed
 from statemachine.words import BsonText, JobId, JobStatus, Millis, TaskKey, TaskKind, UnitId
 from tests.statemachine.examples import SETTINGS, SPEC
@@ -44,6 +49,10 @@ def begun(journal: SqliteJournal, job: JobId = JOB) -> Engine:
     return engine
 
 
+def arrive(journal: SqliteJournal, file: Path, *, take_back: bool = False) -> JobId:
+    return import_job(journal, file, arriving(file, None), take_back=take_back)
+
+
 def status(journal: SqliteJournal) -> JobStatus:
     return recall(journal, JOB).state.status
 
@@ -57,7 +66,7 @@ def test_there_it_goes_on_and_here_it_cannot(
     export_job(here, JOB, file, None)
     assert status(here) is JobStatus.MOVED
     assert list(unfinished(here)) == []
-    assert import_job(there, file, None) == JOB
+    assert arrive(there, file) == JOB
     assert status(there) is JobStatus.PAUSED
     old, new = ([r.hash for r in journal.read(JOB)] for journal in (here, there))
     assert new[: len(old)] == old
@@ -72,27 +81,31 @@ def test_there_it_goes_on_and_here_it_cannot(
     assert here.last_seq() == before
 
 
-def test_the_file_can_be_written_again(here: SqliteJournal, tmp_path: Path) -> None:
-    """P2: a kill between the leaving and the file leaves a job that is nowhere: ask again."""
+def test_the_file_can_be_written_again(
+    here: SqliteJournal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P2: a failure between the leaving and the file leaves a job that is nowhere: ask again."""
     begun(here)
-    with pytest.raises(Exception, match="cannot open"):
-        export_job(here, JOB, tmp_path / "no" / "folder" / "job.ndjson", None)
+    with monkeypatch.context() as full, pytest.raises(EvidenceUnreachable) as caught:
+        full.setattr(
+            "journal.evidence.os.fsync", lambda fd: (_ for _ in ()).throw(OSError(28, "full"))
+        )
+        export_job(here, JOB, tmp_path / "first", None)
+    assert "left this journal already" in caught.value.__notes__[0]
     assert status(here) is JobStatus.MOVED
     last = here.last_seq()
     export_job(here, JOB, tmp_path / "again.ndjson", None)
     assert here.last_seq() == last
-    with pytest.raises(EvidenceExists):
-        export_job(here, JOB, tmp_path / "again.ndjson", None)
 
 
 def test_there_and_back_again(here: SqliteJournal, there: SqliteJournal, tmp_path: Path) -> None:
     """I1: the first journal gets what happened elsewhere behind what it holds."""
     begun(here)
     export_job(here, JOB, tmp_path / "1", None)
-    import_job(there, tmp_path / "1", None)
+    arrive(there, tmp_path / "1")
     Engine(there, JOB).turn([BEGAN], now=Millis(10))
     export_job(there, JOB, tmp_path / "2", None)
-    import_job(here, tmp_path / "2", None)
+    arrive(here, tmp_path / "2")
     assert status(here) is JobStatus.PAUSED
     assert status(there) is JobStatus.MOVED
     assert [job for job, _ in unfinished(here)] == [JOB]
@@ -103,12 +116,16 @@ def test_there_and_back_again(here: SqliteJournal, there: SqliteJournal, tmp_pat
 
 
 def test_a_job_that_never_arrived_is_taken_back(here: SqliteJournal, tmp_path: Path) -> None:
+    """I5: the journal knows that it left from here: somebody has to vouch."""
     begun(here)
     export_job(here, JOB, tmp_path / "1", None)
-    import_job(here, tmp_path / "1", None)
+    with pytest.raises(JobElsewhere, match="left from here"):
+        arrive(here, tmp_path / "1")
+    assert status(here) is JobStatus.MOVED
+    arrive(here, tmp_path / "1", take_back=True)
     assert status(here) is JobStatus.PAUSED
     with pytest.raises(JobElsewhere, match="arrived here before"):
-        import_job(here, tmp_path / "1", None)
+        arrive(here, tmp_path / "1", take_back=True)
 
 
 def test_another_history_of_the_same_name_is_refused(
@@ -120,21 +137,55 @@ def test_another_history_of_the_same_name_is_refused(
     Engine(there, JOB).turn([JobAsked("somebody else", SPEC)], now=Millis(1))
     last = there.last_seq()
     with pytest.raises(JobElsewhere, match="differ"):
-        import_job(there, tmp_path / "1", None)
+        arrive(there, tmp_path / "1")
     assert there.last_seq() == last
     assert there.check() == last
 
 
-def test_an_interrupted_import_is_repeated(
+def test_history_and_arrival_are_one_commit(
     here: SqliteJournal, there: SqliteJournal, tmp_path: Path
 ) -> None:
-    """I3: the history arrives in one commit; until its arrival is an event the job cannot run."""
+    """I3, I4: a job is here with its arrival or not at all; the tip says so."""
     begun(here)
     export_job(here, JOB, tmp_path / "1", None)
-    there.adopt(JOB, here.rows(JOB))
-    assert status(there) is JobStatus.MOVED
-    import_job(there, tmp_path / "1", None)
-    assert status(there) is JobStatus.PAUSED
+    last = there.last_seq()
+    found = arriving(tmp_path / "1", None)
+    broken = replace(found, state=replace(found.state, epoch=2**70))
+    with pytest.raises(struct.error):
+        import_job(there, tmp_path / "1", broken)
+    assert there.last_seq() == last
+    import_job(there, tmp_path / "1", found)
+    tip = read_tip(tip_path(there.path), DISK)
+    assert tip is not None
+    assert tip.seq == there.last_seq() == there.check()
+
+
+def test_nothing_leaves_before_its_file_has_a_place(here: SqliteJournal, tmp_path: Path) -> None:
+    """P2: an export that cannot be written changes nothing."""
+    begun(here)
+    taken = tmp_path / "taken"
+    taken.write_text("mine")
+    for file, error in ((taken, EvidenceExists), (tmp_path / "no" / "x", EvidenceUnreachable)):
+        with pytest.raises(error):
+            export_job(here, JOB, file, None)
+    assert status(here) is not JobStatus.MOVED
+    assert sorted(path.name for path in tmp_path.glob("*.part")) == []
+
+
+def test_the_folders_of_the_old_host_are_not_this_ones(
+    here: SqliteJournal, there: SqliteJournal, tmp_path: Path
+) -> None:
+    engine = begun(here)
+    assert engine.state.settings is not None
+    engine.turn(
+        [replace(BEGAN, settings=SETTINGS.model_copy(update={"work_dir": "/mnt/fast"}))],
+        now=Millis(3),
+    )
+    export_job(here, JOB, tmp_path / "1", None)
+    arrive(there, tmp_path / "1")
+    settings = recall(there, JOB).state.settings
+    assert settings is not None
+    assert settings.work_dir == ""
 
 
 def test_what_is_no_exported_job(here: SqliteJournal, tmp_path: Path) -> None:
@@ -143,7 +194,7 @@ def test_what_is_no_exported_job(here: SqliteJournal, tmp_path: Path) -> None:
     engine = begun(here)
     write_evidence(here, JOB, tmp_path / "running", None)
     with pytest.raises(BadEvidence, match="was not exported: it is running"):
-        import_job(here, tmp_path / "running", None)
+        arrive(here, tmp_path / "running")
     ended = Engine(here, JobId("ended"))
     ended.turn([JobAsked("me", SPEC), BEGAN], now=Millis(1))
     ended.turn([Succeeded(TaskKey(TaskKind.SURVEY, "job"), 1, 1, Surveyed(()))], now=Millis(2))

@@ -11,6 +11,7 @@ from ferrylog.engine import Engine
 from ferrylog.past import Past
 from ferrylog.recall import Keeper, recall, replayed, rules
 from journal.errors import WrongSnapshot
+from journal.protocol import Page
 from journal.snapshots import Snapshots
 from journal.sqlite import SqliteJournal
 from statemachine.snapshot import freeze
@@ -59,6 +60,38 @@ def test_a_snapshot_anywhere_changes_nothing(journal: SqliteJournal) -> None:
         assert digest(past.state) == digest(whole.state)
         assert past == whole
     assert recall(journal, job, to_seq=last // 2) == until(journal, last // 2)
+
+
+def test_only_what_follows_is_read(journal: SqliteJournal, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I9: a snapshot spares the events before it, also for a moment in the past."""
+    job, last = journal.jobs()[0], journal.last_seq()
+    keep(journal, until(journal, 20))
+    keep(journal, until(journal, last - 5))
+    read: list[int] = []
+    pages = journal.pages
+
+    def watched(job: JobId, *, after: int = 0, to_seq: int | None = None) -> Iterator[Page]:
+        read.append(after)
+        return pages(job, after=after, to_seq=to_seq)
+
+    monkeypatch.setattr(journal, "pages", watched)
+    recall(journal, job)
+    recall(journal, job, to_seq=last - 6)
+    assert read == [last - 5, 20]
+
+
+def test_snapshots_of_another_history_hinder_nobody(journal: SqliteJournal) -> None:
+    """I9: left by a journal that was put back from a copy: none, for readers, for the check and
+    for who takes the next one."""
+    job = journal.jobs()[0]
+    past = until(journal, journal.last_seq())
+    past.position = past.position._replace(version=10**6, seq=10**6)
+    keep(journal, past)
+    assert replayed(journal, job, compare=True) == recall(journal, job)
+    engine = Engine(journal, job)
+    Keeper(journal, job).keep(engine)
+    newest = [snapshot.position for snapshot in Snapshots(journal.path, rules()).of(job)]
+    assert engine.position in newest
 
 
 def test_the_next_turn_is_the_same(journal: SqliteJournal, tmp_path: Path) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from journal.backup import backup
-from journal.errors import EvidenceExists, JournalUnreachable
+from journal.errors import EvidenceExists, EvidenceUnreachable, JournalUnreachable
 from journal.sqlite import SqliteJournal
-from tests.journal.test_sqlite import JOB, append_at, closed, history
+from tests.journal.test_sqlite import append_at, closed, history
 
 
 def test_the_copy_is_the_journal(tmp_path: Path) -> None:
@@ -52,21 +52,22 @@ def test_a_journal_in_use(tmp_path: Path) -> None:
         assert part == whole[: len(part)]
 
 
-def test_nothing_is_replaced(tmp_path: Path) -> None:
+@pytest.mark.parametrize("end", ["", ".tip", "-wal"])
+def test_nothing_is_replaced(tmp_path: Path, end: str) -> None:
     path, copy = closed(tmp_path / "j.db", 10), tmp_path / "copy.db"
-    copy.write_text("mine")
+    taken = Path(f"{copy}{end}")
+    taken.write_text("mine")
+    before = sorted(tmp_path.iterdir())
     with pytest.raises(EvidenceExists):
         backup(path, copy)
-    assert copy.read_text() == "mine"
-    with pytest.raises(JournalUnreachable):
+    assert taken.read_text() == "mine"
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_where_it_cannot_be(tmp_path: Path) -> None:
+    path = closed(tmp_path / "j.db", 10)
+    with pytest.raises(EvidenceUnreachable):
         backup(path, tmp_path / "no" / "copy.db")
     with pytest.raises(JournalUnreachable):
         backup(tmp_path / "none.db", tmp_path / "copy2.db")
-
-
-def test_what_a_dead_backup_left_is_no_hindrance(tmp_path: Path) -> None:
-    path, copy = closed(tmp_path / "j.db", 10), tmp_path / "copy.db"
-    Path(f"{copy}.part").write_text("half")
-    Path(f"{copy}.tip").write_bytes(b"x" * 100)
-    assert backup(path, copy) == 10
-    assert JOB in {recorded.job for recorded in history(copy)}
+    assert not list(tmp_path.glob("copy*"))

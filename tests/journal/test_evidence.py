@@ -6,14 +6,15 @@ import random
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from journal.errors import BadEvidence, EvidenceExists, JournalUnreachable
+from journal.errors import BadEvidence, EvidenceExists, EvidenceUnreachable
 from journal.evidence import Evidence, examine, read_key, write
+from journal.rows import Row
 from journal.sqlite import SqliteJournal
 from statemachine.words import JobId
 from tests.simulation.simulate import Simulation
@@ -152,6 +153,8 @@ def test_a_seal_shows_a_forger(journal: SqliteJournal, tmp_path: Path) -> None:
         lambda lines: lines[3].update(epoch=2**70),
         lambda lines: lines[3].update(job="another"),
         lambda lines: lines[0].update(schema="ferrylog.evidence/9"),
+        lambda lines: lines[0].update(job="../victim"),
+        lambda lines: lines[0].update(job=""),
         lambda lines: lines[-1].update(schema="x"),
         lambda lines: lines[-1].update(events=7),
         lambda lines: lines[-1].update(status="failed"),
@@ -187,7 +190,7 @@ def test_nothing_is_replaced_and_nothing_half_stays(journal: SqliteJournal, tmp_
     with pytest.raises(EvidenceExists):
         exported(journal, file)
     assert file.read_bytes() == before
-    with pytest.raises(JournalUnreachable):
+    with pytest.raises(EvidenceUnreachable):
         exported(journal, tmp_path / "nowhere" / "e")
     assert list(tmp_path.iterdir()) == [file]
 
@@ -199,5 +202,49 @@ def test_a_key_is_long_enough(tmp_path: Path) -> None:
     file.write_bytes(b"short")
     with pytest.raises(BadEvidence, match="at least 16"):
         read_key(file)
-    with pytest.raises(JournalUnreachable):
+    with pytest.raises(EvidenceUnreachable):
         read_key(tmp_path / "nowhere")
+
+
+def test_a_manifest_says_what_it_says_once(journal: SqliteJournal, tmp_path: Path) -> None:
+    """I45: the seal covers the values; another spelling of them is not the sealed one."""
+    file = exported(journal, tmp_path / "e", KEY)
+    raw = file.read_bytes()
+    for other in (b'"status":"failed","status":', b'"events":999,"status":', b' "status":'):
+        file.write_bytes(raw[::-1].replace(b'"status":'[::-1], other[::-1], 1)[::-1])
+        with pytest.raises(BadEvidence, match="not written as a manifest"):
+            examine(file, KEY)
+
+
+def test_the_job_comes_first_and_events_are_about_what_they_say(
+    journal: SqliteJournal, tmp_path: Path
+) -> None:
+    """I11: hashes made anew cannot make a history of these."""
+
+    def no_beginning(lines: list[dict[str, Any]]) -> None:
+        del lines[1]
+        for version, each in enumerate(lines[1:-1], 1):
+            each["version"] = version
+
+    def elsewhere(lines: list[dict[str, Any]]) -> None:
+        lines[3]["entity"] = "shop.other"
+
+    for change in (no_beginning, elsewhere):
+        file = forged(exported(journal, tmp_path / change.__name__), change)
+        with pytest.raises(BadEvidence, match="no earlier event|is about"):
+            examine(file)
+
+
+def test_two_exports_at_once_do_not_meet(journal: SqliteJournal, tmp_path: Path) -> None:
+    """One of them gets the name, whole; the other is told."""
+    job, file = job_of(journal), tmp_path / "e"
+
+    def interrupted() -> Iterator[list[Row]]:
+        for rows in journal.rows(job):
+            exported(journal, file)
+            yield rows
+
+    with pytest.raises(EvidenceExists):
+        write(file, interrupted(), job=job, key=None)
+    assert examine(file).events == journal.last_seq()
+    assert list(tmp_path.iterdir()) == [file]

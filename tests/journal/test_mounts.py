@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from ferrylog.wiring import journal_to_write
 from journal import mounts
 from journal.errors import JournalUnreachable
 from journal.mounts import file_system, refuse_network
@@ -13,6 +14,7 @@ TABLE = """\
 30 22 0:40 / /mnt rw - tmpfs tmpfs rw
 31 22 0:41 / /mnt/my\\040share rw master:2 - nfs4 server:/x rw,vers=4.2
 32 22 0:42 / /mnt/my\\040share/local rw - xfs /dev/sdb1 rw
+33 22 0:43 / /mnt/dätä rw - nfs server:/y rw
 a line of another kind
 """
 
@@ -26,6 +28,7 @@ a line of another kind
         ("/mnt/my share", "nfs4"),
         ("/mnt/my share/jobs", "nfs4"),
         ("/mnt/my shared", "tmpfs"),
+        ("/mnt/dätä/x", "nfs"),
         ("/mnt/my share/local/deep", "xfs"),
     ],
 )
@@ -41,3 +44,12 @@ def test_a_network_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.Monkey
         refuse_network(tmp_path / "ferrylog.db")
     monkeypatch.setattr(mounts, "MOUNTS", tmp_path / "none")
     refuse_network(tmp_path / "ferrylog.db")
+
+
+def test_whoever_writes_asks_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = tmp_path / "mountinfo"
+    table.write_text(f"40 22 0:50 / {tmp_path} rw - nfs4 server:/x rw\n")
+    monkeypatch.setattr(mounts, "MOUNTS", table)
+    with pytest.raises(JournalUnreachable, match="network"), journal_to_write(tmp_path / "j.db"):
+        pass
+    assert not (tmp_path / "j.db").exists()

@@ -435,7 +435,11 @@ def test_an_append_may_be_repeated(journal: SqliteJournal) -> None:
     assert journal.append(JOB, events, expected=1, epoch=1, at_ms=Millis(5)) == first
     journal.append(JOB, [note("d")], expected=3, epoch=1, at_ms=Millis(6))
     assert journal.append(JOB, events, expected=1, epoch=1, at_ms=Millis(5)) == first
+    assert journal.append(JOB, events, expected=1, epoch=1, at_ms=Millis(5)) == first
     assert journal.last_seq() == 4
+    tip = read_tip(tip_path(journal.path), DISK)
+    assert tip is not None
+    assert tip.seq == 4, "the tip never goes back"
     for events, at_ms in (([note("b"), note("x")], 5), ([note("b"), note("c")], 6)):
         with pytest.raises(StalePosition):
             journal.append(JOB, events, expected=1, epoch=1, at_ms=Millis(at_ms))
@@ -475,3 +479,32 @@ def test_a_file_of_format_1_gets_the_new_index(path: Path) -> None:
         assert names == [("events_by_time",)]
         assert journal.check() == 10
     assert history(path) == before
+
+
+def test_a_refused_journal_is_left_as_it_is(path: Path) -> None:
+    """I1: also its format: what is to be looked at as evidence is not touched."""
+    closed(path, 20)
+    db = apsw.Connection(str(path))
+    db.execute("DROP INDEX events_by_time; PRAGMA user_version = 1")
+    db.execute("DROP TRIGGER events_are_never_deleted; DELETE FROM events WHERE seq > 15")
+    db.close()
+    with pytest.raises(JournalBehind):
+        SqliteJournal.create(path)
+    db = apsw.Connection(str(path))
+    assert db.pragma("user_version") == 1
+    db.close()
+
+
+def test_a_tip_of_the_first_layout_is_read(path: Path) -> None:
+    """I4: its two records stood 512 bytes apart; the next ones stand where they do now."""
+    closed(path, 30)
+    raw = Path(f"{path}.tip").read_bytes()
+    newest = raw[4096:4148] if len(raw) > 4096 else raw[:52]
+    for old in (raw[:52] + bytes(460) + newest, bytes(512) + newest):
+        Path(f"{path}.tip").write_bytes(old)
+        with SqliteJournal.create(path) as journal:
+            append_at(journal, journal.last_seq())
+            expected = journal.last_seq()
+        tip = read_tip(tip_path(path), DISK)
+        assert tip is not None
+        assert tip.seq == expected

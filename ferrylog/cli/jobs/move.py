@@ -8,7 +8,8 @@ import typer
 from pydantic import Field
 
 from ferrylog.cli import options as o
-from ferrylog.moving import export_job, import_job
+from ferrylog.moving import arriving, export_job, import_job
+from ferrylog.redact import one_line
 from ferrylog.views.model import Report
 from ferrylog.wiring import find_job, journal_to_write
 from journal.sqlite import SqliteJournal
@@ -45,12 +46,16 @@ def export(
     if json:
         typer.echo(report.as_json())
     else:
-        typer.echo(f"job {moved} has left {journal}\ngo on with: ferrylog jobs import {file}")
+        typer.echo(one_line(f"job {moved} has left {journal}"))
+        typer.echo(one_line(f"go on with: ferrylog jobs import {shlex.quote(str(file))}"))
 
 
 def import_(
     file: Annotated[Path, typer.Argument(metavar="FILE", resolve_path=True)],
     key_file: o.KeyFile = None,
+    take_back: Annotated[
+        bool, typer.Option("--take-back", help="It left from here and arrived nowhere else.")
+    ] = False,
     journal: o.Journal = o.DEFAULT_JOURNAL,
     json: o.Json = False,
     verbose: o.Verbose = 0,
@@ -58,11 +63,13 @@ def import_(
 ) -> None:
     """Take an exported job into this journal, every hash as it was; `resume` goes on with it."""
     o.Common(journal, json, verbose, quiet)
+    found = arriving(file, o.key(key_file))
     with journal_to_write(journal) as written:
-        moved = import_job(written, file, o.key(key_file))
+        moved = import_job(written, file, found, take_back=take_back)
     report = MovedReport(job=moved, journal=str(journal), file=str(file))
     if json:
         typer.echo(report.as_json())
     else:
-        where = shlex.quote(str(journal))
-        typer.echo(f"job {moved} is here\ngo on with: ferrylog resume {moved} --journal {where}")
+        words = shlex.join(("ferrylog", "resume", moved, "--journal", str(journal)))
+        typer.echo(one_line(f"job {moved} is here"))
+        typer.echo(one_line(f"go on with: {words}"))
