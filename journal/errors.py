@@ -50,7 +50,7 @@ class DamagedJournal(OperatorError):
         until = "" if good is None else f"; the last good event is seq {good}"
         super().__init__(
             f"{path} is damaged: {why}{until}",
-            remedy="keep the files as they are and restore the journal from a copy",
+            remedy="keep the files as they are; docs/durability.md says how to go on with a copy",
         )
 
 

@@ -15,6 +15,7 @@ from statemachine.events import (
     ChunkReleased,
     CreateCompleted,
     DumpCompleted,
+    JobExported,
     RunSettings,
     Started,
     UnitCompleted,
@@ -579,6 +580,51 @@ def test_no_unit_without_its_job() -> None:
     )
     with pytest.raises(UnknownEntity, match="job"):
         fold([registered])
+
+
+@pytest.mark.parametrize("event", examples(), ids=lambda event: event.kind)
+def test_nothing_happens_to_a_job_that_nobody_asked_for(event: AnyEvent) -> None:
+    """I11: a history begins with its request and with nothing else."""
+    if event.kind == "job_requested":
+        assert fold([event]).spec is not None
+        return
+    state = State()
+    with pytest.raises((UnknownEntity, ImpossibleTransition)):
+        evolve(state, event)
+    assert state == State()
+
+
+@pytest.mark.parametrize("epoch", [1, 3, 2**70])
+def test_epochs_follow_each_other(epoch: int) -> None:
+    """P4: no run and no leaving takes an epoch that is not the next."""
+    story = Story()
+    for event in story.events:
+        if event.kind == "run_started":
+            with pytest.raises(ImpossibleTransition, match="epoch"):
+                evolve(story.state, event.model_copy(update={"epoch": epoch}))
+    with pytest.raises(ImpossibleTransition, match="epoch"):
+        evolve(story.state, JobExported(epoch=epoch, by="me", host="here"))
+    assert story.state.epoch == 1
+
+
+def test_a_job_arrives_without_the_folders_of_its_old_host() -> None:
+    story = Story(SETTINGS.model_copy(update={"work_dir": "/mnt/fast"}))
+    story.tell(EXPORT, IMPORT)
+    assert story.state.settings is not None
+    assert story.state.settings.work_dir == ""
+    before_any_run = fold(decide(State(), JobAsked("me", SPEC), Millis(0)))
+    for asked in (EXPORT, IMPORT):
+        for event in decide(before_any_run, asked, Millis(0)):
+            evolve(before_any_run, event)
+    assert before_any_run.status is JobStatus.PAUSED
+    assert before_any_run.settings is None
+
+
+def test_a_verification_always_verifies() -> None:
+    """Whatever its `verify` says: it has no other stage."""
+    story = Story(kind="verify", of="j1", verify=False).planned()
+    story.succeed(VERIFY, EQUAL)
+    assert story.state.units[UNIT].settled == 1
 
 
 def test_an_effect_keeps_its_own_copy() -> None:
