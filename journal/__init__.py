@@ -5,5 +5,6 @@ Leaves:  the same events in the same order; requests that other terminals left.
 Imports: statemachine (events, words, errors), apsw. Never executors, never pymongo.
 Start:   protocol.py (the promise), sqlite.py (how it is kept), schema.sql (its shape),
          codec.py (bytes and hashes), lease.py, tip.py, inbox.py (the files beside it);
-         audit.py (questions), overview.py (what there is), forensics.py (damage).
+         audit.py (questions), entities.py (what an event is about), overview.py (what there
+         is), forensics.py (damage).
 """

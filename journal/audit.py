@@ -12,8 +12,9 @@ from itertools import islice
 from typing import Any, Final
 
 from journal.codec import GENESIS, chain, decode
+from journal.entities import Type, below, of_type, span
 from journal.errors import DamagedJournal, UnknownEvent
-from journal.overview import below, has_time_index, kinds, last_seq
+from journal.overview import has_time_index, kinds, last_seq
 from journal.protocol import Recorded
 from journal.sqlite import SqliteJournal
 from statemachine.events import AnyEvent, JobRequested
@@ -32,8 +33,10 @@ class Wanted:
 
     job: JobId
     entity: str | None = None
+    type: Type | None = None
+    """What the entity is, where several share the name."""
     below: bool = False
-    """`entity` is a unit, and its chunks and indexes are meant too."""
+    """The chunks and indexes of a unit called `entity` are meant too."""
     kind: str | None = None
     """A kind, or a glob over kinds."""
     epoch: int | None = None
@@ -114,11 +117,13 @@ def _conditions(wanted: Wanted, chosen: list[str] | None) -> tuple[str, list[int
     parts, values = ["1"], list[int | str]()
     if wanted.entity is not None and wanted.below:
         condition, names = below(wanted.entity)
-        parts.append(condition)
-        values += names
+        parts.append(f"(e.entity = ? OR {condition})")
+        values += [wanted.entity, *names]
     elif wanted.entity is not None and chosen is not None:
         parts.append(f"e.kind IN ({', '.join('?' * len(chosen))})")
         values += chosen
+    if wanted.type is not None:
+        parts.append(of_type(wanted.type))
     for condition, value in (
         ("e.epoch = ?", wanted.epoch),
         ("e.recorded_at_ms >= ?", wanted.since_ms),
@@ -173,7 +178,7 @@ def _or(value: int | None, default: int) -> int:
 
 
 def _unit_window(journal: SqliteJournal, job: JobId, unit: str) -> tuple[int, int]:
-    ranges = ((unit, f"{unit}\0"), (f"{unit}#", f"{unit}$"), (f"{unit}@", f"{unit}A"))
+    ranges = ((unit, f"{unit}\0"), span("chunk", unit), span("index", unit))
     part = (
         "SELECT min(seq) AS low, max(seq) AS high FROM events INDEXED BY events_by_entity "
         "WHERE job = ? AND entity >= ? AND entity < ?"

@@ -6,6 +6,7 @@ Nothing here is checked against its hash: `audit.find` does that for what it sho
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from journal.entities import TYPES, Type, named, type_in_sql, type_of
 from journal.errors import DamagedJournal
 from journal.sqlite import SqliteJournal
 from statemachine.words import JobId, Millis
@@ -93,22 +94,14 @@ def entities(journal: SqliteJournal, job: JobId, *, after: str, count: int) -> l
     return [entity for (entity,) in rows]
 
 
-def has_parts(journal: SqliteJournal, job: JobId, entity: str) -> bool:
-    """Whether chunks or indexes lie below it: then it is a unit."""
-    return any(
-        name.startswith(f"{entity}{mark}")
-        for mark in "#@"
-        for name in entities(journal, job, after=f"{entity}{mark}", count=1)
+def types(journal: SqliteJournal, job: JobId, entity: str) -> list[Type]:
+    """What the job has under this name: a unit and a chunk of another may share it."""
+    rows = journal.query(
+        f"SELECT DISTINCT {type_in_sql()} FROM events AS e INDEXED BY events_by_entity "
+        "WHERE e.job = ? AND e.entity = ?",
+        (job, entity),
     )
-
-
-def is_part(entity: str, unit: str) -> bool:
-    """Whether it is the unit itself, one of its chunks, or one of its indexes."""
-    rest = entity.removeprefix(unit)
-    if rest == entity and unit:
-        return False
-    chunk = rest[:1] == "#" and rest[1:].isascii() and rest[1:].isdecimal()
-    return not rest or chunk or (rest[:1] == "@" and "@" not in rest[1:])
+    return [each for each in TYPES if (each,) in rows]
 
 
 def names(journal: SqliteJournal, job: JobId, kind: str) -> list[str]:
@@ -132,24 +125,25 @@ class Count(NamedTuple):
 
 
 def tally(journal: SqliteJournal, job: JobId, unit: str) -> dict[str, Count]:
-    """What the unit's chunks and indexes came to, by kind: ends and mishaps, no starts.
+    """What the unit, its chunks and indexes came to, by kind: ends and mishaps, no starts.
 
     Summed up inside SQLite; these rows are not checked against their hashes.
     """
-    condition, names = below(unit)
     # LIMIT keeps SQLite from parsing the JSON once for each sum.
     sql = (
         "SELECT count(*), total(d ->> 0), total(d ->> 1), total(d ->> 2), total(d ->> 3 = 0) "
         "FROM (SELECT {0} AS d FROM events AS e INDEXED BY events_by_kind "
-        f"WHERE e.job = ? AND e.kind = ? AND {condition} LIMIT -1)"
+        "WHERE e.job = ? AND e.kind = ? AND {1} LIMIT -1)"
     ).format
     fields = "'$.documents', '$.bytes', '$.rejected', '$.equal'"
     found = {}
     for kind in kinds(journal, job):
-        if kind.endswith(TALLIED):
+        about = type_of(kind, b"")
+        if kind.endswith(TALLIED) and about in ("unit", "chunk", "index"):
+            condition, names = named(about, unit)
             summed = kind in ("restore_completed", "verify_completed")
             data = f"json_extract(CAST(e.data AS TEXT), {fields})" if summed else "NULL"
-            (row,) = journal.query(sql(data), (job, kind, *names))
+            (row,) = journal.query(sql(data, condition), (job, kind, *names))
             found[kind] = Count._make(map(int, row))
     return found
 
@@ -157,15 +151,3 @@ def tally(journal: SqliteJournal, job: JobId, unit: str) -> dict[str, Count]:
 def has_time_index(journal: SqliteJournal) -> bool:
     """Files of the first format have no index over time."""
     return bool(journal.query("SELECT 1 FROM sqlite_schema WHERE name = 'events_by_time'"))
-
-
-def below(unit: str) -> tuple[str, list[int | str]]:
-    """A condition on `e.entity`, and its values: the unit, its chunks `unit#n`, its indexes
-    `unit@name`; no unit whose name goes on so."""
-    condition = (
-        "(e.entity = ?"
-        " OR e.entity > ? AND e.entity < ? AND substr(e.entity, ?) NOT GLOB '*[^0-9]*'"
-        " OR e.entity > ? AND e.entity < ? AND instr(substr(e.entity, ?), '@') = 0)"
-    )
-    rest = len(unit) + 2
-    return condition, [unit, f"{unit}#", f"{unit}$", rest, f"{unit}@", f"{unit}A", rest]

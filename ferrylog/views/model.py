@@ -260,8 +260,10 @@ def _sum(model: type[T], parts: Sequence[T]) -> T:
 
 
 def _eta_s(state: State, totals: Totals, rates: Rates) -> float | None:
-    """Seconds to the end at the average pace so far; `None` while nobody can tell."""
-    if state.terminal or not 0 < totals.percent < 100 or not rates.active_ms:
+    """Seconds to the end at the average pace so far; `None` while the job rests or nobody can
+    tell."""
+    going = state.status in (JobStatus.RUNNING, JobStatus.PAUSING)
+    if not going or not 0 < totals.percent < 100 or not rates.active_ms:
         return None
     spent_s = rates.active_ms / 1000
     return round(spent_s * (100 - totals.percent) / totals.percent, 1)

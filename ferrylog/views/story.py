@@ -12,6 +12,7 @@ from pydantic import Field
 from ferrylog.clock import when
 from ferrylog.views.model import Report
 from ferrylog.views.notes import note_on
+from journal.entities import Type
 from journal.protocol import Recorded
 from statemachine.events import (
     Cancelled,
@@ -108,7 +109,7 @@ class Mark(Report):
     hash: str
 
 
-class Evidence(Report):
+class Proof(Report):
     """Where the story stands in the journal; each event was checked against its hash."""
 
     events: int
@@ -146,7 +147,7 @@ class StoryReport(Report):
     schema_: Literal["ferrylog.explain/1"] = Field("ferrylog.explain/1", alias="schema")
     job: str
     entity: str
-    type: Literal["job", "unit", "chunk", "index"]
+    type: Type
     asked: Asked
     what: dict[str, Any]
     """The fields of the event that brought the entity into the job."""
@@ -157,7 +158,7 @@ class StoryReport(Report):
     standing: str
     """Where it stands now, in a sentence."""
     clock_went_back: bool
-    evidence: Evidence
+    proof: Proof
 
 
 @dataclass(slots=True)
@@ -341,8 +342,8 @@ def runs_of(records: Iterable[Recorded]) -> dict[int, Run]:
     }
 
 
-def evidence(records: Sequence[Recorded]) -> Evidence:
-    return Evidence(events=len(records), first=_mark(records[0]), last=_mark(records[-1]))
+def proof(records: Sequence[Recorded]) -> Proof:
+    return Proof(events=len(records), first=_mark(records[0]), last=_mark(records[-1]))
 
 
 def _mark(recorded: Recorded) -> Mark:

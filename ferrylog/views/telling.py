@@ -1,5 +1,6 @@
 """A story in words, for somebody who never saw the program."""
 
+from collections.abc import Sequence
 from textwrap import wrap
 from typing import Any, Final
 
@@ -28,6 +29,17 @@ JOBS: Final = {
 }
 
 
+def stories_text(reports: Sequence[StoryReport]) -> str:
+    """Of all that share a name."""
+    told = [story_text(report) for report in reports]
+    if len(reports) > 1:
+        types = " and ".join(
+            "an index" if report.type == "index" else f"a {report.type}" for report in reports
+        )
+        told.insert(0, one_line(f"{reports[0].entity} is the name of {types}:"))
+    return "\n\n".join(told)
+
+
 def story_text(report: StoryReport) -> str:
     name = "" if report.type == "job" else f"{report.type} {report.entity} of "
     lines = [f"{name}job {report.job}", "", "What it is"]
@@ -48,7 +60,7 @@ def story_text(report: StoryReport) -> str:
             "is that of the journal."
         )
     lines += ["", "Where it stands", *_paragraph(report.standing), *_paragraph(_sums(report))]
-    return "\n".join(one_line(line) for line in (*lines, "", *_evidence(report)))
+    return "\n".join(one_line(line) for line in (*lines, "", *_proof(report)))
 
 
 def _paragraph(text: str, indent: str = "  ") -> list[str]:
@@ -230,10 +242,10 @@ def _sums(report: StoryReport) -> str:
     )
 
 
-def _evidence(report: StoryReport) -> list[str]:
-    proof = report.evidence
+def _proof(report: StoryReport) -> list[str]:
+    proof = report.proof
     return [
-        "Evidence",
+        "Proof",
         f"  {_counted(proof.events, 'event')} of the journal, each checked against its hash",
         f"  the first: seq {proof.first.seq}, {proof.first.at}, hash {proof.first.hash}",
         f"  the last:  seq {proof.last.seq}, {proof.last.at}, hash {proof.last.hash}",

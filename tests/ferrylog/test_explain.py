@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from ferrylog.cli.inspect.explain import story
+from ferrylog.cli.inspect.explain import stories
 from ferrylog.cli.inspect.names import an_entity
 from ferrylog.errors import Usage
 from ferrylog.views.story import Attempt, Note, StoryReport
-from ferrylog.views.telling import story_text
+from ferrylog.views.telling import stories_text, story_text
 from journal.sqlite import SqliteJournal
 from statemachine.words import Cause, JobId, TaskKind
 from tests.ferrylog.histories import (
@@ -39,7 +39,8 @@ def eventful(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def report(path: Path, entity: str) -> StoryReport:
     with SqliteJournal.read_only(path) as journal:
-        return story(journal, JOB, entity)
+        [told] = stories(journal, JOB, entity)
+    return told
 
 
 def text(path: Path, entity: str) -> str:
@@ -58,11 +59,11 @@ def test_failed_twice_killed_once_then_succeeded(eventful: Path, entity: str) ->
     assert text(eventful, entity) == expected, "python -m tests.ferrylog.test_explain writes anew"
 
 
-def test_the_evidence_is_the_journals(eventful: Path) -> None:
+def test_the_proof_is_the_journals(eventful: Path) -> None:
     """I45: the first and the last event about the entity, with the hashes of their rows."""
     with SqliteJournal.read_only(eventful) as journal:
         records = [r for r in journal.read(JOB) if r.event.about == CHUNK]
-    proof = report(eventful, CHUNK).evidence
+    proof = report(eventful, CHUNK).proof
     assert proof.events == len(records)
     assert (proof.first.seq, proof.first.hash) == (records[0].seq, records[0].hash.hex())
     assert (proof.last.seq, proof.last.hash) == (records[-1].seq, records[-1].hash.hex())
@@ -172,7 +173,7 @@ def test_another_job_knows_it(tmp_path: Path) -> None:
     with SqliteJournal.read_only(path) as journal:
         with pytest.raises(Usage, match=f"job {JOB} does"):
             an_entity(journal, newer, CHUNK)
-        assert "no event tells of an end" in story_text(story(journal, newer, "job"))
+        assert "no event tells of an end" in stories_text(stories(journal, newer, "job"))
 
 
 if __name__ == "__main__":

@@ -11,14 +11,24 @@ import pytest
 
 from journal import audit, overview
 from journal.audit import Wanted, find
+from journal.codec import known_kinds
+from journal.entities import TYPES, Type, is_part, type_of
 from journal.errors import DamagedJournal, UnknownEvent
-from journal.overview import is_part
 from journal.protocol import Recorded
 from journal.sqlite import SqliteJournal
-from statemachine.events import AnyEvent, JobRequested, RunStarted, Started
-from statemachine.words import JobId, Millis, TaskKey, TaskKind
+from statemachine.events import (
+    TASK_OF,
+    AnyEvent,
+    JobRequested,
+    ResultIgnored,
+    RunStarted,
+    Started,
+    TaskEvent,
+)
+from statemachine.words import JobId, Millis, TaskKey, TaskKind, unit_of
 from tests.statemachine.examples import SETTINGS, SPEC
 
+KINDS = (TaskKind.DUMP, TaskKind.RESTORE, TaskKind.VERIFY, TaskKind.INDEX, TaskKind.PLAN)
 ONE, TWO = JobId("one"), JobId("two")
 UNITS = ("a.b", "a.b#1", "a.b@x", "a.bc", "a.b#", "[a].*")
 ENTITIES = (
@@ -44,9 +54,13 @@ def history(seed: int, count: int) -> Iterator[tuple[JobId, int, int, list[AnyEv
                            settings=SETTINGS)
             )  # fmt: skip
         for _ in range(lots.randint(1, 5)):
-            kind = lots.choice((TaskKind.DUMP, TaskKind.RESTORE, TaskKind.VERIFY))
+            kind = lots.choice(KINDS)
             task = TaskKey(kind, lots.choice(ENTITIES))
-            events.append(Started.of(task, attempt=1))
+            events.append(
+                Started.of(task, attempt=1)
+                if lots.random() < 0.8
+                else ResultIgnored(task=kind, entity=task.entity, attempt=1, epoch=1, what='"#')
+            )
         at += lots.choice((0, 1, 10, 100, -200))
         yield job, epochs[job], at, events
 
@@ -74,14 +88,30 @@ def journal(path: Path) -> Iterator[SqliteJournal]:
         yield opened
 
 
+TYPE: dict[TaskKind, Type] = {
+    TaskKind.SURVEY: "job", TaskKind.CREATE: "unit", TaskKind.PLAN: "unit",
+    TaskKind.INDEX: "index", TaskKind.DUMP: "chunk", TaskKind.RESTORE: "chunk",
+    TaskKind.VERIFY: "chunk", TaskKind.RELEASE: "chunk",
+}  # fmt: skip
+
+
+def task_of(event: AnyEvent) -> TaskKey:
+    """A task that is about the same as the event."""
+    if isinstance(event, TaskEvent):
+        return event.task
+    kind = event.task if isinstance(event, ResultIgnored) else TaskKind.SURVEY
+    return TaskKey(kind, event.about)
+
+
 def plainly(records: list[Recorded], wanted: Wanted) -> list[Recorded]:
     """The same question, answered without an index."""
     return [
         each
         for each in records
         if wanted.entity is None
-        or (is_part(each.event.about, wanted.entity) if wanted.below else False)
         or each.event.about == wanted.entity
+        or (wanted.below and unit_of(task_of(each.event)) == wanted.entity)
+        if wanted.type in (None, TYPE[task_of(each.event).kind])
         if wanted.kind is None or fnmatchcase(each.event.kind, wanted.kind)
         if wanted.epoch in (None, each.epoch)
         if wanted.since_ms is None or each.recorded_at_ms >= wanted.since_ms
@@ -106,6 +136,7 @@ def test_any_question_is_answered_as_if_every_event_were_looked_at(journal: Sqli
             lots.choice((ONE, TWO)),
             entity=entity,
             below=entity is not None and lots.random() < 0.5,
+            type=perhaps(lots.choice(TYPES), 0.1),
             kind=perhaps(lots.choice(("dump_started", "*_started", "[rv]*", "run_*", "none"))),
             epoch=perhaps(lots.randint(0, 60)),
             since_ms=perhaps(lots.choice(times)),
@@ -125,6 +156,7 @@ QUESTIONS = (
     Wanted(ONE),
     Wanted(ONE, entity="a.b#0"),
     Wanted(ONE, entity="a.b#0", kind="*_started"),
+    Wanted(ONE, entity="a.b#1", type="unit"),
     Wanted(ONE, entity="a.b", below=True),
     Wanted(ONE, entity="a.b", below=True, kind="dump_*"),
     Wanted(ONE, kind="run_started"),
@@ -169,13 +201,14 @@ def test_a_file_without_the_index_over_time_answers_too(path: Path, tmp_path: Pa
 def test_names(journal: SqliteJournal) -> None:
     """What there is, one lookup for each: kinds, entities, units by their kind."""
     assert overview.kinds(journal, ONE) == [
-        "dump_started", "job_requested", "restore_started", "run_started", "verify_started"
+        "dump_started", "index_started", "job_requested", "plan_started", "restore_started",
+        "result_ignored", "run_started", "verify_started",
     ]  # fmt: skip
     assert overview.entities(journal, ONE, after="a.b#", count=2) == ["a.b##2", "a.b#0"]
     assert overview.knows(journal, ONE, "é.ü#3")
     assert not overview.knows(journal, ONE, "é.ü")
-    assert overview.has_parts(journal, ONE, "a.b")
-    assert not overview.has_parts(journal, ONE, "a.b#0")
+    assert overview.types(journal, ONE, "a.b#1") == ["unit", "chunk", "index"]
+    assert overview.types(journal, ONE, "nobody") == []
     assert overview.names(journal, ONE, "job_requested") == ["job"]
     assert not overview.names(journal, JobId("nobody"), "job_requested")
 
@@ -190,16 +223,30 @@ def test_marks_are_all_events_in_order(journal: SqliteJournal) -> None:
 
 
 @pytest.mark.parametrize(
-    ("entity", "unit", "expected"),
+    ("kind", "entity", "unit", "expected"),
     [
-        ("a.b", "a.b", True), ("a.b#0", "a.b", True), ("a.b@n%40", "a.b", True),
-        ("a.bc", "a.b", False), ("a.b#x", "a.b", False), ("a.b#1#0", "a.b", False),
-        ("a.b@x@n", "a.b", False), ("a.b#", "a.b", False), ("b", "a.b", False),
+        ("dump_started", "a.b#0", "a.b", True), ("chunk_planned", "a.b#0", "a.b", True),
+        ("index_started", "a.b@n%40#", "a.b", True), ("document_rejected", "a.b@x#0", "a.b", False),
+        ("dump_started", "a.b@x#0", "a.b@x", True), ("plan_started", "a.b#0", "a.b", False),
+        ("unit_completed", "a.b@x", "a.b", False), ("index_started", "a.b@x@n", "a.b", False),
+        ("index_started", "a.b#1@n", "a.b", False), ("dump_started", "a.b#1#0", "a.b", False),
+        ("dump_started", "b", "", False), ("job_paused", "job", "job", False),
+        ("nobody_knows", "a.b@x", "a.b", True), ("nobody_knows", "a.bc", "a.b", False),
     ],
 )  # fmt: skip
-def test_what_lies_below_a_unit(entity: str, unit: str, expected: bool) -> None:
-    """A collection may be called `a.b#x`: it is no chunk of `a.b`."""
-    assert is_part(entity, unit) is expected
+def test_what_lies_below_a_unit(kind: str, entity: str, unit: str, expected: bool) -> None:
+    """A collection may be called `a.b#0` or `a.b@x`: it is no part of `a.b`."""
+    assert is_part(kind, entity, b"{}", unit) is expected
+
+
+@pytest.mark.parametrize("kind", sorted(known_kinds()))
+def test_every_event_is_about_something(kind: str) -> None:
+    """What a task's events are about is what the task is about."""
+    data = b'{"task":"plan"}'
+    assert type_of(kind, data) is not None
+    task = TASK_OF.get(kind, TaskKind.PLAN if kind == "result_ignored" else None)
+    assert task is None or type_of(kind, data) == TYPE[task]
+    assert (type_of(kind, b"[]") is None) is (kind == "result_ignored")
 
 
 def altered(path: Path, folder: Path, sql: str) -> Path:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ferrylog.cli.inspect.explain import story
+from ferrylog.cli.inspect.explain import stories
 from ferrylog.cli.inspect.timeline import history
 from ferrylog.recall import recall
 from ferrylog.views.compare import diff_report, diff_text, facts, side
@@ -14,6 +14,8 @@ from ferrylog.views.story import Attempt, StoryReport
 from ferrylog.views.telling import CAUSES, story_text
 from journal import audit
 from journal.audit import Wanted
+from journal.codec import encode
+from journal.entities import Type, type_of
 from journal.protocol import Recorded
 from journal.sqlite import SqliteJournal
 from statemachine.events import (
@@ -40,10 +42,12 @@ def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return path
 
 
-def by_entity(records: list[Recorded]) -> dict[str, list[Recorded]]:
-    found: dict[str, list[Recorded]] = defaultdict(list)
+def by_entity(records: list[Recorded]) -> dict[tuple[Type, str], list[Recorded]]:
+    found: dict[tuple[Type, str], list[Recorded]] = defaultdict(list)
     for recorded in records:
-        found[recorded.event.about].append(recorded)
+        about = type_of(recorded.event.kind, encode(recorded.event))
+        assert about is not None
+        found[about, recorded.event.about].append(recorded)
     return found
 
 
@@ -51,12 +55,12 @@ def test_every_entity_has_its_whole_story_told(path: Path) -> None:
     """I45: who, when and why of each attempt of each entity, durations of at least 0, checksums;
     of what has ended no attempt is left open, and clocks that jump change none of it."""
     with SqliteJournal.read_only(path) as journal:
-        for entity, own in by_entity(list(journal.read(JOB))).items():
-            assert [*audit.find(journal, Wanted(JOB, entity=entity))] == own
-            told = story(journal, JOB, entity)
+        for (about, entity), own in by_entity(list(journal.read(JOB))).items():
+            assert [*audit.find(journal, Wanted(JOB, entity=entity, type=about))] == own
+            [told] = (each for each in stories(journal, JOB, entity) if each.type == about)
             attempts_are_all_there(told, own)
             words_name_every_cause(story_text(told), own)
-            assert (told.evidence.first.seq, told.evidence.last.seq) == (own[0].seq, own[-1].seq)
+            assert (told.proof.first.seq, told.proof.last.seq) == (own[0].seq, own[-1].seq)
             assert [each.seq for each in told.history] == sorted(each.seq for each in told.history)
 
 

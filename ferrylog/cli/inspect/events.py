@@ -16,7 +16,7 @@ from ferrylog.redact import ascii_json, one_line
 from ferrylog.wiring import find_job
 from journal.audit import LAST, Wanted, find
 from journal.codec import encode
-from journal.overview import has_parts
+from journal.overview import types
 from journal.protocol import Recorded
 from journal.sqlite import SqliteJournal
 from statemachine.words import JobId
@@ -83,7 +83,7 @@ def _named(journal: SqliteJournal, wanted: Wanted) -> Wanted:
         wanted,
         job=job,
         entity=entity,
-        below=entity is not None and has_parts(journal, job, entity),
+        below=entity is not None and "unit" in types(journal, job, entity),
         kind=a_kind(wanted.kind) if wanted.kind is not None else None,
     )
 

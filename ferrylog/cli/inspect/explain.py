@@ -1,7 +1,7 @@
 """`ferrylog inspect explain`: one entity's whole story, in words."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
@@ -9,11 +9,13 @@ from ferrylog.cli import options as o
 from ferrylog.cli.inspect.names import an_entity
 from ferrylog.clock import when
 from ferrylog.views.standing import chunk_standing, index_standing, job_standing, unit_standing
-from ferrylog.views.story import Asked, Parts, StoryReport, Teller, evidence, runs_of
-from ferrylog.views.telling import story_text
+from ferrylog.views.story import Asked, Parts, StoryReport, Teller, proof, runs_of
+from ferrylog.views.telling import stories_text
 from ferrylog.wiring import find_job
 from journal import audit, overview
 from journal.audit import Wanted
+from journal.entities import Type
+from journal.errors import DamagedJournal
 from journal.protocol import Recorded
 from journal.sqlite import SqliteJournal
 from statemachine.events import (
@@ -26,8 +28,6 @@ from statemachine.events import (
 )
 from statemachine.words import THE_JOB, JobId, UnitId, index_task
 
-Type = Literal["job", "unit", "chunk", "index"]
-
 
 def explain(
     entity: Annotated[
@@ -39,22 +39,34 @@ def explain(
     verbose: o.Verbose = 0,
     quiet: o.Quiet = False,
 ) -> None:
-    """Tell the whole story of one chunk, unit, index or of the job, from the journal alone."""
+    """Tell the whole story of one chunk, unit, index or of the job, from the journal alone.
+
+    Where several share the name, the story of each; with --json one object a line.
+    """
     o.Common(journal, json, verbose, quiet)
     with SqliteJournal.read_only(journal) as opened:
         wanted = find_job(opened, job)
-        report = story(opened, wanted, an_entity(opened, wanted, entity))
-    typer.echo(report.as_json() if json else story_text(report))
+        reports = stories(opened, wanted, an_entity(opened, wanted, entity))
+    lines = (report.as_json() for report in reports)
+    typer.echo("\n".join(lines) if json else stories_text(reports))
 
 
-def story(journal: SqliteJournal, job: JobId, entity: str) -> StoryReport:
-    """Of an entity that the job knows. Raises `DamagedJournal`."""
-    own = list(audit.find(journal, Wanted(job, entity=entity)))
+def stories(journal: SqliteJournal, job: JobId, entity: str) -> list[StoryReport]:
+    """Of everything under this name, one that the job knows; the unit first. Raises
+    `DamagedJournal`."""
+    found = overview.types(journal, job, entity)
+    if not found:
+        raise DamagedJournal(journal.path, f"no event of job {job} tells what {entity} is")
+    return [_story(journal, job, entity, each) for each in found]
+
+
+def _story(journal: SqliteJournal, job: JobId, entity: str, kind: Type) -> StoryReport:
+    own = list(audit.find(journal, Wanted(job, entity=entity, type=kind)))
     events = [recorded.event for recorded in own]
     recorded, requested = audit.request(journal, job)
     teller = Teller(runs_of(audit.find(journal, Wanted(job, kind="run_started"))))
     teller.hear(own)
-    kind, what = _what(journal, job, entity, events)
+    what = _what(journal, job, entity, kind, events)
     return StoryReport(
         job=job,
         entity=entity,
@@ -66,7 +78,7 @@ def story(journal: SqliteJournal, job: JobId, entity: str) -> StoryReport:
         stages=teller.stages(),
         standing=_standing(journal, job, kind, what, teller, events, requested),
         clock_went_back=teller.clock_went_back,
-        evidence=evidence(own),
+        proof=proof(own),
     )
 
 
@@ -81,17 +93,18 @@ def _asked(recorded: Recorded, event: JobRequested) -> Asked:
 
 
 def _what(
-    journal: SqliteJournal, job: JobId, entity: str, own: Sequence[AnyEvent]
-) -> tuple[Type, dict[str, Any]]:
-    """What the entity is, and the fields of the event that brought it into the job."""
-    if entity == THE_JOB:
-        return "job", {}
-    for brought in (UnitRegistered, ChunkPlanned):
-        for event in own:
-            if isinstance(event, brought):
-                kind: Type = "unit" if brought is UnitRegistered else "chunk"
-                return kind, _fields(event)
-    return "index", _index(journal, job, entity)
+    journal: SqliteJournal, job: JobId, entity: str, kind: Type, own: Sequence[AnyEvent]
+) -> dict[str, Any]:
+    """The fields of the event that brought the entity into the job."""
+    if kind == "job":
+        return {}
+    if kind == "index":
+        return _index(journal, job, entity)
+    brought = UnitRegistered if kind == "unit" else ChunkPlanned
+    for event in own:
+        if isinstance(event, brought):
+            return _fields(event)
+    raise DamagedJournal(journal.path, f"no event brings the {kind} {entity} into job {job}")
 
 
 def _fields(event: Event) -> dict[str, Any]:

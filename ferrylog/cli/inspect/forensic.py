@@ -13,9 +13,9 @@ import typer
 from ferrylog.clock import when
 from ferrylog.redact import ascii_json, one_line
 from journal.audit import Wanted
+from journal.entities import is_part
 from journal.errors import DamagedJournal
 from journal.forensics import Found, Unreadable, walk
-from journal.overview import is_part
 from journal.sqlite import SqliteJournal
 
 MAX_SHOWN: Final = 4096
@@ -79,7 +79,10 @@ def _is_wanted(row: Found | Unreadable, wanted: Wanted) -> bool:
         return True
     return (
         wanted.job in ("", row.job)
-        and (wanted.entity is None or is_part(row.entity, wanted.entity))
+        and (
+            wanted.entity in (None, row.entity)
+            or is_part(row.kind, row.entity, row.data, wanted.entity or "")
+        )
         and (wanted.kind is None or fnmatchcase(row.kind, wanted.kind))
         and wanted.epoch in (None, row.epoch)
         and (wanted.since_ms is None or row.recorded_at_ms >= wanted.since_ms)

@@ -9,6 +9,7 @@ from ferrylog.cli import options as o
 from ferrylog.clock import when
 from ferrylog.errors import Usage
 from ferrylog.recall import recall
+from ferrylog.redact import one_line
 from ferrylog.views.model import Report
 from journal.sqlite import SqliteJournal
 from statemachine.words import JobId
@@ -49,10 +50,11 @@ def jobs(
         typer.echo(report.as_json())
         return
     for line in report.jobs:
-        typer.echo(
+        text = (
             f"{line.job}  {line.kind:<8}  {line.status:<9}  {line.source} → {line.target}  "
             f"began {line.began}  last {line.last}"
         )
+        typer.echo(one_line(text))
     if not report.jobs:
         typer.echo("no jobs", err=True)
 
