@@ -295,6 +295,21 @@ def test_an_altered_row_is_named_and_the_ones_before_it_are_given(
         assert list(find(journal, Wanted(job, until=490)))
 
 
+@pytest.mark.parametrize("data", ["''", "'['", "'{}'", "x'ff'"])
+def test_an_altered_row_that_does_not_tell_what_it_is_about_is_not_left_out(
+    path: Path, tmp_path: Path, data: str
+) -> None:
+    """I3, I45: it may be about what was asked for."""
+    found = "SELECT seq, job, entity FROM events WHERE kind = 'result_ignored' LIMIT 1"
+    with SqliteJournal.read_only(path) as journal:
+        ((seq, job, entity),) = journal.query(found)
+    copy = altered(path, tmp_path, f"UPDATE events SET data = CAST({data} AS BLOB) WHERE seq={seq}")
+    with SqliteJournal.read_only(copy) as journal:
+        for each in TYPES:
+            with pytest.raises(DamagedJournal, match=f"seq {seq} .* its hash"):
+                list(find(journal, Wanted(job, entity=entity, type=each)))
+
+
 def test_an_unknown_event_is_named(path: Path, tmp_path: Path) -> None:
     """I6: with a hash that fits, but of a kind that no ferrylog of this format writes."""
     copy = tmp_path / "ferrylog.db"
