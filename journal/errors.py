@@ -199,7 +199,7 @@ class EvidenceUnreachable(OperatorError):
 class JobMoved(OperatorError):
     """The job was exported from this journal."""
 
-    code, exit_code = "EJOB002", 7
+    code, exit_code = "EJOB005", 7
 
     def __init__(self, job: str, why: str) -> None:
         super().__init__(

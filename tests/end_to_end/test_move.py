@@ -42,7 +42,7 @@ def test_a_job_moves_to_another_host_in_the_middle(
     for words in (("resume",), ("resume", job), ("start",), ("start", "--drop")):
         refused = terminal(*words)
         assert refused.returncode == 7, refused.stderr
-        assert "EJOB002" in refused.stderr, refused.stderr
+        assert "EJOB005" in refused.stderr, refused.stderr
     assert terminal.json("status")["status"] == "moved"
     shutil.rmtree(f"{terminal.journal}.d", ignore_errors=True)
 
