@@ -15,6 +15,7 @@ def run(seed: int, plan: int) -> None:
     assert sweep.refused > 20
     count(f"faults fired: {PLANS[plan][0]}", sweep.fired)
     count("disks after a fault", sweep.disks)
+    count("disks after a fault with a journal that was never made", sweep.unmade)
 
 
 @pytest.mark.parametrize("plan", range(len(PLANS)), ids=lambda plan: str(PLANS[plan]))
