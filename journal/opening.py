@@ -193,12 +193,14 @@ def drain(path: Path, db: apsw.Connection, disk: Disk) -> None:
 
 
 def open_tip(path: Path, disk: Disk, end: Tip) -> TipFile:
-    """The tip to write: its name is durable, and it says `end`. Raises `OSError`."""
+    """The tip to write: its name is durable, and it says `end`. Raises `OSError`.
+
+    It is written even where it says so already: what is read may not be durable yet.
+    """
     tip = TipFile(tip_path(path), disk)
     try:
         disk.sync_directory(path.parent)
-        if tip.found != end:
-            tip.write(end)
+        tip.write(end)
     except OSError:
         tip.close()
         raise

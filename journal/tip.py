@@ -36,7 +36,6 @@ class TipFile:
         except OSError:
             self.close()
             raise
-        self.found = newest[0][1] if newest else None
         self._slot = 1 if newest and newest[0][0] == 0 else 0
 
     def write(self, tip: Tip) -> None:

@@ -15,7 +15,8 @@ def run(seed: int, plan: int) -> None:
     assert sweep.refused > 20
     count(f"faults fired: {PLANS[plan][0]}", sweep.fired)
     count("disks after a fault", sweep.disks)
-    count("disks after a fault with a journal that was never made", sweep.unmade)
+    count("disks after a fault: refused, a journal that was never made", sweep.unmade)
+    count("disks after a fault: refused, a forgotten sync and a cut in its repair", sweep.forgotten)
 
 
 @pytest.mark.parametrize("plan", range(len(PLANS)), ids=lambda plan: str(PLANS[plan]))
