@@ -73,7 +73,9 @@ def test_without_the_ends_a_damaged_index_is_silent() -> None:
 def tip_first(self: SqliteJournal, job: Any, events: Any, **named: Any) -> Any:
     assert self._tip is not None
     self._tip.write(Tip(self.last_seq() + len(events), b"x" * 32))
-    return APPEND(self, job, events, **named)
+    end = APPEND(self, job, events, **named)
+    self._tip.write(self.end())  # in its place again, as long as nothing interrupts
+    return end
 
 
 BROKEN: dict[str, Callable[[], AbstractContextManager[Any]]] = {
