@@ -12,8 +12,47 @@ from typing import Any, Final
 Fields = dict[str, Any]
 Step = Callable[[Fields], Fields]
 
-STEPS: Final[Mapping[str, tuple[Step, ...]]] = {}
-"""By kind: the first step leads from shape 1 to 2, and so on. No shape has changed yet."""
+
+def _with(**added: Any) -> Step:
+    """A step that gives fields that came later the value that they would have had. Some journals
+    hold them already: a shape was not always counted when it changed."""
+
+    def step(fields: Fields) -> Fields:
+        return {**added, **fields}
+
+    return step
+
+
+def _settings(fields: Fields) -> Fields:
+    came_later = {
+        "work_dir": "",
+        "retry": "exponential",
+        "jitter": "equal",
+        "patience_ms": 120_000,
+        "breaker_failures": 10,
+        "breaker_ms": 5_000,
+        "tick_ms": 500,
+        "hang_ms": 300_000,
+        "read_preference": "primary",
+    }
+    return {**fields, "settings": {**came_later, **fields["settings"]}}
+
+
+def _mode(fields: Fields) -> Fields:
+    return {**fields, "spec": {"mode": "coordinated", **fields["spec"]}}
+
+
+STEPS: Final[Mapping[str, tuple[Step, ...]]] = {
+    "job_requested": (_mode,),
+    "run_started": (_settings,),
+    "pause_requested": (_with(request=0, immediate=False),),
+    "create_completed": (_with(uuid=""),),
+    **{
+        f"{task}_requeued": (_with(request=0),)
+        for task in ("survey", "create", "plan", "dump", "restore", "index", "verify")
+    },
+}
+"""By kind: the first step leads from shape 1 to 2, and so on."""
 
 
 class NewerShape(ValueError):

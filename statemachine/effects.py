@@ -29,6 +29,10 @@ class Effect:
     chunk: Chunk | None = None
     file: str = ""
     """Of a release: the name of the chunk file."""
+    include: tuple[str, ...] = ()
+    """Of a survey: globs beside those of the job."""
+    read_preference: str = "primary"
+    """Where the source is read."""
 
 
 def wanted_effects(state: State) -> Iterator[Effect]:
@@ -38,7 +42,7 @@ def wanted_effects(state: State) -> Iterator[Effect]:
     """
     if state.resting:
         return
-    for (_, status), queue in state.queues.items():
+    for (_, status, _), queue in state.queues.items():
         if status is Status.PROCESSING:
             for key in queue:
                 yield _effect(state, key)
@@ -58,4 +62,6 @@ def _effect(state: State, key: TaskKey) -> Effect:
         epoch=task.epoch,
         unit=replace(state.units[unit]) if unit is not None else None,
         chunk=replace(chunk) if chunk is not None else None,
+        include=state.added,
+        read_preference=state.settings.read_preference if state.settings else "primary",
     )

@@ -9,11 +9,13 @@ from typing import Annotated, ClassVar, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from statemachine.words import (
+    Alert,
     BsonText,
     Cause,
     ChunkId,
     Key,
     Millis,
+    Pool,
     TaskKey,
     TaskKind,
     UnitId,
@@ -38,13 +40,19 @@ class Event(Value):
         return "job"
 
 
+Priority = Annotated[int, Field(ge=-9, le=9)]
+"""Of units and chunks: the higher goes first."""
+
+
 # --- what was asked for ---
 
 
 class JobSpec(Value):
     """What a job is to do; fixed for its life. URIs stand here without credentials."""
 
-    kind: Literal["migrate", "verify"]
+    kind: Literal["migrate", "verify", "plan"]
+    """`plan` is a dry run: what a migration would do, and nothing done."""
+    mode: Literal["coordinated", "direct"]
     source: str
     target: str
     source_id: str
@@ -79,6 +87,24 @@ class RunSettings(Value):
     """Chunk files that may lie in the work folder before dumping waits."""
     work_dir: str
     """Where chunk files lie; empty: beside the journal."""
+    retry: Literal["none", "fixed", "linear", "exponential"]
+    """How delays between attempts grow from `retry_base_ms` to `retry_cap_ms`."""
+    jitter: Literal["none", "full", "equal", "decorrelated"]
+    """How delays are drawn; see `policy.backoff_ms`."""
+    patience_ms: NonNegativeInt
+    """Of delays in all that one task waits for an unavailable deployment before it is given up."""
+    breaker_failures: PositiveInt
+    """Failures in a row, of one pool, that open its breaker."""
+    breaker_ms: PositiveInt
+    """How long a breaker stays open before the first probe; doubled by each probe that fails."""
+    tick_ms: PositiveInt
+    """Upper bound between two turns; outcomes wake the engine at once."""
+    hang_ms: PositiveInt
+    """A worker that shows no life for this long is given up and its attempt fails."""
+    read_preference: Literal[
+        "primary", "primaryPreferred", "secondary", "secondaryPreferred", "nearest"
+    ]
+    """Where the source is read."""
 
 
 class IndexSpec(Value):
@@ -118,12 +144,32 @@ class PauseRequested(Event):
     kind: Literal["pause_requested"] = "pause_requested"
     by: str
     why: str
-    request: NonNegativeInt = 0
+    request: NonNegativeInt
     """Number of the inbox request that asked; 0 when none did."""
+    immediate: bool
+    """What runs is cancelled, in doubt until somebody resumes."""
+
+
+class StopRequested(Event):
+    """As a pause, by an operator who does not want the job to go on by itself (M2)."""
+
+    kind: Literal["stop_requested"] = "stop_requested"
+    by: str
+    why: str
+    request: NonNegativeInt
+    immediate: bool
+    rollback: bool
+    """What the job created is to be undone."""
+
+
+class JobStopped(Event):
+    """The stop was reached: nothing runs."""
+
+    kind: Literal["job_stopped"] = "job_stopped"
 
 
 class JobPaused(Event):
-    """The pause was reached: nothing runs, nothing is in doubt."""
+    """The pause was reached: nothing runs; after a controlled one nothing is in doubt."""
 
     kind: Literal["job_paused"] = "job_paused"
 
@@ -132,6 +178,13 @@ class JobResumed(Event):
     """Somebody asked to go on after a pause (A19)."""
 
     kind: Literal["job_resumed"] = "job_resumed"
+    by: str
+
+
+class JobReopened(Event):
+    """A dead letter of a finished job was requeued: there is work again."""
+
+    kind: Literal["job_reopened"] = "job_reopened"
     by: str
 
 
@@ -167,6 +220,107 @@ class JobFailed(Event):
     kind: Literal["job_failed"] = "job_failed"
     code: str
     why: str
+
+
+class SettingChanged(Event):
+    """Somebody changed how the job runs, while it runs or rests."""
+
+    kind: Literal["setting_changed"] = "setting_changed"
+    by: str
+    request: NonNegativeInt
+    name: str
+    """A field of `RunSettings`."""
+    value: int | str
+    was: int | str
+
+
+class PriorityChanged(Event):
+    """Somebody moved a unit or a chunk before or behind the others; 0 is where all begin."""
+
+    kind: Literal["priority_changed"] = "priority_changed"
+    by: str
+    request: NonNegativeInt
+    entity: str
+    priority: Priority
+    was: Priority
+
+    @property
+    def about(self) -> str:
+        return self.entity
+
+
+class NamespacesAdded(Event):
+    """Somebody wants more of the source carried: it is surveyed again for these globs."""
+
+    kind: Literal["namespaces_added"] = "namespaces_added"
+    by: str
+    request: NonNegativeInt
+    include: tuple[str, ...]
+
+
+class RequestRefused(Event):
+    """Somebody asked for what does not fit; nothing was done."""
+
+    kind: Literal["request_refused"] = "request_refused"
+    by: str
+    request: NonNegativeInt
+    verb: str
+    why: str
+
+
+class BreakerOpened(Event):
+    """So many failures in a row that nothing of this pool starts before `until_ms`; then one
+    task probes."""
+
+    kind: Literal["breaker_opened"] = "breaker_opened"
+    pool: Pool
+    failures: PositiveInt
+    open_ms: PositiveInt
+    until_ms: Millis
+    why: str
+
+    @property
+    def about(self) -> str:
+        return f"{self.pool} pool"
+
+
+class BreakerClosed(Event):
+    """Something of the pool succeeded."""
+
+    kind: Literal["breaker_closed"] = "breaker_closed"
+    pool: Pool
+
+    @property
+    def about(self) -> str:
+        return f"{self.pool} pool"
+
+
+class AlertRaised(Event):
+    """Something is not as it should be; it lasts until the alert is cleared."""
+
+    kind: Literal["alert_raised"] = "alert_raised"
+    alert: Alert
+    entity: str
+    value: float
+    limit: float
+    why: str
+
+    @property
+    def about(self) -> str:
+        return self.entity
+
+
+class AlertCleared(Event):
+    """It is as it should be again."""
+
+    kind: Literal["alert_cleared"] = "alert_cleared"
+    alert: Alert
+    entity: str
+    value: float
+
+    @property
+    def about(self) -> str:
+        return self.entity
 
 
 class ResultIgnored(Event):
@@ -250,6 +404,89 @@ class UnitSkipped(Event):
         return self.unit
 
 
+class UnitExcluded(Event):
+    """Somebody took the unit out of the job; what the target has of it stays there."""
+
+    kind: Literal["unit_excluded"] = "unit_excluded"
+    unit: UnitId
+    by: str
+    request: NonNegativeInt
+
+    @property
+    def about(self) -> str:
+        return self.unit
+
+
+class ConflictForeseen(Event):
+    """A dry run saw what will go wrong, or may."""
+
+    kind: Literal["conflict_foreseen"] = "conflict_foreseen"
+    unit: UnitId
+    code: str
+    why: str
+
+    @property
+    def about(self) -> str:
+        return self.unit
+
+
+class SplitRequested(Event):
+    """The chunk is to be cut in two: somebody finds it too big, or something in it fails."""
+
+    kind: Literal["split_requested"] = "split_requested"
+    chunk: ChunkId
+    by: str
+    request: NonNegativeInt
+    why: str
+
+    @property
+    def about(self) -> str:
+        return self.chunk
+
+
+class ChunkReplaced(Event):
+    """Other chunks, planned next, cover the range of this one: they begin from nothing."""
+
+    kind: Literal["chunk_replaced"] = "chunk_replaced"
+    chunk: ChunkId
+    by: str
+    request: NonNegativeInt
+    why: str
+
+    @property
+    def about(self) -> str:
+        return self.chunk
+
+
+class ChunkDropped(Event):
+    """The job goes on without this chunk; its documents count as rejected."""
+
+    kind: Literal["chunk_dropped"] = "chunk_dropped"
+    chunk: ChunkId
+    by: str
+    request: NonNegativeInt
+    documents: NonNegativeInt
+    """Not carried; an estimate."""
+    why: str
+
+    @property
+    def about(self) -> str:
+        return self.chunk
+
+
+class IndexDropped(Event):
+    """The job goes on without this index of the target."""
+
+    kind: Literal["index_dropped"] = "index_dropped"
+    entity: str
+    by: str
+    request: NonNegativeInt
+
+    @property
+    def about(self) -> str:
+        return self.entity
+
+
 class ChunkReleased(Event):
     """The chunk's file is no longer needed and is gone."""
 
@@ -324,6 +561,8 @@ class Started(TaskEvent):
         "plan_started",
         "dump_started",
         "restore_started",
+        "copy_started",
+        "split_started",
         "index_started",
         "verify_started",
     ]
@@ -340,6 +579,8 @@ class RetryScheduled(TaskEvent):
         "plan_retry_scheduled",
         "dump_retry_scheduled",
         "restore_retry_scheduled",
+        "copy_retry_scheduled",
+        "split_retry_scheduled",
         "index_retry_scheduled",
         "verify_retry_scheduled",
     ]
@@ -362,6 +603,8 @@ class DeadLettered(TaskEvent):
         "plan_dead_lettered",
         "dump_dead_lettered",
         "restore_dead_lettered",
+        "copy_dead_lettered",
+        "split_dead_lettered",
         "index_dead_lettered",
         "verify_dead_lettered",
     ]
@@ -381,6 +624,8 @@ class Cancelled(TaskEvent):
         "plan_cancelled",
         "dump_cancelled",
         "restore_cancelled",
+        "copy_cancelled",
+        "split_cancelled",
         "index_cancelled",
         "verify_cancelled",
     ]
@@ -399,6 +644,8 @@ class InDoubt(TaskEvent):
         "plan_in_doubt",
         "dump_in_doubt",
         "restore_in_doubt",
+        "copy_in_doubt",
+        "split_in_doubt",
         "index_in_doubt",
         "verify_in_doubt",
     ]
@@ -415,6 +662,8 @@ class Resolved(TaskEvent):
         "plan_resolved",
         "dump_resolved",
         "restore_resolved",
+        "copy_resolved",
+        "split_resolved",
         "index_resolved",
         "verify_resolved",
     ]
@@ -432,10 +681,13 @@ class Requeued(TaskEvent):
         "plan_requeued",
         "dump_requeued",
         "restore_requeued",
+        "copy_requeued",
+        "split_requeued",
         "index_requeued",
         "verify_requeued",
     ]
     by: str
+    request: NonNegativeInt
 
 
 class SurveyCompleted(TaskEvent):
@@ -481,6 +733,14 @@ class DumpCompleted(TaskEvent):
     """Of the whole file."""
 
 
+class SurveyInvalidated(TaskEvent):
+    """More of the source is wanted: it is surveyed again."""
+
+    verb = Verb.INVALIDATED
+    kind: Literal["survey_invalidated"] = "survey_invalidated"
+    why: str
+
+
 class DumpInvalidated(TaskEvent):
     """The chunk file is damaged or gone; the chunk is dumped again (I24)."""
 
@@ -514,6 +774,41 @@ class RestoreCompleted(TaskEvent):
     bytes: NonNegativeInt
     present: NonNegativeInt
     rejected: NonNegativeInt
+
+
+class CopyProgressed(TaskEvent):
+    """The target acknowledged every document of the chunk up to `last_key`."""
+
+    verb = Verb.PROGRESSED
+    kind: Literal["copy_progressed"] = "copy_progressed"
+    attempt: PositiveInt
+    position: NonNegativeInt
+    """Documents read so far."""
+    last_key: Key
+    """Resume goes on behind it."""
+    documents: NonNegativeInt
+    bytes: NonNegativeInt
+    present: NonNegativeInt
+    rejected: NonNegativeInt
+
+
+class CopyCompleted(TaskEvent):
+    """The target acknowledged every document of the chunk's range, or refused it by name."""
+
+    verb = Verb.COMPLETED
+    kind: Literal["copy_completed"] = "copy_completed"
+    documents: NonNegativeInt
+    bytes: NonNegativeInt
+    present: NonNegativeInt
+    rejected: NonNegativeInt
+
+
+class SplitCompleted(TaskEvent):
+    """The chunk is replaced by so many that cover its range without overlap (I21)."""
+
+    verb = Verb.COMPLETED
+    kind: Literal["split_completed"] = "split_completed"
+    chunks: PositiveInt
 
 
 class IndexCompleted(TaskEvent):
@@ -554,6 +849,8 @@ Completed = (
     | PlanCompleted
     | DumpCompleted
     | RestoreCompleted
+    | CopyCompleted
+    | SplitCompleted
     | IndexCompleted
     | VerifyCompleted
 )
@@ -563,16 +860,33 @@ AnyEvent = (
     | RunStarted
     | PauseRequested
     | JobPaused
+    | StopRequested
+    | JobStopped
+    | JobReopened
     | JobResumed
     | JobCompleted
     | JobFailed
     | JobExported
     | JobImported
+    | SettingChanged
+    | PriorityChanged
+    | NamespacesAdded
+    | RequestRefused
+    | BreakerOpened
+    | BreakerClosed
+    | AlertRaised
+    | AlertCleared
     | ResultIgnored
     | UnitRegistered
     | ChunkPlanned
     | UnitCompleted
     | UnitSkipped
+    | UnitExcluded
+    | ConflictForeseen
+    | SplitRequested
+    | ChunkReplaced
+    | ChunkDropped
+    | IndexDropped
     | ChunkReleased
     | ChunkKept
     | DocumentRejected
@@ -583,7 +897,9 @@ AnyEvent = (
     | InDoubt
     | Resolved
     | Requeued
+    | SurveyInvalidated
     | DumpInvalidated
     | RestoreProgressed
+    | CopyProgressed
     | Completed
 )

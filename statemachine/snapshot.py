@@ -8,10 +8,12 @@ from operator import attrgetter
 from typing import Any, Final
 
 from statemachine.events import IndexSpec, JobSpec, RunSettings
-from statemachine.state import Chunk, ChunkFile, Done, State, Task, Unit
+from statemachine.state import Breaker, Chunk, ChunkFile, Done, State, Task, Unit
 from statemachine.words import (
+    Alert,
     ChunkId,
     JobStatus,
+    Pool,
     Status,
     TaskKey,
     TaskKind,
@@ -22,7 +24,19 @@ from statemachine.words import (
 _task: Final = attrgetter(*Task.__slots__)
 _chunk: Final = attrgetter(*Chunk.__slots__)
 _unit: Final = attrgetter(*Unit.__slots__)
-MAPS: Final = ("units", "chunks", "tasks", "queues", "open_units", "releasing")
+_breaker: Final = attrgetter(*Breaker.__slots__)
+MAPS: Final = (
+    "units",
+    "chunks",
+    "flawed",
+    "tasks",
+    "queues",
+    "breakers",
+    "alerts",
+    "open_units",
+    "ripe",
+    "releasing",
+)
 PLAIN: Final = tuple(name for name in State.__slots__ if name not in MAPS)
 """Fields of a state that are one value each."""
 
@@ -37,11 +51,15 @@ def freeze(state: State) -> dict[str, Any]:
         "units": [_frozen_unit(unit) for unit in state.units.values()],
         "chunks": [_chunk(chunk) for chunk in state.chunks.values()],
         "tasks": [(key.kind, key.entity, *_task(task)) for key, task in state.tasks.items()],
+        "flawed": [_chunk(chunk) for chunk in state.flawed.values()],
         "queues": [
-            (kind, status, [key.entity for key in queue])
-            for (kind, status), queue in state.queues.items()
+            (kind, status, priority, [key.entity for key in queue])
+            for (kind, status, priority), queue in state.queues.items()
         ],
+        "breakers": [(pool, *_breaker(breaker)) for pool, breaker in state.breakers.items()],
+        "alerts": list(state.alerts),
         "open_units": list(state.open_units),
+        "ripe": list(state.ripe),
         "releasing": list(state.releasing.items()),
     }
 
@@ -60,10 +78,18 @@ def thaw(data: dict[str, Any]) -> State:
     for kind, entity, status, *rest in data["tasks"]:
         state.tasks[TaskKey(KINDS[kind], entity)] = Task(STATUSES[status], *rest)
     keys = {key: key for key in state.tasks}
-    for name, status, entities in data["queues"]:
+    for name, status, priority, entities in data["queues"]:
         kind = KINDS[name]
         queue = {keys[kind, entity]: None for entity in entities}  # type: ignore[index]
-        state.queues[kind, STATUSES[status]] = queue
+        state.queues[kind, STATUSES[status], priority] = queue
+    state.priorities = tuple(data["priorities"])
+    state.added = tuple(data["added"])
+    state.flawed = {chunk.id: chunk for chunk in map(_thawed_chunk, data["flawed"])}
+    for pool, failures, opened, until_ms, probe in data["breakers"]:
+        key = TaskKey(KINDS[probe[0]], probe[1]) if probe is not None else None
+        state.breakers[Pool(pool)] = Breaker(failures, opened, until_ms, key)
+    state.alerts = {(Alert(alert), entity): None for alert, entity in data["alerts"]}
+    state.ripe = dict.fromkeys(map(UnitId, data["ripe"]))
     state.open_units = dict.fromkeys(map(UnitId, data["open_units"]))
     state.releasing = {ChunkId(chunk): file for chunk, file in data["releasing"]}
     return state
@@ -91,6 +117,8 @@ def _thawed_chunk(values: list[Any]) -> Chunk:
     chunk = Chunk(*plain)
     chunk.file = ChunkFile(*file) if file is not None else None
     chunk.done = Done(*done)
+    mismatched, source, target = chunk.verified
+    chunk.verified = (mismatched, source, target)
     return chunk
 
 

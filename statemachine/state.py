@@ -7,15 +7,18 @@ by one fold and changed in place: effects carry copies.
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
 from statemachine.events import IndexSpec, JobSpec, RunSettings
 from statemachine.words import (
+    Alert,
     BsonText,
     ChunkId,
     JobStatus,
     Key,
+    Pool,
     Status,
     TaskKey,
     TaskKind,
@@ -23,11 +26,21 @@ from statemachine.words import (
     UnitStatus,
 )
 
-STAGES: dict[str, tuple[TaskKind, ...]] = {
-    "migrate": (TaskKind.DUMP, TaskKind.RESTORE, TaskKind.VERIFY),
-    "verify": (TaskKind.VERIFY,),
+STAGES: Final[dict[tuple[str, str], tuple[TaskKind, ...]]] = {
+    ("migrate", "coordinated"): (TaskKind.DUMP, TaskKind.RESTORE, TaskKind.VERIFY),
+    ("migrate", "direct"): (TaskKind.COPY, TaskKind.VERIFY),
+    ("verify", "coordinated"): (TaskKind.VERIFY,),
+    ("verify", "direct"): (TaskKind.VERIFY,),
+    ("plan", "coordinated"): (),
+    ("plan", "direct"): (),
 }
-"""What is done with a chunk, in order, by the kind of its job."""
+"""What is done with a chunk, in order, by the kind and the mode of its job."""
+
+
+def stages_of(spec: JobSpec) -> tuple[TaskKind, ...]:
+    """Of every chunk of a job; what only verifies keeps its one stage."""
+    stages = STAGES[spec.kind, spec.mode]
+    return stages if spec.verify or len(stages) < 2 else stages[:-1]
 
 
 @dataclass(slots=True)
@@ -39,8 +52,15 @@ class Task:
     """Of the last start; counts up over all epochs."""
     failures: int = 0
     """Attempts that failed since the last requeue; the retry budget."""
+    waits: int = 0
+    """Attempts that met an unavailable deployment since then; no fault of the task."""
+    waited_ms: int = 0
+    """Their delays in all."""
+    delay_ms: int = 0
+    """The last delay."""
     interruptions: int = 0
-    """Attempts whose process died."""
+    """Attempts whose process died, since the last progress."""
+    priority: int = 0
     epoch: int = 0
     """Of the last start."""
     not_before_ms: int = 0
@@ -67,6 +87,8 @@ class Done(NamedTuple):
     bytes: int = 0
     present: int = 0
     rejected: int = 0
+    last_key: Key | None = None
+    """Of a copy: the last key that the target acknowledged."""
 
 
 NOTHING: Final = Done()
@@ -82,6 +104,12 @@ class Chunk:
     upper: Key | None
     documents: int
     natural: bool
+    priority: int = 0
+    bisected: bool = False
+    """Cut off something that failed: looked at more closely than others."""
+    dropped: bool = False
+    verified: tuple[int, int, int] = (0, 0, 0)
+    """What its verification counted: chunks that differ, documents of the source, of the target."""
     file: ChunkFile | None = None
     done: Done = NOTHING
 
@@ -100,12 +128,23 @@ class Unit:
     bytes_estimate: int
     target_uuid: str = ""
     status: UnitStatus = UnitStatus.PENDING
+    priority: int = 0
+    named: int = 0
+    """Chunks that ever were; the next one takes this as its number."""
     planned: int = 0
     """Chunks."""
     restored: int = 0
     """Chunks whose restore completed."""
     settled: int = 0
     """Chunks with nothing left to do."""
+    dropped: int = 0
+    """Chunks that the job goes on without."""
+    indexing: int = 0
+    """Indexes with work left."""
+    suspects: int = 0
+    """Chunks cut in two because something failed, since the last such part that was carried."""
+    bisecting: bool = False
+    """The chunks planned next are parts of one that failed."""
     weight: int = 0
     """Estimated documents over all chunks, at least 1 each, times the stages of each."""
     weight_done: int = 0
@@ -123,6 +162,19 @@ class Unit:
 
 
 @dataclass(slots=True)
+class Breaker:
+    """Of one pool."""
+
+    failures: int = 0
+    """In a row."""
+    opened: int = 0
+    """Times in a row; 0 while it is closed."""
+    until_ms: int = 0
+    probe: TaskKey | None = None
+    """The one task that was let through."""
+
+
+@dataclass(slots=True)
 class State:
     """One job."""
 
@@ -135,15 +187,36 @@ class State:
     why: str = ""
     """Of the last pause or failure."""
     code: str = ""
+    request: int = 0
+    """The highest number of a request that was answered."""
+    immediate: bool = False
+    """What ran was cancelled by the pause or stop under way."""
+    rollback: bool = False
+    """Asked for with the last stop."""
+    added: tuple[str, ...] = ()
+    """Globs that came to the job's selection later."""
+    dropped: int = 0
+    """Indexes that the job goes on without."""
     retries: int = 0
     kept: int = 0
     """Chunk files that stay."""
     units: dict[UnitId, Unit] = field(default_factory=dict)
     chunks: dict[ChunkId, Chunk] = field(default_factory=dict)
     tasks: dict[TaskKey, Task] = field(default_factory=dict)
-    queues: dict[tuple[TaskKind, Status], dict[TaskKey, None]] = field(default_factory=dict)
-    """The same tasks by kind and status, first in first out."""
+    queues: dict[tuple[TaskKind, Status, int], dict[TaskKey, None]] = field(default_factory=dict)
+    """The same tasks by kind, status and priority, first in first out; completed ones left out."""
+    priorities: tuple[int, ...] = (0,)
+    """All that were ever given, the highest first."""
     open_units: dict[UnitId, None] = field(default_factory=dict)
+    ripe: dict[UnitId, None] = field(default_factory=dict)
+    """Of them, those with no work left."""
+    flawed: dict[ChunkId, Chunk] = field(default_factory=dict)
+    """Settled chunks with documents that were rejected: they may be requeued."""
+    breakers: dict[Pool, Breaker] = field(
+        default_factory=lambda: {pool: Breaker() for pool in Pool}
+    )
+    alerts: dict[tuple[Alert, str], None] = field(default_factory=dict)
+    """Those raised and not cleared, with their entity."""
     releasing: dict[ChunkId, str] = field(default_factory=dict)
     """Settled chunks whose file is still there, and the file's name."""
     files: int = 0
@@ -159,53 +232,68 @@ class State:
     @property
     def resting(self) -> bool:
         """Nothing more happens without an operator."""
-        return self.terminal or self.status in (JobStatus.PAUSED, JobStatus.MOVED)
+        return self.terminal or self.status in RESTING
 
     @property
     def stages(self) -> tuple[TaskKind, ...]:
         assert self.spec is not None
-        stages = STAGES[self.spec.kind]
-        return stages if self.spec.verify or len(stages) == 1 else stages[:-1]
+        return stages_of(self.spec)
 
-    def queue(self, kind: TaskKind, status: Status) -> dict[TaskKey, None]:
-        """The tasks of one kind and status in the order in which they came there."""
-        return self.queues.get((kind, status), {})
+    def queue(self, kind: TaskKind, status: Status) -> Iterator[TaskKey]:
+        """The tasks of one kind and status: by priority, then in the order in which they came."""
+        for priority in self.priorities:
+            yield from self.queues.get((kind, status, priority), ())
+
+    def size(self, kind: TaskKind, status: Status) -> int:
+        queues = self.queues
+        return sum([len(queues.get((kind, status, each), ())) for each in self.priorities])
 
     def count(self, status: Status) -> int:
-        return sum(len(queue) for (_, s), queue in self.queues.items() if s is status)
+        """Tasks of all kinds; completed ones are not counted."""
+        return sum(len(queue) for (_, s, _), queue in self.queues.items() if s is status)
+
+    def busy(self, pool: tuple[TaskKind, ...]) -> int:
+        """Tasks at work among these kinds."""
+        return sum([self.size(kind, Status.PROCESSING) for kind in pool])
+
+
+RESTING: Final = (JobStatus.PAUSED, JobStatus.STOPPED, JobStatus.MOVED)
+
+
+def digest(state: State) -> str:
+    """SHA-256 over the canonical JSON of the state: equal states, equal digests, any process."""
+    text = json.dumps(plain(state), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def plain(state: State) -> dict[str, Any]:
     """The whole state as JSON-ready data; map keys are sorted by `digest`, queues keep order."""
     return {
+        **{name: getattr(state, name) for name in SCALARS},
         "spec": state.spec.model_dump(mode="json") if state.spec else None,
-        "status": state.status,
-        "epoch": state.epoch,
         "settings": state.settings.model_dump(mode="json") if state.settings else None,
-        "closed": state.closed,
-        "why": state.why,
-        "code": state.code,
-        "retries": state.retries,
-        "kept": state.kept,
-        "files": state.files,
-        "done_documents": state.done_documents,
-        "done_bytes": state.done_bytes,
+        "added": list(state.added),
         "units": {unit_id: _unit(unit) for unit_id, unit in state.units.items()},
         "chunks": {chunk.id: _chunk(chunk) for chunk in state.chunks.values()},
+        "flawed": {chunk.id: _chunk(chunk) for chunk in state.flawed.values()},
         "tasks": {f"{k.kind} {k.entity}": asdict(task) for k, task in state.tasks.items()},
         "queues": {
-            f"{kind} {status}": [key.entity for key in queue]
-            for (kind, status), queue in state.queues.items()
+            f"{kind} {status} {priority}": [key.entity for key in queue]
+            for (kind, status, priority), queue in state.queues.items()
             if queue
         },
+        "breakers": {pool: asdict(breaker) for pool, breaker in state.breakers.items()},
+        "alerts": [list(alert) for alert in state.alerts],
         "open_units": list(state.open_units),
+        "ripe": list(state.ripe),
         "releasing": state.releasing,
     }
 
 
 def _chunk(chunk: Chunk) -> dict[str, Any]:
     file = chunk.file._asdict() if chunk.file is not None else None
-    return {**asdict(chunk), "file": file, "done": chunk.done._asdict()}
+    verified = list(chunk.verified)
+    return {**asdict(chunk), "file": file, "done": chunk.done._asdict(), "verified": verified}
 
 
 def _unit(unit: Unit) -> dict[str, Any]:
@@ -213,7 +301,8 @@ def _unit(unit: Unit) -> dict[str, Any]:
     return {**{name: getattr(unit, name) for name in Unit.__slots__}, "indexes": indexes}
 
 
-def digest(state: State) -> str:
-    """SHA-256 over the canonical JSON of the state: equal states, equal digests, any process."""
-    text = json.dumps(plain(state), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+SCALARS: Final = (
+    "status", "epoch", "closed", "why", "code", "request", "immediate", "rollback", "dropped",
+    "retries", "kept", "files", "done_documents", "done_bytes",
+)  # fmt: skip
+"""Fields of a state that are one plain value each."""

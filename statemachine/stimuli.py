@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from statemachine.events import Difference, IndexSpec, JobSpec, RunSettings
-from statemachine.words import BsonText, Cause, Key, TaskKey, UnitId
+from statemachine.words import Alert, BsonText, Cause, ChunkId, Key, TaskKey, TaskKind, UnitId
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +28,106 @@ class RunBegan:
 
 @dataclass(frozen=True, slots=True)
 class PauseAsked:
+    """Nothing new is to start; `immediate`: what runs is to be cancelled."""
+
     by: str
     why: str
     request: int = 0
+    immediate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked:
+    by: str
+    why: str
+    request: int = 0
+    immediate: bool = False
+    rollback: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SetAsked:
+    """A setting of the run is to change."""
+
+    by: str
+    name: str
+    """A field of `RunSettings`."""
+    value: int | str
+    request: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PriorityAsked:
+    by: str
+    entity: str
+    """A unit or a chunk."""
+    priority: int
+    request: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ExcludeAsked:
+    by: str
+    unit: UnitId
+    request: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class AddAsked:
+    """More of the source is to be carried."""
+
+    by: str
+    include: tuple[str, ...]
+    request: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SplitAsked:
+    by: str
+    chunk: ChunkId
+    request: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RequeueAsked:
+    """A dead letter is to be tried again."""
+
+    by: str
+    entity: str
+    """Of a task, or a chunk with rejected documents."""
+    request: int = 0
+    task: TaskKind | None = None
+    """`None`: the chunk's rejected documents."""
+
+
+@dataclass(frozen=True, slots=True)
+class DropAsked:
+    """The job is to go on without what a dead letter stands for."""
+
+    by: str
+    entity: str
+    task: TaskKind
+    request: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Gauge:
+    """One measured value that may raise or clear an alert."""
+
+    alert: Alert
+    entity: str
+    """`job`, or what it is about."""
+    value: float
+    limit: float
+    """Above it the alert is raised; at most so much, it is cleared."""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the shell measured: alerts of these kinds that are not among them are cleared."""
+
+    gauges: tuple[Gauge, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +185,16 @@ class Planned:
     documents: int
     """Estimate over all chunks."""
     natural: bool
+    conflicts: tuple[tuple[str, str], ...] = ()
+    """Of a dry run: code and reason of what will go wrong, or may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """`n` boundaries cut a chunk's range into `n + 1` parts with so many documents."""
+
+    boundaries: tuple[Key, ...]
+    documents: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +228,20 @@ class Restored:
 
 
 @dataclass(frozen=True, slots=True)
+class Copied:
+    """How far a copy came, counted over all its attempts; `position` in documents read."""
+
+    position: int
+    last_key: Key | None
+    documents: int
+    bytes: int
+    present: int
+    rejected: int
+    rejections: tuple[Rejection, ...] = ()
+    """Those since the last news."""
+
+
+@dataclass(frozen=True, slots=True)
 class Built:
     """An index stands."""
 
@@ -141,7 +262,9 @@ class Released:
     """A chunk file is gone."""
 
 
-Result = Surveyed | Created | Planned | Dumped | Restored | Built | Verified | Released
+Result = (
+    Surveyed | Created | Planned | Split | Dumped | Restored | Copied | Built | Verified | Released
+)
 
 
 # --- outcomes ---
@@ -157,12 +280,12 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """Part of a restore is acknowledged; more follows."""
+    """Part of a restore or a copy is acknowledged; more follows."""
 
     task: TaskKey
     attempt: int
     epoch: int
-    result: Restored
+    result: Restored | Copied
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +300,8 @@ class Failed:
     why: str
     jitter: float = 0.5
     """Drawn by the shell, in 0..1: the rules know no chance."""
+    retry_after_ms: int = 0
+    """What a throttling server asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +315,18 @@ class FileDamaged:
 
 
 Outcome = Succeeded | Failed | FileDamaged
+Asked = (
+    PauseAsked
+    | StopAsked
+    | SetAsked
+    | PriorityAsked
+    | ExcludeAsked
+    | AddAsked
+    | SplitAsked
+    | RequeueAsked
+    | DropAsked
+)
+"""What operators ask of a job; each gets an answer in the journal."""
 Stimulus = (
-    JobAsked | RunBegan | PauseAsked | ExportAsked | ImportAsked | Tick | Progressed | Outcome
+    JobAsked | RunBegan | Asked | Measured | ExportAsked | ImportAsked | Tick | Progressed | Outcome
 )

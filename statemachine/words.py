@@ -34,6 +34,10 @@ class TaskKind(StrEnum):
     """Of a chunk: source to chunk file."""
     RESTORE = "restore"
     """Of a chunk: chunk file to target."""
+    COPY = "copy"
+    """Of a chunk: source to target, without a file (direct mode)."""
+    SPLIT = "split"
+    """Of a chunk: find where to cut it in two."""
     INDEX = "index"
     """Of one index of a unit: build it on the target, after the data."""
     VERIFY = "verify"
@@ -79,6 +83,8 @@ class UnitStatus(StrEnum):
     PROCESSING = "processing"
     COMPLETED = "completed"
     FAILED = "failed"
+    EXCLUDED = "excluded"
+    """An operator took it out of the job."""
 
 
 class JobStatus(StrEnum):
@@ -88,6 +94,9 @@ class JobStatus(StrEnum):
     RUNNING = "running"
     PAUSING = "pausing"
     PAUSED = "paused"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+    """As paused, by an operator's word that it is not to go on by itself."""
     COMPLETED = "completed"
     FAILED = "failed"
     MOVED = "moved"
@@ -98,11 +107,32 @@ class Cause(StrEnum):
     """Who can make a failure go away: time, nobody, or only the operator."""
 
     TRANSIENT = "transient"
-    """The same attempt may succeed later: network, failover, throttling."""
+    """The same attempt may succeed later: a cursor lost, a write conflict, a time limit."""
+    UNAVAILABLE = "unavailable"
+    """The deployment serves nobody now: network, failover, throttling. It is waited out."""
     PERMANENT = "permanent"
     """The same attempt will fail again: the task is dead-lettered at once."""
     FATAL = "fatal"
     """No attempt of any task can succeed now: disk full, not authorised. The job pauses."""
+
+
+class Pool(StrEnum):
+    """Tasks that share workers and one breaker; what each holds is `policy.POOLS`."""
+
+    __hash__ = str.__hash__
+
+    DUMP = "dump"
+    RESTORE = "restore"
+
+
+class Alert(StrEnum):
+    """What an operator wants to be told while it lasts."""
+
+    ERROR_RATE = "error_rate"
+    RETRIES = "retries"
+    STALLED = "stalled"
+    SLOW = "slow"
+    BREAKER = "breaker"
 
 
 class TaskKey(NamedTuple):

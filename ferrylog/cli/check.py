@@ -91,6 +91,7 @@ def _spec(
 ) -> JobSpec:
     return JobSpec(
         kind="migrate",
+        mode="coordinated",
         source=source.where,
         target=target.where if target else "",
         source_id=source.identity,

@@ -157,6 +157,14 @@ def run_settings(
         retry_cap_ms=60_000,
         files_ahead=max(64, 4 * (readers + writers)),
         work_dir=folder,
+        retry=before.retry if before else "exponential",
+        jitter=before.jitter if before else "equal",
+        patience_ms=before.patience_ms if before else 120_000,
+        breaker_failures=before.breaker_failures if before else 10,
+        breaker_ms=before.breaker_ms if before else 5_000,
+        tick_ms=before.tick_ms if before else 2_000,
+        hang_ms=before.hang_ms if before else 300_000,
+        read_preference=before.read_preference if before else "primary",
     )
 
 

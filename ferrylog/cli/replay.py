@@ -55,7 +55,7 @@ def replay(
         typer.echo(report.as_json())
         return
     open_tasks = ", ".join(
-        f"{len(queue)} {kind} {where}" for (kind, where), queue in state.queues.items() if queue
+        f"{len(queue)} {kind} {where}" for (kind, where, _), queue in state.queues.items() if queue
     )
     typer.echo(f"job {wanted} at seq {last.seq}: {state.status}, epoch {state.epoch}")
     typer.echo(f"  units {len(state.units)}, open chunks {len(state.chunks)}; {open_tasks}")

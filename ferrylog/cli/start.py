@@ -67,6 +67,7 @@ def start(
     with deployments(*uris) as sides:
         spec = JobSpec(
             kind="migrate",
+            mode="coordinated",
             source=sides[0].where,
             target=sides[1].where,
             source_id=sides[0].identity,

@@ -149,7 +149,7 @@ def phase(state: State) -> str:
         return "done"
     busy = {
         kind
-        for (kind, status), queue in state.queues.items()
+        for (kind, status, _), queue in state.queues.items()
         if queue and status not in (Status.COMPLETED, Status.FAILED)
     }
     if not state.closed or busy & {TaskKind.SURVEY, TaskKind.CREATE, TaskKind.PLAN}:

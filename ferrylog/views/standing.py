@@ -12,7 +12,7 @@ from statemachine.events import (
     UnitSkipped,
     VerifyCompleted,
 )
-from statemachine.state import STAGES
+from statemachine.state import stages_of
 from statemachine.transitions import JOB_TRANSITIONS
 from statemachine.words import JobStatus, Status, TaskKind
 
@@ -23,6 +23,8 @@ DONE: Final = {
     TaskKind.DUMP: "dumped",
     TaskKind.RESTORE: "restored",
     TaskKind.INDEX: "built",
+    TaskKind.COPY: "copied",
+    TaskKind.SPLIT: "split",
     TaskKind.VERIFY: "verified",
 }
 HOW: Final = {
@@ -69,7 +71,7 @@ def unit_standing(events: Sequence[AnyEvent]) -> str:
 def chunk_standing(
     spec: JobSpec, statuses: Mapping[TaskKind, Status], own: Sequence[AnyEvent]
 ) -> str:
-    stages = STAGES[spec.kind] if spec.verify else STAGES[spec.kind][:-1]
+    stages = stages_of(spec)
     for stage in stages:
         status = statuses.get(stage, Status.PENDING)
         if status is not Status.COMPLETED:

@@ -57,13 +57,16 @@ OPEN_CHUNKS = 2000
 BATCHES = 7
 PER_CHUNK = BATCHES + 8
 SPEC = JobSpec(
-    kind="migrate", source="mongodb://a:27017/", target="mongodb://b:27017/", source_id="a",
+    kind="migrate", mode="coordinated", source="mongodb://a:27017/",
+    target="mongodb://b:27017/", source_id="a",
     target_id="b", chunk_docs=100_000, chunk_bytes=64 << 20, compression="zstd",
     write_concern="majority", drop=False, on_conflict="stop", verify=True,
 )  # fmt: skip
 SETTINGS = RunSettings(
     dump_workers=4, restore_workers=4, max_retries=3, on_exhausted="pause", retry_base_ms=1000,
     retry_cap_ms=60_000, files_ahead=64, work_dir="",
+    retry="exponential", jitter="equal", patience_ms=120_000, breaker_failures=10,
+    breaker_ms=5_000, tick_ms=2_000, hang_ms=300_000, read_preference="primary",
 )  # fmt: skip
 
 

@@ -6,6 +6,8 @@ happened yet: the engine journals it first.
 
 from typing import assert_never
 
+from statemachine.decide.asked import asked
+from statemachine.decide.measured import measured
 from statemachine.decide.outcomes import failed, file_damaged, progressed, succeeded
 from statemachine.decide.recovery import run_began
 from statemachine.decide.schedule import tick
@@ -14,16 +16,16 @@ from statemachine.events import (
     JobExported,
     JobImported,
     JobRequested,
-    PauseRequested,
 )
 from statemachine.state import State
 from statemachine.stimuli import (
+    Asked,
     ExportAsked,
     Failed,
     FileDamaged,
     ImportAsked,
     JobAsked,
-    PauseAsked,
+    Measured,
     Progressed,
     RunBegan,
     Stimulus,
@@ -42,8 +44,8 @@ def decide(state: State, stimulus: Stimulus, now: Millis) -> list[AnyEvent]:
             return [] if state.spec else [JobRequested(by=stimulus.by, spec=stimulus.spec)]
         case RunBegan():
             return run_began(state, stimulus)
-        case PauseAsked():
-            return _pause_asked(state, stimulus)
+        case Measured():
+            return measured(state, stimulus)
         case ExportAsked():
             return _export_asked(state, stimulus)
         case ImportAsked():
@@ -59,6 +61,8 @@ def decide(state: State, stimulus: Stimulus, now: Millis) -> list[AnyEvent]:
             return failed(state, stimulus, now)
         case FileDamaged():
             return file_damaged(state, stimulus)
+        case _ if isinstance(stimulus, Asked):
+            return asked(state, stimulus)
         case _:
             assert_never(stimulus)
 
@@ -68,9 +72,3 @@ def _export_asked(state: State, asked: ExportAsked) -> list[AnyEvent]:
     if state.spec is None or state.terminal or state.status is JobStatus.MOVED:
         return []
     return [JobExported(epoch=state.epoch + 1, by=asked.by, host=asked.host)]
-
-
-def _pause_asked(state: State, asked: PauseAsked) -> list[AnyEvent]:
-    if state.status is not JobStatus.RUNNING:
-        return []
-    return [PauseRequested(by=asked.by, why=asked.why, request=asked.request)]

@@ -1,13 +1,21 @@
 """An effect ended, or reports how far it came."""
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from statemachine.events import (
     AnyEvent,
+    BreakerClosed,
+    BreakerOpened,
     Cancelled,
+    ChunkDropped,
     ChunkKept,
     ChunkPlanned,
     ChunkReleased,
+    ChunkReplaced,
+    ConflictForeseen,
+    CopyCompleted,
+    CopyProgressed,
     CreateCompleted,
     DeadLettered,
     DocumentRejected,
@@ -22,15 +30,30 @@ from statemachine.events import (
     ResultIgnored,
     RetryScheduled,
     RunSettings,
+    SplitCompleted,
+    SplitRequested,
     SurveyCompleted,
     UnitRegistered,
     UnitSkipped,
     VerifyCompleted,
 )
-from statemachine.policy import MAX_REPORTED, backoff_ms, exhausted
-from statemachine.state import State
+from statemachine.policy import (
+    BISECTED,
+    COUNTED,
+    LEAST_WAIT_MS,
+    MAX_REPORTED,
+    MAX_SUSPECTS,
+    NO_DOCUMENTS_FAULT,
+    POOL_OF,
+    US,
+    backoff_ms,
+    exhausted,
+    open_ms,
+)
+from statemachine.state import Chunk, State
 from statemachine.stimuli import (
     Built,
+    Copied,
     Created,
     Dumped,
     Failed,
@@ -40,6 +63,7 @@ from statemachine.stimuli import (
     Released,
     Restored,
     Result,
+    Split,
     Succeeded,
     Surveyed,
     Verified,
@@ -48,6 +72,7 @@ from statemachine.words import (
     Cause,
     ChunkId,
     JobStatus,
+    Key,
     Millis,
     Status,
     TaskKey,
@@ -62,7 +87,7 @@ def succeeded(state: State, news: Succeeded) -> list[AnyEvent]:
         return _released(state, news)
     if not _awaited(state, news):
         return [_ignored(state, news, "success")]
-    return _completions(state, news.task, news.result)
+    return [*_completions(state, news.task, news.result), *_closed(state, news)]
 
 
 def progressed(state: State, news: Progressed) -> list[AnyEvent]:
@@ -71,18 +96,21 @@ def progressed(state: State, news: Progressed) -> list[AnyEvent]:
     entity, done = ChunkId(news.task.entity), news.result
     if done.position <= state.chunks[entity].done.position:
         return [_ignored(state, news, "progress")]
-    return [
-        *_rejections(state, entity, done),
-        RestoreProgressed(
-            entity=entity,
-            attempt=news.attempt,
-            position=done.position,
-            documents=done.documents,
-            bytes=done.bytes,
-            present=done.present,
-            rejected=done.rejected,
-        ),
-    ]
+    counts = {
+        "entity": entity,
+        "attempt": news.attempt,
+        "position": done.position,
+        "documents": done.documents,
+        "bytes": done.bytes,
+        "present": done.present,
+        "rejected": done.rejected,
+    }
+    moved = (
+        RestoreProgressed.model_validate(counts)
+        if isinstance(done, Restored)
+        else CopyProgressed.model_validate({**counts, "last_key": done.last_key})
+    )
+    return [*_rejections(state, entity, done), moved, *_closed(state, news)]
 
 
 def failed(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
@@ -91,32 +119,33 @@ def failed(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
     if not _awaited(state, news):
         return [_ignored(state, news, "failure")]
     if news.cause is Cause.FATAL:
-        return [
-            Cancelled.of(
-                news.task,
-                attempt=news.attempt,
-                code=news.code,
-                why=news.why,
-            ),
-            *_pause(state, f"{news.code}: {news.why}"),
-        ]
+        return [_cancelled(news), *_pause(state, f"{news.code}: {news.why}")]
     assert state.settings is not None
-    failures = state.tasks[news.task].failures + 1
-    if not exhausted(news.cause, failures, state.settings):
-        delay = backoff_ms(failures, news.jitter, state.settings)
-        return [
-            RetryScheduled.of(
-                news.task,
-                attempt=news.attempt,
-                cause=news.cause,
-                code=news.code,
-                why=news.why,
-                delay_ms=delay,
-                jitter=news.jitter,
-                not_before_ms=Millis(now + delay),
-            )
-        ]
-    return _dead_letter(state, news)
+    task = state.tasks[news.task]
+    breaker = _opened(state, news, now)
+    if isolates(state, news.task, news.cause, news.code):
+        return [*_isolated(state, news), *breaker]
+    if exhausted(news.cause, task, state.settings):
+        return [*_dead_letter(state, news), *breaker]
+    delay = backoff_ms(task, news.jitter, state.settings)
+    if news.cause is Cause.UNAVAILABLE:
+        asked = min(news.retry_after_ms, state.settings.retry_cap_ms)
+        delay = Millis(max(delay, asked, LEAST_WAIT_MS))
+    scheduled = RetryScheduled.of(
+        news.task,
+        attempt=news.attempt,
+        cause=news.cause,
+        code=news.code,
+        why=news.why,
+        delay_ms=delay,
+        jitter=news.jitter,
+        not_before_ms=Millis(now + delay),
+    )
+    return [scheduled, *breaker]
+
+
+def _cancelled(news: Failed) -> Cancelled:
+    return Cancelled.of(news.task, attempt=news.attempt, code=news.code, why=news.why)
 
 
 def file_damaged(state: State, news: FileDamaged) -> list[AnyEvent]:
@@ -141,31 +170,108 @@ def file_damaged(state: State, news: FileDamaged) -> list[AnyEvent]:
     return [*events, letter, *_give_up_once(state, letter)]
 
 
+# --- breakers ---
+
+
+def _opened(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
+    """The breaker of the task's pool opens with the N-th failure in a row, and again with each
+    probe that fails (F4, I43)."""
+    assert state.settings is not None
+    pool = POOL_OF[news.task.kind]
+    breaker = state.breakers[pool]
+    again = breaker.opened > 0
+    failures = breaker.failures + 1
+    if news.cause not in COUNTED or (again and breaker.probe != news.task):
+        return []
+    if not again and failures < state.settings.breaker_failures:
+        return []
+    stays = open_ms(breaker.opened, state.settings)
+    return [
+        BreakerOpened(
+            pool=pool,
+            failures=failures,
+            open_ms=stays,
+            until_ms=Millis(now + stays),
+            why=f"{news.code}: {news.why}",
+        )
+    ]
+
+
+def _closed(state: State, news: Succeeded | Progressed) -> list[AnyEvent]:
+    pool = POOL_OF[news.task.kind]
+    return [BreakerClosed(pool=pool)] if state.breakers[pool].opened else []
+
+
+# --- one document among many ---
+
+
+def isolates(state: State, key: TaskKey, cause: Cause, code: str) -> bool:
+    """Whether this failure makes the chunk a suspect: one document in it may spoil the rest.
+
+    What was cut off a suspect is cut again at its next failure; what holds one document only
+    keeps its attempts, and is then given up alone.
+    """
+    chunk = state.chunks.get(ChunkId(key.entity))
+    if key.kind not in BISECTED or chunk is None or chunk.natural or code in NO_DOCUMENTS_FAULT:
+        return False
+    if cause not in (Cause.PERMANENT, Cause.TRANSIENT):
+        return False
+    assert state.settings is not None
+    last = exhausted(cause, state.tasks[key], state.settings)
+    one = chunk.bisected and chunk.documents <= 1
+    if one or not chunk.bisected:
+        return last and state.units[chunk.unit].suspects < MAX_SUSPECTS
+    return state.units[chunk.unit].suspects < MAX_SUSPECTS
+
+
+def _isolated(state: State, news: Failed) -> list[AnyEvent]:
+    chunk = state.chunks[ChunkId(news.task.entity)]
+    if chunk.bisected and chunk.documents <= 1:
+        letter = _letter(news)
+        return [letter, *alone(chunk, f"{news.code}: {news.why}")]
+    return [_cancelled(news), suspect(chunk.id, f"{news.code}: {news.why}")]
+
+
+def suspect(chunk: ChunkId, why: str) -> SplitRequested:
+    return SplitRequested(chunk=chunk, by=US, request=0, why=why)
+
+
+def alone(chunk: Chunk, why: str) -> list[AnyEvent]:
+    """The one document that was looked for: the job goes on without it (decision 7)."""
+    missing = max(0, chunk.documents - chunk.done.documents)
+    return [ChunkDropped(chunk=chunk.id, by=US, request=0, documents=missing, why=why)]
+
+
 # --- giving up ---
 
 
 def _dead_letter(state: State, news: Failed) -> list[AnyEvent]:
-    letter = DeadLettered.of(
+    letter = _letter(news)
+    return [letter, *_give_up_once(state, letter)]
+
+
+def _letter(news: Failed) -> DeadLettered:
+    return DeadLettered.of(
         news.task,
         attempt=news.attempt,
         cause=news.cause,
         code=news.code,
         why=news.why,
     )
-    return [letter, *_give_up_once(state, letter)]
 
 
 def _give_up_once(state: State, letter: DeadLettered) -> list[AnyEvent]:
     """A job that is about to pause already is not asked again (I19)."""
-    assert state.settings is not None
-    given_up = give_up(letter, state.settings)
-    if state.status is JobStatus.PAUSING:
+    assert state.settings is not None and state.spec is not None
+    given_up = give_up(letter, state.settings, direct=state.spec.mode == "direct")
+    if state.status in (JobStatus.PAUSING, JobStatus.STOPPING):
         return [event for event in given_up if not isinstance(event, PauseRequested)]
     return given_up
 
 
-def give_up(letter: DeadLettered, settings: RunSettings) -> list[AnyEvent]:
-    """What a dead letter means for the job (A8).
+def give_up(letter: DeadLettered, settings: RunSettings, *, direct: bool) -> list[AnyEvent]:
+    """What a dead letter means for the job (A8). In direct mode nothing pauses by itself while
+    anything is left to do.
 
     A failed index never fails the data; an outage that outlasted its attempts still pauses, for
     it says nothing about the index.
@@ -180,14 +286,16 @@ def give_up(letter: DeadLettered, settings: RunSettings) -> list[AnyEvent]:
             return [UnitSkipped(unit=unit, why=why)]
         case "fail-job":
             return [JobFailed(code=letter.code, why=why)]
+        case _ if direct and unit is not None:
+            return []
         case _:
-            return [PauseRequested(by="ferrylog", why=why)]
+            return [PauseRequested(by=US, why=why, request=0, immediate=False)]
 
 
 def _pause(state: State, why: str) -> list[AnyEvent]:
-    if state.status is JobStatus.PAUSING:
+    if state.status in (JobStatus.PAUSING, JobStatus.STOPPING):
         return []
-    return [PauseRequested(by="ferrylog", why=why)]
+    return [PauseRequested(by=US, why=why, request=0, immediate=False)]
 
 
 # --- success, task by task ---
@@ -196,11 +304,13 @@ def _pause(state: State, why: str) -> list[AnyEvent]:
 def _completions(state: State, task: TaskKey, result: Result) -> list[AnyEvent]:
     match result:
         case Surveyed():
-            return _surveyed(task, result)
+            return _surveyed(state, task, result)
         case Created():
             return [CreateCompleted.of(task, built=result.built, uuid=result.uuid)]
         case Planned():
-            return _planned(UnitId(task.entity), result)
+            return _planned(state, UnitId(task.entity), result)
+        case Split():
+            return _split(state, ChunkId(task.entity), result)
         case Dumped():
             return [
                 DumpCompleted(
@@ -213,8 +323,8 @@ def _completions(state: State, task: TaskKey, result: Result) -> list[AnyEvent]:
                     sha256=result.sha256,
                 )
             ]
-        case Restored():
-            return _restored(state, ChunkId(task.entity), result)
+        case Restored() | Copied():
+            return _carried(state, ChunkId(task.entity), result)
         case Built():
             return [IndexCompleted(entity=task.entity)]
         case Verified():
@@ -236,7 +346,8 @@ def _completions(state: State, task: TaskKey, result: Result) -> list[AnyEvent]:
             assert_never(result)
 
 
-def _surveyed(task: TaskKey, result: Surveyed) -> list[AnyEvent]:
+def _surveyed(state: State, task: TaskKey, result: Surveyed) -> list[AnyEvent]:
+    """What is registered already stays as it was found first."""
     units: list[AnyEvent] = [
         UnitRegistered(
             unit=found.unit,
@@ -249,42 +360,83 @@ def _surveyed(task: TaskKey, result: Surveyed) -> list[AnyEvent]:
             bytes=found.bytes,
         )
         for found in result.units
+        if found.unit not in state.units
     ]
     done = SurveyCompleted(entity=task.entity, units=len(units))
     return [*units, done]
 
 
-def _planned(unit: UnitId, plan: Planned) -> list[AnyEvent]:
-    edges = [None, *plan.boundaries, None]
-    count = len(edges) - 1
-    chunks: list[AnyEvent] = [
+def _planned(state: State, unit: UnitId, plan: Planned) -> list[AnyEvent]:
+    foreseen: list[AnyEvent] = [
+        ConflictForeseen(unit=unit, code=code, why=why) for code, why in plan.conflicts
+    ]
+    count = len(plan.boundaries) + 1
+    chunks = _chunks(
+        state,
+        unit,
+        (None, *plan.boundaries, None),
+        [plan.documents // count] * count,
+        natural=plan.natural,
+    )
+    return [*foreseen, *chunks, PlanCompleted(entity=unit, chunks=count)]
+
+
+def _split(state: State, chunk_id: ChunkId, split: Split) -> list[AnyEvent]:
+    chunk = state.chunks[chunk_id]
+    parts = _chunks(
+        state,
+        chunk.unit,
+        (chunk.lower, *split.boundaries, chunk.upper),
+        split.documents,
+        natural=False,
+    )
+    return [
+        SplitCompleted(entity=chunk_id, chunks=len(parts)),
+        ChunkReplaced(chunk=chunk_id, by=US, request=0, why="split"),
+        *parts,
+    ]
+
+
+def _chunks(
+    state: State,
+    unit: UnitId,
+    edges: Sequence[Key | None],
+    documents: Sequence[int],
+    *,
+    natural: bool,
+) -> list[AnyEvent]:
+    """The ranges between the edges as new chunks of the unit, numbered on."""
+    first = state.units[unit].named
+    return [
         ChunkPlanned(
             unit=unit,
-            chunk=ChunkId(f"{unit}#{index}"),
+            chunk=ChunkId(f"{unit}#{first + index}"),
             lower=edges[index],
             upper=edges[index + 1],
-            documents=plan.documents // count,
-            natural=plan.natural,
+            documents=count,
+            natural=natural,
         )
-        for index in range(count)
-    ]
-    return [*chunks, PlanCompleted(entity=unit, chunks=count)]
-
-
-def _restored(state: State, chunk_id: ChunkId, done: Restored) -> list[AnyEvent]:
-    return [
-        *_rejections(state, chunk_id, done),
-        RestoreCompleted(
-            entity=chunk_id,
-            documents=done.documents,
-            bytes=done.bytes,
-            present=done.present,
-            rejected=done.rejected,
-        ),
+        for index, count in enumerate(documents)
     ]
 
 
-def _rejections(state: State, chunk_id: ChunkId, done: Restored) -> list[AnyEvent]:
+def _carried(state: State, chunk_id: ChunkId, done: Restored | Copied) -> list[AnyEvent]:
+    counts = {
+        "entity": chunk_id,
+        "documents": done.documents,
+        "bytes": done.bytes,
+        "present": done.present,
+        "rejected": done.rejected,
+    }
+    completed = (
+        RestoreCompleted.model_validate(counts)
+        if isinstance(done, Restored)
+        else CopyCompleted.model_validate(counts)
+    )
+    return [*_rejections(state, chunk_id, done), completed]
+
+
+def _rejections(state: State, chunk_id: ChunkId, done: Restored | Copied) -> list[AnyEvent]:
     room = max(0, MAX_REPORTED - state.chunks[chunk_id].done.rejected)
     return [
         DocumentRejected(chunk=chunk_id, key=each.key, code=each.code, why=each.why)

@@ -1,8 +1,11 @@
 """A process takes the job over: all the recovery there is."""
 
-from statemachine.decide.outcomes import give_up
+from typing import Final
+
+from statemachine.decide.outcomes import alone, give_up, suspect
 from statemachine.events import (
     AnyEvent,
+    ChunkDropped,
     DeadLettered,
     InDoubt,
     JobResumed,
@@ -11,8 +14,8 @@ from statemachine.events import (
     RunSettings,
     RunStarted,
 )
-from statemachine.policy import MAX_INTERRUPTIONS
-from statemachine.state import State
+from statemachine.policy import BISECTED, MAX_DEATHS, MAX_INTERRUPTIONS, MAX_SUSPECTS
+from statemachine.state import State, Task
 from statemachine.stimuli import RunBegan
 from statemachine.words import (
     Cause,
@@ -45,55 +48,73 @@ def run_began(state: State, began: RunBegan) -> list[AnyEvent]:
     ]
     if state.terminal:
         return events
-    decisions: list[DeadLettered | Resolved] = []
     for key, task in state.tasks.items():
-        if task.status is Status.PROCESSING:
-            decisions.append(_resolve(state, key))
-            events += [InDoubt.of(key, attempt=task.attempt), decisions[-1]]
-    if state.status in (JobStatus.PAUSING, JobStatus.PAUSED):
+        if task.status in (Status.PROCESSING, Status.IN_DOUBT):
+            if task.status is Status.PROCESSING:
+                events.append(InDoubt.of(key, attempt=task.attempt))
+            events += _decided(state, key, died=task.status is Status.PROCESSING)
+    if state.status in WAITING:
         events.append(JobResumed(by=began.by))
     events += _requeue(state, began.by)
-    letters = [decision for decision in decisions if isinstance(decision, DeadLettered)]
-    return events + _give_up(letters, began.settings)
+    letters = [event for event in events if isinstance(event, DeadLettered)]
+    dropped = {event.chunk for event in events if isinstance(event, ChunkDropped)}
+    direct = state.spec is not None and state.spec.mode == "direct"
+    left = [letter for letter in letters if letter.entity not in dropped]
+    return events + _give_up(left, began.settings, direct=direct)
 
 
-def _give_up(letters: list[DeadLettered], settings: RunSettings) -> list[AnyEvent]:
+WAITING: Final = (JobStatus.PAUSING, JobStatus.PAUSED, JobStatus.STOPPING, JobStatus.STOPPED)
+
+
+def _give_up(letters: list[DeadLettered], settings: RunSettings, *, direct: bool) -> list[AnyEvent]:
     """What several dead letters mean together: each unit skipped once, or one pause, one end."""
     given_up: dict[str, AnyEvent] = {}
     for letter in letters:
-        for event in give_up(letter, settings):
+        for event in give_up(letter, settings, direct=direct):
             given_up.setdefault(event.about, event)
     return list(given_up.values())
 
 
-def _resolve(state: State, key: TaskKey) -> DeadLettered | Resolved:
-    """A restore goes on after its last acknowledged block: what it wrote beyond that is found
-    there, compared and counted as present. Everything else is done again from nothing, because
-    nothing of it is trusted before its outcome."""
+def _decided(state: State, key: TaskKey, *, died: bool) -> list[AnyEvent]:
+    """A restore or a copy goes on after what was last acknowledged: what it wrote beyond that is
+    found there, compared and counted as present. Everything else is done again from nothing,
+    because nothing of it is trusted before its outcome.
+
+    A chunk with which the process died twice without progress may hold the document that kills
+    it: it is cut in two, and a single document is given up.
+    """
     task = state.tasks[key]
-    if task.interruptions + 1 >= MAX_INTERRUPTIONS:
-        return DeadLettered.of(
-            key,
-            attempt=task.attempt,
-            cause=Cause.PERMANENT,
-            code="ETASK001",
-            why=f"the process died {task.interruptions + 1} times while this was running",
-        )
-    position = 0
-    if key.kind is TaskKind.RESTORE:
-        position = state.chunks[ChunkId(key.entity)].done.position
-    return Resolved.of(
-        key,
-        decision="continue" if position else "discard",
-        position=position,
+    deaths = task.interruptions + died
+    chunk = state.chunks.get(ChunkId(key.entity)) if key.kind in BISECTED else None
+    if chunk is not None and died and deaths >= MAX_DEATHS and not chunk.natural:
+        why = f"the process died {deaths} times while this was running"
+        if chunk.bisected and chunk.documents <= 1:
+            return [_killer(key, task, why), *alone(chunk, why)]
+        if state.units[chunk.unit].suspects < MAX_SUSPECTS:
+            return [_again(state, key), suspect(chunk.id, why)]
+    if deaths >= MAX_INTERRUPTIONS:
+        return [_killer(key, task, f"the process died {deaths} times while this was running")]
+    return [_again(state, key)]
+
+
+def _killer(key: TaskKey, task: Task, why: str) -> DeadLettered:
+    return DeadLettered.of(
+        key, attempt=task.attempt, cause=Cause.PERMANENT, code="ETASK001", why=why
     )
+
+
+def _again(state: State, key: TaskKey) -> Resolved:
+    position = 0
+    if key.kind in (TaskKind.RESTORE, TaskKind.COPY):
+        position = state.chunks[ChunkId(key.entity)].done.position
+    return Resolved.of(key, decision="continue" if position else "discard", position=position)
 
 
 def _requeue(state: State, by: str) -> list[AnyEvent]:
     """Going on after a pause is the operator's word that the cause is removed: dead letters of
     units that were not given up are tried again."""
     return [
-        Requeued.of(key, by=by)
+        Requeued.of(key, by=by, request=0)
         for key, task in state.tasks.items()
         if task.status is Status.FAILED and not _given_up(state, key)
     ]

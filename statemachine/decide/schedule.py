@@ -6,82 +6,131 @@ nothing is left, so that every rule sees what the one before it brought about.
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import Final
 
 from statemachine.events import (
     AnyEvent,
     JobCompleted,
     JobPaused,
+    JobStopped,
+    PauseRequested,
     Started,
     UnitCompleted,
 )
-from statemachine.policy import DUMP_POOL, RESTORE_POOL, files_limit
-from statemachine.state import State, Unit
+from statemachine.policy import LEAST_WAIT_MS, POOLS, US, files_limit, retries_of, workers_of
+from statemachine.state import State, Task
 from statemachine.words import (
     ChunkId,
     JobStatus,
     Millis,
+    Pool,
     Status,
     TaskKey,
     TaskKind,
-    UnitStatus,
-    unit_of,
 )
 
-TERMINAL = (Status.COMPLETED, Status.FAILED)
+TERMINAL: Final = (Status.COMPLETED, Status.FAILED)
+LONGEST_OPEN_MS: Final = 86_400_000
+"""A breaker that stays open longer was opened by a clock that went back since."""
+LOOKED_AT: Final = 1000
+"""Waiting tasks of one kind that are asked when they are due: they came in that order, nearly."""
 
 
 def tick(state: State, now: Millis) -> list[AnyEvent]:
     """In this order: pause, starts, finished units, the end of the job (A10-A14)."""
-    if state.status is JobStatus.PAUSING:
+    if state.status in (JobStatus.PAUSING, JobStatus.STOPPING):
         return _paused(state)
     if state.status is not JobStatus.RUNNING:
         return []
-    return _starts(state, now) or _finished_units(state) or _finished_job(state)
+    return _starts(state, now) or _finished_units(state) or _finished_job(state) or _blocked(state)
 
 
 def _paused(state: State) -> list[AnyEvent]:
     busy = state.count(Status.PROCESSING) + state.count(Status.IN_DOUBT)
-    return [] if busy or state.releasing else [JobPaused()]
+    if busy or state.releasing:
+        return []
+    return [JobPaused() if state.status is JobStatus.PAUSING else JobStopped()]
 
 
 def _starts(state: State, now: Millis) -> list[AnyEvent]:
+    return [_start(state, key) for pool in Pool for key in _chosen(state, pool, now)]
+
+
+def _chosen(state: State, pool: Pool, now: Millis) -> list[TaskKey]:
+    """The tasks of one pool that start now, at most as many as it has free workers.
+
+    Retries go first, as many as their share allows; then what is fresh; then the other retries
+    (I27). Behind an open breaker nobody goes; behind one whose time is up, one alone (I43).
+    """
     assert state.settings is not None
-    settings = state.settings
-    events: list[AnyEvent] = []
-    for pool, workers in (
-        (DUMP_POOL, settings.dump_workers),
-        (RESTORE_POOL, settings.restore_workers),
-    ):
-        free = workers - sum(len(state.queue(kind, Status.PROCESSING)) for kind in pool)
-        for kind in pool:
-            room = min(free, _room(state) if kind is TaskKind.DUMP else free)
-            for key in islice(_ready(state, kind, now), max(0, room)):
-                events.append(_start(state, key))
-                free -= 1
-    return events
+    kinds, workers = POOLS[pool], workers_of(pool, state.settings)
+    free = workers - state.busy(kinds)
+    breaker = state.breakers[pool]
+    if breaker.opened:
+        shut = now < breaker.until_ms <= now + LONGEST_OPEN_MS  # else the clock went back
+        free = min(free, 0 if shut or breaker.probe is not None else 1)
+    if free <= 0:
+        return []
+    room = _Room(state)
+    retries = list(islice(_due(state, kinds, now, room), free))
+    allowed = max(0, retries_of(workers) - _retrying(state, kinds))
+    first, others = retries[:allowed], retries[allowed:]
+    fresh = islice(_fresh(state, kinds, room), free - len(first))
+    return [*first, *fresh, *others][:free]
 
 
-def _ready(state: State, kind: TaskKind, now: Millis) -> Iterator[TaskKey]:
-    """Retries that are due, then fresh tasks, each first in first out.
+def _retrying(state: State, kinds: tuple[TaskKind, ...]) -> int:
+    """Retries at work."""
+    working = (key for kind in kinds for key in state.queue(kind, Status.PROCESSING))
+    return sum(1 for key in working if is_retry(state.tasks[key]))
+
+
+def is_retry(task: Task) -> bool:
+    return task.failures + task.waits > 0
+
+
+def _due(
+    state: State, kinds: tuple[TaskKind, ...], now: Millis, room: "_Room"
+) -> Iterator[TaskKey]:
+    """Retries whose time has come, by priority, by urgency of their kind, first in first out.
 
     A retry further away than any delay can be was scheduled by a clock that went back since.
     """
     assert state.settings is not None
-    latest = now + state.settings.retry_cap_ms
-    for key in state.queue(kind, Status.WAITING):
-        if not now < state.tasks[key].not_before_ms <= latest:
-            yield key
-    for key in state.queue(kind, Status.PENDING):
-        lost = kind is TaskKind.RESTORE and state.chunks[ChunkId(key.entity)].file is None
-        if not lost:  # a chunk whose file was lost is dumped again first
-            yield key
+    latest = now + max(state.settings.retry_cap_ms, LEAST_WAIT_MS)
+    for priority in state.priorities:
+        for kind in kinds:
+            for key in state.queues.get((kind, Status.WAITING, priority), ()):
+                if not now < state.tasks[key].not_before_ms <= latest and room.takes(kind):
+                    yield key
 
 
-def _room(state: State) -> int:
+def _fresh(state: State, kinds: tuple[TaskKind, ...], room: "_Room") -> Iterator[TaskKey]:
+    """Pending tasks, by priority, by urgency of their kind, first in first out."""
+    for priority in state.priorities:
+        for kind in kinds:
+            for key in state.queues.get((kind, Status.PENDING, priority), ()):
+                if kind is TaskKind.RESTORE and state.chunks[ChunkId(key.entity)].file is None:
+                    continue  # a chunk whose file was lost is dumped again first
+                if not room.takes(kind):
+                    break
+                yield key
+
+
+class _Room:
     """Dumps that may start before the work folder holds its limit of chunk files."""
-    assert state.settings is not None
-    writing = len(state.queue(TaskKind.DUMP, Status.PROCESSING))
-    return files_limit(state.settings) - state.files - writing
+
+    def __init__(self, state: State) -> None:
+        assert state.settings is not None
+        writing = state.size(TaskKind.DUMP, Status.PROCESSING)
+        self._left = files_limit(state.settings) - state.files - writing
+
+    def takes(self, kind: TaskKind) -> bool:
+        """Whether a task of this kind may start too."""
+        if kind is not TaskKind.DUMP:
+            return True
+        self._left -= 1
+        return self._left >= 0
 
 
 def _start(state: State, key: TaskKey) -> AnyEvent:
@@ -90,51 +139,45 @@ def _start(state: State, key: TaskKey) -> AnyEvent:
 
 
 def _finished_units(state: State) -> list[AnyEvent]:
-    indexing = {
-        unit_of(key)
-        for status in Status
-        if status not in TERMINAL
-        for key in state.queue(TaskKind.INDEX, status)
-    }
-    return [
-        UnitCompleted(unit=unit_id)
-        for unit_id in state.open_units
-        if _finished(state, state.units[unit_id]) and unit_id not in indexing
-    ]
-
-
-def _finished(state: State, unit: Unit) -> bool:
-    if unit.type == "view":
-        return TaskKey(TaskKind.CREATE, unit.id) not in state.tasks or _completed(
-            state, TaskKey(TaskKind.CREATE, unit.id)
-        )
-    return unit.status is UnitStatus.PROCESSING and unit.settled == unit.planned
-
-
-def _completed(state: State, key: TaskKey) -> bool:
-    return state.tasks[key].status is Status.COMPLETED
+    return [UnitCompleted(unit=unit_id) for unit_id in state.ripe]
 
 
 def _finished_job(state: State) -> list[AnyEvent]:
     """Only when registration is closed: a fast empty unit does not end the job (I29)."""
-    busy = any(queue for (_, status), queue in state.queues.items() if status not in TERMINAL)
-    if not state.closed or state.open_units or state.releasing or busy:
+    if not state.closed or state.open_units or state.releasing or _busy(state):
         return []
+    units = state.units.values()
+    dropped = state.dropped + sum(unit.dropped for unit in units)
     return [
         JobCompleted(
-            rejected=sum(unit.rejected for unit in state.units.values()),
-            dead_letters=state.count(Status.FAILED),
-            mismatched=sum(unit.mismatched for unit in state.units.values()),
+            rejected=sum(unit.rejected for unit in units),
+            dead_letters=state.count(Status.FAILED) + dropped,
+            mismatched=sum(unit.mismatched for unit in units),
         )
     ]
 
 
+def _blocked(state: State) -> list[AnyEvent]:
+    """Nothing is left that could start, and dead letters keep the job from its end."""
+    letters = state.count(Status.FAILED)
+    if not letters or state.releasing or _busy(state):
+        return []
+    why = f"nothing is left to do but {letters} dead letter{'s' if letters > 1 else ''}"
+    return [PauseRequested(by=US, why=why, request=0, immediate=False)]
+
+
+def _busy(state: State) -> bool:
+    return any(queue for (_, status, _), queue in state.queues.items() if status not in TERMINAL)
+
+
 def next_wake_ms(state: State) -> Millis | None:
-    """When the next retry is due; `None` when nothing waits."""
-    waiting = [
+    """When the next retry or probe is due, as far as it is worth looking; `None` when nothing
+    waits. A tick comes in any case."""
+    instants = [
         state.tasks[key].not_before_ms
-        for (_, status), queue in state.queues.items()
+        for (_, status, _), queue in state.queues.items()
         if status is Status.WAITING
-        for key in queue
+        for key in islice(queue, LOOKED_AT)
     ]
-    return Millis(min(waiting)) if waiting else None
+    instants += [each.until_ms for each in state.breakers.values() if each.opened]
+    return Millis(min(instants)) if instants else None

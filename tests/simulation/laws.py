@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from journal.protocol import Recorded
 from statemachine.events import ChunkPlanned, JobCompleted
 from statemachine.evolve import fold
-from statemachine.policy import DUMP_POOL, RESTORE_POOL
+from statemachine.policy import POOLS, workers_of
 from statemachine.snapshot import freeze, thaw
 from statemachine.state import State, digest
 from statemachine.words import (
@@ -54,10 +54,13 @@ def counters(state: State) -> None:
         if unit.status is UnitStatus.COMPLETED and unit.type == "collection":
             assert unit.settled == unit.planned > 0, "I25"
             assert unit.weight_done == unit.weight, "I25"
-    for (kind, status), queue in state.queues.items():
+    for (kind, status, priority), queue in state.queues.items():
         for key in queue:
-            assert key.kind is kind and state.tasks[key].status is status, "I14"
-    assert sum(len(queue) for queue in state.queues.values()) == len(state.tasks), "I14"
+            task = state.tasks[key]
+            assert key.kind is kind and task.status is status, "I14"
+            assert task.priority == priority, "I27"
+    queued = [task for task in state.tasks.values() if task.status is not Status.COMPLETED]
+    assert sum(len(queue) for queue in state.queues.values()) == len(queued), "I14"
     open_units = [u for u, unit in state.units.items() if unit.status in OPEN]
     assert sorted(state.open_units) == sorted(open_units), "I14"
 
@@ -76,11 +79,8 @@ def pools(state: State) -> None:
     settings = state.settings
     if settings is None:
         return
-    for pool, limit in (
-        (DUMP_POOL, settings.dump_workers),
-        (RESTORE_POOL, settings.restore_workers),
-    ):
-        assert sum(len(state.queue(kind, Status.PROCESSING)) for kind in pool) <= limit, "I26"
+    for pool, kinds in POOLS.items():
+        assert state.busy(kinds) <= workers_of(pool, settings), "I26"
 
 
 # --- ends ---

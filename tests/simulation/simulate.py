@@ -14,6 +14,7 @@ from statemachine.stimuli import PauseAsked, Stimulus
 from tests.simulation.hands import News
 from tests.simulation.host import JOB, Fate, Host
 from tests.simulation.world import Crash, Drawn, Odds, draw_copy, draw_world
+from tests.statemachine.examples import SETTINGS
 
 __all__ = ["JOB", "Simulation"]
 
@@ -21,12 +22,14 @@ CALM_AFTER = 200
 """Steps; from here on no new fault strikes and the job must reach its end (I30)."""
 MAX_STEPS = 1200
 DAYS_MS = 86_400_000
+RETRIES = ("none", "fixed", "linear", "exponential", "exponential")
 POLICIES = ("pause", "pause", "skip-unit", "fail-job")
 
 
 def draw_spec(random: Random) -> JobSpec:
     return JobSpec(
         kind="verify" if random.random() < 0.1 else "migrate",
+        mode="direct" if random.random() < 0.3 else "coordinated",
         source="mongodb://a/",
         target="mongodb://b/",
         source_id="a:1",
@@ -42,16 +45,21 @@ def draw_spec(random: Random) -> JobSpec:
 
 
 def draw_settings(random: Random) -> RunSettings:
-    return RunSettings(
-        dump_workers=random.randint(1, 3),
-        restore_workers=random.randint(1, 3),
-        max_retries=random.randint(1, 4),
-        on_exhausted=random.choice(POLICIES),
-        retry_base_ms=random.choice((0, 100, 100)),
-        retry_cap_ms=1000,
-        files_ahead=random.randint(1, 6),
-        work_dir="",
-    )
+    drawn = {
+        "dump_workers": random.randint(1, 5),
+        "restore_workers": random.randint(1, 5),
+        "max_retries": random.randint(1, 4),
+        "on_exhausted": random.choice(POLICIES),
+        "retry": random.choice(RETRIES),
+        "jitter": random.choice(("none", "full", "equal", "decorrelated")),
+        "retry_base_ms": random.choice((0, 100, 100)),
+        "retry_cap_ms": 1000,
+        "patience_ms": random.choice((0, 500, 5000)),
+        "breaker_failures": random.randint(1, 6),
+        "breaker_ms": random.choice((50, 500)),
+        "files_ahead": random.randint(1, 6),
+    }
+    return SETTINGS.model_copy(update=drawn)
 
 
 class Simulation:

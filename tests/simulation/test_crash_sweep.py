@@ -18,6 +18,7 @@ from tests.simulation.world import Calm, World
 
 SPEC = JobSpec(
     kind="migrate",
+    mode="coordinated",
     source="mongodb://a/",
     target="mongodb://b/",
     source_id="a:1",
@@ -39,6 +40,14 @@ SETTINGS = RunSettings(
     retry_cap_ms=1000,
     files_ahead=3,
     work_dir="",
+    retry="exponential",
+    jitter="equal",
+    patience_ms=5000,
+    breaker_failures=10,
+    breaker_ms=100,
+    tick_ms=100,
+    hang_ms=10_000,
+    read_preference="primary",
 )
 APPENDS = (Fate.CRASH_BEFORE, Fate.CRASH_AFTER, Fate.FAILED, Fate.UNKNOWN)
 MAX_STEPS = 500

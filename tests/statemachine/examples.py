@@ -3,17 +3,21 @@
 from typing import Any, get_args
 
 from statemachine.events import (
+    AlertCleared,
+    AlertRaised,
     AnyEvent,
     Difference,
     IndexSpec,
     JobSpec,
+    PriorityChanged,
     RunSettings,
     TaskEvent,
 )
-from statemachine.words import BsonText, Cause, Key
+from statemachine.words import Alert, BsonText, Cause, Key, Pool
 
 SPEC = JobSpec(
     kind="migrate",
+    mode="coordinated",
     source="mongodb://a:27017/",
     target="mongodb://b:27017/",
     source_id="a:1",
@@ -37,6 +41,14 @@ SETTINGS = RunSettings(
     retry_cap_ms=60_000,
     files_ahead=64,
     work_dir="",
+    retry="exponential",
+    jitter="equal",
+    patience_ms=120_000,
+    breaker_failures=10,
+    breaker_ms=5_000,
+    tick_ms=2_000,
+    hang_ms=300_000,
+    read_preference="primary",
 )
 FIELDS: dict[str, Any] = {
     "spec": SPEC,
@@ -89,6 +101,21 @@ FIELDS: dict[str, Any] = {
     "source_digest": "0" * 32,
     "target_digest": "1" * 32,
     "differing": (Difference(key=Key("1"), what="missing"),),
+    "immediate": False,
+    "rollback": False,
+    "name": "dump_workers",
+    "value": 8,
+    "was": 2,
+    "priority": 3,
+    "include": ("shop.*",),
+    "verb": "pause",
+    "pool": Pool.DUMP,
+    "failures": 10,
+    "open_ms": 5000,
+    "until_ms": 1_700_000_005_000,
+    "alert": Alert.SLOW,
+    "limit": 0.5,
+    "last_key": Key('{"$numberInt":"6"}'),
 }
 
 
@@ -113,6 +140,10 @@ def example(cls: type[AnyEvent], kind: str) -> AnyEvent:
             "plan": "shop.orders",
             "index": "shop.orders@n_1",
         }.get(kind.partition("_")[0], "shop.orders#0")
+    if cls is PriorityChanged:
+        fields["was"] = 0
+    if cls in (AlertRaised, AlertCleared):
+        fields["value"] = 0.75
     if "task" in cls.model_fields:
         from statemachine.words import TaskKind
 

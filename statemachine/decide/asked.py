@@ -1,0 +1,338 @@
+"""Somebody asks for something: done and told, or refused and told. Nothing is asked in vain."""
+
+from typing import Final, assert_never
+
+from pydantic import ValidationError
+
+from statemachine.events import (
+    AnyEvent,
+    ChunkDropped,
+    ChunkPlanned,
+    ChunkReplaced,
+    IndexDropped,
+    InDoubt,
+    JobPaused,
+    JobReopened,
+    JobStopped,
+    NamespacesAdded,
+    PauseRequested,
+    PriorityChanged,
+    RequestRefused,
+    Requeued,
+    RunSettings,
+    SettingChanged,
+    SplitRequested,
+    StopRequested,
+    SurveyInvalidated,
+    UnitExcluded,
+)
+from statemachine.state import State
+from statemachine.stimuli import (
+    AddAsked,
+    Asked,
+    DropAsked,
+    ExcludeAsked,
+    PauseAsked,
+    PriorityAsked,
+    RequeueAsked,
+    SetAsked,
+    SplitAsked,
+    StopAsked,
+)
+from statemachine.words import (
+    THE_JOB,
+    ChunkId,
+    JobStatus,
+    Status,
+    TaskKey,
+    TaskKind,
+    UnitId,
+    UnitStatus,
+    unit_of,
+)
+
+VERBS: Final = {
+    PauseAsked: "pause",
+    StopAsked: "stop",
+    SetAsked: "set",
+    PriorityAsked: "priority",
+    ExcludeAsked: "exclude",
+    AddAsked: "add",
+    SplitAsked: "split",
+    RequeueAsked: "requeue",
+    DropAsked: "drop",
+}
+"""What each request is called in the journal."""
+LIVE: Final = (
+    "dump_workers",
+    "restore_workers",
+    "max_retries",
+    "on_exhausted",
+    "files_ahead",
+    "retry",
+    "jitter",
+    "retry_base_ms",
+    "retry_cap_ms",
+    "patience_ms",
+    "breaker_failures",
+    "breaker_ms",
+    "tick_ms",
+    "hang_ms",
+    "read_preference",
+)
+"""Settings that may change while a job runs."""
+MAX_WORKERS: Final = 64
+"""Of each pool: a thread and two connections each."""
+AT_MOST: Final = {
+    "dump_workers": MAX_WORKERS,
+    "restore_workers": MAX_WORKERS,
+    "max_retries": 1000,
+    "files_ahead": 100_000,
+    "breaker_failures": 100_000,
+    "retry_base_ms": 86_400_000,
+    "retry_cap_ms": 86_400_000,
+    "patience_ms": 604_800_000,
+    "breaker_ms": 86_400_000,
+    "tick_ms": 3_600_000,
+    "hang_ms": 604_800_000,
+}
+"""A limit on every number."""
+
+
+class _Refused(Exception):
+    """Why a request does not fit."""
+
+
+def asked(state: State, wish: Asked) -> list[AnyEvent]:
+    """What becomes of a request; nothing if it was answered before."""
+    if state.spec is None or (wish.request and wish.request <= state.request):
+        return []
+    try:
+        return _answer(state, wish)
+    except _Refused as no:
+        if not wish.request:  # nobody waits for an answer: a signal
+            return []
+        return [
+            RequestRefused(by=wish.by, request=wish.request, verb=VERBS[type(wish)], why=str(no))
+        ]
+
+
+def refusal(state: State, wish: Asked) -> str:
+    """Why the request would be refused; empty if it would not."""
+    try:
+        _answer(state, wish)
+    except _Refused as no:
+        return str(no)
+    return ""
+
+
+def _answer(state: State, wish: Asked) -> list[AnyEvent]:
+    if state.status is JobStatus.MOVED:
+        raise _Refused("the job has left this journal")
+    match wish:
+        case PauseAsked():
+            return _pause(state, wish)
+        case StopAsked():
+            return _stop(state, wish)
+        case RequeueAsked():
+            return _requeue(state, wish)
+        case _ if state.terminal:
+            raise _Refused(f"the job is {state.status}")
+        case SetAsked():
+            return _set(state, wish)
+        case PriorityAsked():
+            return _priority(state, wish)
+        case ExcludeAsked():
+            return _exclude(state, wish)
+        case AddAsked():
+            return _add(state, wish)
+        case SplitAsked():
+            return _split(state, wish)
+        case DropAsked():
+            return _drop(state, wish)
+        case _:
+            assert_never(wish)
+
+
+# --- pause and stop ---
+
+
+def _pause(state: State, wish: PauseAsked) -> list[AnyEvent]:
+    """A second, immediate one hastens the first."""
+    hastens = state.status is JobStatus.PAUSING and wish.immediate and not state.immediate
+    if state.status is not JobStatus.RUNNING and not hastens:
+        raise _Refused(f"the job is {state.status}")
+    event = PauseRequested(by=wish.by, why=wish.why, request=wish.request, immediate=wish.immediate)
+    return [event, *(_at_once(state, JobPaused()) if wish.immediate else [])]
+
+
+def _stop(state: State, wish: StopAsked) -> list[AnyEvent]:
+    """A pause under way becomes a stop; a second, immediate one hastens the first."""
+    hastens = state.status is JobStatus.STOPPING and wish.immediate and not state.immediate
+    if state.terminal or state.status in (JobStatus.STOPPED, JobStatus.PENDING):
+        raise _Refused(f"the job is {state.status}")
+    if state.status is JobStatus.STOPPING and not hastens:
+        raise _Refused("the job is stopping already")
+    event = StopRequested(
+        by=wish.by,
+        why=wish.why,
+        request=wish.request,
+        immediate=wish.immediate,
+        rollback=wish.rollback,
+    )
+    at_once = wish.immediate or state.status is JobStatus.PAUSED
+    return [event, *(_at_once(state, JobStopped()) if at_once else [])]
+
+
+def _at_once(state: State, end: JobPaused | JobStopped) -> list[AnyEvent]:
+    """What runs is in doubt until somebody resumes."""
+    doubts: list[AnyEvent] = [
+        InDoubt.of(key, attempt=task.attempt)
+        for key, task in state.tasks.items()
+        if task.status is Status.PROCESSING
+    ]
+    return [*doubts, end]
+
+
+# --- how it runs ---
+
+
+def _set(state: State, wish: SetAsked) -> list[AnyEvent]:
+    settings = state.settings
+    if settings is None:
+        raise _Refused("the job has not begun")
+    if wish.name not in LIVE:
+        raise _Refused(f"{wish.name} is no setting of a running job: {', '.join(LIVE)}")
+    most = AT_MOST.get(wish.name)
+    if most is not None and (not isinstance(wish.value, int) or wish.value > most):
+        raise _Refused(f"{wish.name} must be a whole number up to {most}, not {wish.value!r}")
+    try:
+        RunSettings.model_validate({**settings.model_dump(), wish.name: wish.value})
+    except ValidationError as error:
+        why = error.errors(include_url=False)[0]["msg"]
+        raise _Refused(f"{wish.name} cannot be {wish.value!r}: {why}") from None
+    was = getattr(settings, wish.name)
+    if was == wish.value:
+        raise _Refused(f"{wish.name} is {was} already")
+    return [
+        SettingChanged(by=wish.by, request=wish.request, name=wish.name, value=wish.value, was=was)
+    ]
+
+
+def _priority(state: State, wish: PriorityAsked) -> list[AnyEvent]:
+    found = state.units.get(UnitId(wish.entity)) or state.chunks.get(ChunkId(wish.entity))
+    if found is None:
+        raise _Refused(f"{wish.entity} is no unit and no open chunk of the job")
+    if not -9 <= wish.priority <= 9:
+        raise _Refused(f"a priority is a whole number from -9 to 9, not {wish.priority}")
+    if found.priority == wish.priority:
+        raise _Refused(f"{wish.entity} has priority {wish.priority} already")
+    return [
+        PriorityChanged(
+            by=wish.by,
+            request=wish.request,
+            entity=wish.entity,
+            priority=wish.priority,
+            was=found.priority,
+        )
+    ]
+
+
+# --- what it carries ---
+
+
+def _exclude(state: State, wish: ExcludeAsked) -> list[AnyEvent]:
+    if wish.unit not in state.units:
+        raise _Refused(f"{wish.unit} is no unit of the job")
+    if wish.unit not in state.open_units:
+        raise _Refused(f"{wish.unit} is {state.units[wish.unit].status}")
+    return [UnitExcluded(unit=wish.unit, by=wish.by, request=wish.request)]
+
+
+def _add(state: State, wish: AddAsked) -> list[AnyEvent]:
+    survey = TaskKey(TaskKind.SURVEY, THE_JOB)
+    if not wish.include:
+        raise _Refused("no namespace is named")
+    added = NamespacesAdded(by=wish.by, request=wish.request, include=wish.include)
+    if state.tasks[survey].status is not Status.COMPLETED:
+        raise _Refused("the source is being surveyed; ask again when that is done")
+    return [added, SurveyInvalidated.of(survey, why=f"added {', '.join(wish.include)}")]
+
+
+def _split(state: State, wish: SplitAsked) -> list[AnyEvent]:
+    chunk = state.chunks.get(wish.chunk)
+    if chunk is None:
+        raise _Refused(f"{wish.chunk} is no open chunk of the job")
+    if chunk.natural:
+        raise _Refused(f"{wish.chunk} is read in insertion order and stays whole")
+    if TaskKey(TaskKind.SPLIT, chunk.id) in state.tasks:
+        raise _Refused(f"{wish.chunk} is being split already")
+    if chunk.id in state.releasing:
+        raise _Refused(f"a file of {wish.chunk} is being removed; ask again")
+    return [SplitRequested(chunk=chunk.id, by=wish.by, request=wish.request, why="asked for")]
+
+
+# --- dead letters ---
+
+
+def _requeue(state: State, wish: RequeueAsked) -> list[AnyEvent]:
+    """The work of a dead letter once more; a job that has ended waits for a resume then."""
+    if state.status is JobStatus.FAILED:
+        raise _Refused("the job is failed; `ferrylog start --new` begins another")
+    events = _again(state, wish)
+    if state.status is JobStatus.COMPLETED:
+        events.append(JobReopened(by=wish.by))
+    return events
+
+
+def _again(state: State, wish: RequeueAsked) -> list[AnyEvent]:
+    if wish.task is None:
+        chunk = state.flawed.get(ChunkId(wish.entity))
+        if chunk is None:
+            raise _Refused(f"{wish.entity} has no rejected documents")
+        if chunk.id in state.releasing:
+            raise _Refused(f"a file of {wish.entity} is being removed; ask again")
+        unit = state.units[chunk.unit]
+        if unit.status in (UnitStatus.FAILED, UnitStatus.EXCLUDED):
+            raise _Refused(f"{unit.id} is {unit.status}")
+        return [
+            ChunkReplaced(chunk=chunk.id, by=wish.by, request=wish.request, why="requeued"),
+            ChunkPlanned(
+                unit=unit.id,
+                chunk=ChunkId(f"{unit.id}#{unit.named}"),
+                lower=chunk.lower,
+                upper=chunk.upper,
+                documents=chunk.documents,
+                natural=chunk.natural,
+            ),
+        ]
+    key = TaskKey(wish.task, wish.entity)
+    task = state.tasks.get(key)
+    if task is None or task.status is not Status.FAILED:
+        standing = task.status if task is not None else "unknown or settled"
+        raise _Refused(f"the {wish.task} of {wish.entity} is {standing}, not a dead letter")
+    unit_id = unit_of(key)
+    if unit_id is not None and state.units[unit_id].status is UnitStatus.FAILED:
+        raise _Refused(f"the job went on without {unit_id}; `start --new` carries it")
+    return [Requeued.of(key, by=wish.by, request=wish.request)]
+
+
+def _drop(state: State, wish: DropAsked) -> list[AnyEvent]:
+    key = TaskKey(wish.task, wish.entity)
+    task = state.tasks.get(key)
+    if task is None or task.status is not Status.FAILED:
+        raise _Refused(f"the {wish.task} of {wish.entity} is not a dead letter")
+    if key.kind is TaskKind.INDEX:
+        return [IndexDropped(entity=key.entity, by=wish.by, request=wish.request)]
+    chunk = state.chunks.get(ChunkId(wish.entity))
+    if chunk is None:
+        raise _Refused(f"{wish.entity} is no chunk and no index: exclude the unit instead")
+    return [
+        ChunkDropped(
+            chunk=chunk.id,
+            by=wish.by,
+            request=wish.request,
+            documents=max(0, chunk.documents - chunk.done.documents),
+            why=f"dropped by {wish.by}",
+        )
+    ]

@@ -1,0 +1,36 @@
+"""What the shell measured: alerts raised and cleared, each once."""
+
+from statemachine.events import AlertCleared, AlertRaised, AnyEvent
+from statemachine.state import State
+from statemachine.stimuli import Gauge, Measured
+
+
+def measured(state: State, news: Measured) -> list[AnyEvent]:
+    """An alert lasts from the first gauge above its limit to the first that is not, or that is
+    not told any more; a job that rests has none."""
+    if state.spec is None:
+        return []
+    gauges = {(each.alert, each.entity): each for each in news.gauges}
+    if state.resting:
+        gauges = {}
+    raised: list[AnyEvent] = [
+        AlertRaised(
+            alert=each.alert,
+            entity=each.entity,
+            value=each.value,
+            limit=each.limit,
+            why=each.why,
+        )
+        for key, each in gauges.items()
+        if each.value > each.limit and key not in state.alerts
+    ]
+    cleared = [
+        AlertCleared(alert=key[0], entity=key[1], value=_value(gauges.get(key)))
+        for key in state.alerts
+        if key not in gauges or gauges[key].value <= gauges[key].limit
+    ]
+    return [*raised, *cleared]
+
+
+def _value(gauge: Gauge | None) -> float:
+    return gauge.value if gauge is not None else 0.0
