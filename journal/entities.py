@@ -1,4 +1,4 @@
-"""What an event is about: the job, a unit, a chunk, an index.
+"""What an event is about: the job, a unit, a chunk, an index, a pool of workers.
 
 Names alone do not tell: a unit's may hold any character, so that `db.a#1` is a chunk of `db.a`, a
 collection of that name, or both. The kind of the event tells. In Python for one row, in SQL for
@@ -8,26 +8,34 @@ many; `e` is the row there.
 import json
 from typing import Final, Literal
 
-Type = Literal["unit", "chunk", "index", "job"]
-TYPES: Final[tuple[Type, ...]] = ("unit", "chunk", "index", "job")
+Type = Literal["unit", "chunk", "index", "pool", "job"]
+TYPES: Final[tuple[Type, ...]] = ("unit", "chunk", "index", "pool", "job")
 
 _TYPE: Final[dict[str, Type]] = {
     "job": "job",
     "run": "job",
     "pause": "job",
+    "stop": "job",
+    "setting": "job",
+    "namespaces": "job",
+    "request": "job",
     "survey": "job",
     "unit": "unit",
     "create": "unit",
     "plan": "unit",
+    "conflict": "unit",
     "chunk": "chunk",
     "document": "chunk",
     "dump": "chunk",
     "restore": "chunk",
+    "copy": "chunk",
+    "split": "chunk",
     "verify": "chunk",
     "release": "chunk",
     "index": "index",
+    "breaker": "pool",
 }
-"""By the first word of the event's kind."""
+"""By the first word of the event's kind; those of priorities and alerts do not tell."""
 _MARK: Final = {"chunk": "#", "index": "@"}
 """Between the unit's name and the rest, in which it does not occur."""
 
