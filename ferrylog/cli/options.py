@@ -1,12 +1,14 @@
 """Options that commands share, and what they turn into."""
 
+import math
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
+from urllib.parse import parse_qsl
 
 import typer
 
@@ -16,14 +18,34 @@ from ferrylog.logs import configure
 from ferrylog.redact import learn
 from journal.evidence import read_key
 from journal.sqlite import SqliteJournal
+from statemachine.decide.asked import AT_MOST, MAX_WORKERS
 from statemachine.events import RunSettings
 from statemachine.words import JobId
 
-MAX_WORKERS = 64
-"""Of each pool: a thread and two connections each."""
-
-
 DEFAULT_JOURNAL = Path("ferrylog.db")
+DEFAULTS: Final = RunSettings(
+    dump_workers=4,
+    restore_workers=4,
+    max_retries=3,
+    on_exhausted="pause",
+    retry_base_ms=1_000,
+    retry_cap_ms=60_000,
+    files_ahead=64,
+    work_dir="",
+    retry="exponential",
+    jitter="equal",
+    patience_ms=120_000,
+    breaker_failures=10,
+    breaker_ms=5_000,
+    tick_ms=2_000,
+    hang_ms=300_000,
+    read_preference="primary",
+)
+
+
+class Mode(StrEnum):
+    COORDINATED = "coordinated"
+    DIRECT = "direct"
 
 
 class OnExhausted(StrEnum):
@@ -36,6 +58,28 @@ class OnConflict(StrEnum):
     STOP = "stop"
     SKIP = "skip"
     OVERWRITE = "overwrite"
+
+
+class Retry(StrEnum):
+    NONE = "none"
+    FIXED = "fixed"
+    LINEAR = "linear"
+    EXPONENTIAL = "exponential"
+
+
+class Jitter(StrEnum):
+    NONE = "none"
+    FULL = "full"
+    EQUAL = "equal"
+    DECORRELATED = "decorrelated"
+
+
+class ReadPreference(StrEnum):
+    PRIMARY = "primary"
+    PRIMARY_PREFERRED = "primaryPreferred"
+    SECONDARY = "secondary"
+    SECONDARY_PREFERRED = "secondaryPreferred"
+    NEAREST = "nearest"
 
 
 class Compression(StrEnum):
@@ -109,12 +153,82 @@ RestoreWorkers = Annotated[
 MaxRetries = Annotated[
     int | None,
     typer.Option(
-        min=1, max=1000, envvar="FERRYLOG_MAX_RETRIES", help="Failures per task; default 3."
+        min=1,
+        max=AT_MOST["max_retries"],
+        envvar=["FERRYLOG_MAX_RETRIES", "RETRY_ATTEMPTS"],
+        help="Failures per task; default 3.",
     ),
 ]
 Exhausted = Annotated[
     OnExhausted | None,
-    typer.Option("--on-exhausted", help="When a task has failed that often; default pause."),
+    typer.Option(
+        "--on-exhausted",
+        envvar="FERRYLOG_ON_EXHAUSTED",
+        help="When a task has failed that often; default pause.",
+    ),
+]
+RetryPolicy = Annotated[
+    Retry | None,
+    typer.Option("--retry", envvar="FERRYLOG_RETRY", help="How delays grow; default exponential."),
+]
+RetryJitter = Annotated[
+    Jitter | None,
+    typer.Option("--jitter", envvar="FERRYLOG_JITTER", help="How they vary; default equal."),
+]
+RetryBase = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=AT_MOST["retry_base_ms"] / 1000,
+        envvar="FERRYLOG_RETRY_BASE",
+        help="Seconds before the first retry; default 1.",
+    ),
+]
+RetryCap = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=AT_MOST["retry_cap_ms"] / 1000,
+        envvar="FERRYLOG_RETRY_CAP",
+        help="Seconds before any retry at most; default 60.",
+    ),
+]
+Patience = Annotated[
+    float | None,
+    typer.Option(
+        min=0,
+        max=AT_MOST["patience_ms"] / 1000,
+        envvar="FERRYLOG_PATIENCE",
+        help="Seconds to wait for a deployment that serves nobody; default 120.",
+    ),
+]
+BreakerFailures = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=AT_MOST["breaker_failures"],
+        envvar=["FERRYLOG_BREAKER_FAILURES", "CIRCUIT_BREAKER_THRESHOLD"],
+        help="Failures in a row before everything waits; default 10.",
+    ),
+]
+Timer = Annotated[
+    float | None,
+    typer.Option(
+        "--tick",
+        min=0.01,
+        max=AT_MOST["tick_ms"] / 1000,
+        envvar="FERRYLOG_TICK",
+        help="Seconds between two looks at requests and retries, at most; default 2.",
+    ),
+]
+Preference = Annotated[
+    ReadPreference | None,
+    typer.Option(
+        "--read-preference",
+        "--readPreference",
+        envvar="FERRYLOG_READ_PREFERENCE",
+        help="Where the source is read; default: readPreference in its URI, or primary.",
+    ),
 ]
 WorkDir = Annotated[
     Path | None,
@@ -136,41 +250,66 @@ class Common:
 
 
 def run_settings(
+    before: RunSettings | None = None,
+    *,
     dump_workers: int | None = None,
     restore_workers: int | None = None,
     max_retries: int | None = None,
     on_exhausted: OnExhausted | None = None,
     work_dir: Path | None = None,
-    before: RunSettings | None = None,
+    retry: Retry | None = None,
+    jitter: Jitter | None = None,
+    retry_base: float | None = None,
+    retry_cap: float | None = None,
+    patience: float | None = None,
+    breaker_failures: int | None = None,
+    tick: float | None = None,
+    read_preference: ReadPreference | None = None,
 ) -> RunSettings:
-    """What was given; else what the run before had; else the defaults."""
-    readers = dump_workers or (before.dump_workers if before else 4)
-    writers = restore_workers or (before.restore_workers if before else 4)
-    policy = on_exhausted.value if on_exhausted else before.on_exhausted if before else "pause"
-    folder = str(work_dir.absolute()) if work_dir else before.work_dir if before else ""
-    return RunSettings(
-        dump_workers=readers,
-        restore_workers=writers,
-        max_retries=max_retries or (before.max_retries if before else 3),
-        on_exhausted=policy,
-        retry_base_ms=_from_environment("FERRYLOG_RETRY_BASE_MS", 1000),
-        retry_cap_ms=60_000,
-        files_ahead=max(64, 4 * (readers + writers)),
-        work_dir=folder,
-        retry=before.retry if before else "exponential",
-        jitter=before.jitter if before else "equal",
-        patience_ms=before.patience_ms if before else 120_000,
-        breaker_failures=before.breaker_failures if before else 10,
-        breaker_ms=before.breaker_ms if before else 5_000,
-        tick_ms=before.tick_ms if before else 2_000,
-        hang_ms=before.hang_ms if before else 300_000,
-        read_preference=before.read_preference if before else "primary",
-    )
+    """What was given; else what the run before had at its end; else the defaults."""
+    given = {
+        "dump_workers": dump_workers,
+        "restore_workers": restore_workers,
+        "max_retries": max_retries,
+        "on_exhausted": on_exhausted,
+        "work_dir": str(work_dir.absolute()) if work_dir else None,
+        "retry": retry,
+        "jitter": jitter,
+        "retry_base_ms": _from_environment("FERRYLOG_RETRY_BASE_MS", _ms(retry_base)),
+        "retry_cap_ms": _ms(retry_cap),
+        "patience_ms": _ms(patience),
+        "breaker_failures": breaker_failures,
+        "tick_ms": _ms(tick),
+        "read_preference": read_preference,
+    }
+    known = (before or DEFAULTS).model_dump()
+    known |= {name: value for name, value in given.items() if value is not None}
+    if dump_workers or restore_workers:
+        workers = known["dump_workers"] + known["restore_workers"]
+        known["files_ahead"] = max(DEFAULTS.files_ahead, 4 * workers)
+    return RunSettings.model_validate(known)
+
+
+def _ms(seconds: float | None) -> int | None:
+    if seconds is None:
+        return None
+    if math.isnan(seconds):
+        raise Usage("nan is no number of seconds")
+    return round(seconds * 1000)
+
+
+def defaults(source_uri: str) -> RunSettings:
+    """Those of a new job: its source is read where the connection string says."""
+    options = {name.lower(): value for name, value in parse_qsl(source_uri.partition("?")[2])}
+    preference = options.get("readpreference")
+    if preference not in tuple(ReadPreference):  # what it cannot be, connecting refuses
+        return DEFAULTS
+    return RunSettings.model_validate({**DEFAULTS.model_dump(), "read_preference": preference})
 
 
 def digest_every() -> int:
     """Events between two state digests in the log; one costs with the open chunks."""
-    return max(1, _from_environment("FERRYLOG_DIGEST_EVERY", 10_000))
+    return max(1, _from_environment("FERRYLOG_DIGEST_EVERY", None) or 10_000)
 
 
 def whole_number(text: str) -> bool:
@@ -178,8 +317,11 @@ def whole_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) < 10
 
 
-def _from_environment(name: str, default: int) -> int:
-    text = os.environ.get(name, str(default))
+def _from_environment(name: str, nearer: int | None) -> int | None:
+    """The number of that name, where a flag has not given one."""
+    text = os.environ.get(name)
+    if nearer is not None or text is None:
+        return nearer
     if not whole_number(text):
         raise Usage(f"{name} is {text!r}", remedy="give a whole number")
     return int(text)

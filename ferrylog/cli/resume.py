@@ -19,6 +19,14 @@ def resume(
     restore_workers: o.RestoreWorkers = None,
     max_retries: o.MaxRetries = None,
     on_exhausted: o.Exhausted = None,
+    retry: o.RetryPolicy = None,
+    jitter: o.RetryJitter = None,
+    retry_base: o.RetryBase = None,
+    retry_cap: o.RetryCap = None,
+    patience: o.Patience = None,
+    breaker_failures: o.BreakerFailures = None,
+    tick: o.Timer = None,
+    read_preference: o.Preference = None,
     work_dir: o.WorkDir = None,
     journal: o.Journal = o.DEFAULT_JOURNAL,
     json: o.Json = False,
@@ -33,7 +41,20 @@ def resume(
         spec, before = past.state.spec, past.state.settings
         assert spec is not None
         settings = o.run_settings(
-            dump_workers, restore_workers, max_retries, on_exhausted, work_dir, before
+            before,
+            dump_workers=dump_workers,
+            restore_workers=restore_workers,
+            max_retries=max_retries,
+            on_exhausted=on_exhausted,
+            work_dir=work_dir,
+            retry=retry,
+            jitter=jitter,
+            retry_base=retry_base,
+            retry_cap=retry_cap,
+            patience=patience,
+            breaker_failures=breaker_failures,
+            tick=tick,
+            read_preference=read_preference,
         )
         uris = (
             o.uri("source", source, source_uri_file, spec.source),

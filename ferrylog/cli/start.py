@@ -1,5 +1,6 @@
 """`ferrylog start`: a migration, from nothing to verified."""
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -31,12 +32,27 @@ def start(
     collection: o.Collection = None,
     ns_include: o.Include = None,
     ns_exclude: o.Exclude = None,
+    mode: Annotated[
+        o.Mode,
+        typer.Option(
+            envvar="FERRYLOG_MODE",
+            help="By chunk files and two pools of workers, or straight to the target.",
+        ),
+    ] = o.Mode.COORDINATED,
     chunk_docs: Annotated[int, typer.Option(min=1, help="Documents per chunk, about.")] = 100_000,
     chunk_bytes: Annotated[int, typer.Option(min=1024, help="Bytes per chunk, about.")] = 64 << 20,
     dump_workers: o.DumpWorkers = None,
     restore_workers: o.RestoreWorkers = None,
     max_retries: o.MaxRetries = None,
     on_exhausted: o.Exhausted = None,
+    retry: o.RetryPolicy = None,
+    jitter: o.RetryJitter = None,
+    retry_base: o.RetryBase = None,
+    retry_cap: o.RetryCap = None,
+    patience: o.Patience = None,
+    breaker_failures: o.BreakerFailures = None,
+    tick: o.Timer = None,
+    read_preference: o.Preference = None,
     compression: Annotated[o.Compression, typer.Option()] = o.Compression.ZSTD,
     drop: Annotated[bool, typer.Option("--drop", help="Replace what the target has.")] = False,
     on_conflict: Annotated[
@@ -56,18 +72,34 @@ def start(
     """Migrate: plan, dump chunks, restore chunks, build indexes, verify."""
     common = o.Common(journal, json, verbose, quiet)
     include, exclude = o.selection(db, collection, ns_include, ns_exclude)
-    settings = o.run_settings(dump_workers, restore_workers, max_retries, on_exhausted, work_dir)
+    uris = o.uri("source", source, source_uri_file), o.uri("target", target, target_uri_file)
+    given = partial(
+        o.run_settings,
+        dump_workers=dump_workers,
+        restore_workers=restore_workers,
+        max_retries=max_retries,
+        on_exhausted=on_exhausted,
+        work_dir=work_dir,
+        retry=retry,
+        jitter=jitter,
+        retry_base=retry_base,
+        retry_cap=retry_cap,
+        patience=patience,
+        breaker_failures=breaker_failures,
+        tick=tick,
+        read_preference=read_preference,
+    )
+    fresh = given(o.defaults(uris[0]))
     several = o.whole_number(write_concern) and 1 < int(write_concern) <= MAX_MEMBERS
     if write_concern != "majority" and not several:
         raise Usage(
             f"write concern {write_concern!r} may lose acknowledged documents in a failover",
             remedy=f"majority, or a number of members from 2 to {MAX_MEMBERS}",
         )
-    uris = o.uri("source", source, source_uri_file), o.uri("target", target, target_uri_file)
     with deployments(*uris) as sides:
         spec = JobSpec(
             kind="migrate",
-            mode="coordinated",
+            mode=mode.value,
             source=sides[0].where,
             target=sides[1].where,
             source_id=sides[0].identity,
@@ -82,16 +114,14 @@ def start(
             on_conflict=on_conflict.value,
             verify=verify,
         )
-        with (
-            journal_to_write(journal) as written,
-            a_run(common, written, sides, settings) as run,
-        ):
-            engine = _start_or_continue(run, written, spec, new=new)
-            end(common, engine)
+        with journal_to_write(journal) as written:
+            same = None if new else _same_job(written, spec)
+            settings = given(same[1].state.settings) if same is not None else fresh
+            with a_run(common, written, sides, settings) as run:
+                end(common, _start_or_continue(run, spec, same))
 
 
-def _start_or_continue(run: Run, journal: SqliteJournal, spec: JobSpec, *, new: bool) -> Engine:
-    same = None if new else _same_job(journal, spec)
+def _start_or_continue(run: Run, spec: JobSpec, same: tuple[JobId, Past] | None) -> Engine:
     if same is None:
         return run.start(clock.new_job_id(), spec)
     job, past = same

@@ -57,7 +57,7 @@ def verify(
 ) -> None:
     """Compare counts and content digests of every chunk; exit 4 when they differ."""
     common = o.Common(journal, json, verbose, quiet)
-    settings = o.run_settings(dump_workers, restore_workers=1)
+    settings = o.run_settings(dump_workers=dump_workers, restore_workers=1)
     SqliteJournal.read_only(journal).close()
     with journal_to_write(journal) as written:
         done = _work_of(written, job)
