@@ -693,6 +693,8 @@ def _index_dropped(state: State, event: IndexDropped) -> None:
     if not _is(state, key, Status.FAILED):
         raise UnknownEntity(entity=f"a dead letter of {event.entity}", event=event.kind)
     _remove(state, key)
+    unit = state.units[UnitId(event.entity.rpartition("@")[0])]
+    unit.indexes = tuple(i for i in unit.indexes if index_task(unit.id, i.name) != key)
     state.dropped += 1
     _answered(state, event.request)
 

@@ -124,9 +124,10 @@ def failed(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
     task = state.tasks[news.task]
     breaker = _opened(state, news, now)
     if isolates(state, news.task, news.cause, news.code):
-        return [*_isolated(state, news), *breaker]
+        return _isolated(state, news, breaker)
     if exhausted(news.cause, task, state.settings):
-        return [*_dead_letter(state, news), *breaker]
+        letter = _letter(news)
+        return [letter, *breaker, *_give_up_once(state, letter)]
     delay = backoff_ms(task, news.jitter, state.settings)
     if news.cause is Cause.UNAVAILABLE:
         asked = min(news.retry_after_ms, state.settings.retry_cap_ms)
@@ -224,11 +225,11 @@ def isolates(state: State, key: TaskKey, cause: Cause, code: str) -> bool:
     return state.units[chunk.unit].suspects < MAX_SUSPECTS
 
 
-def _isolated(state: State, news: Failed) -> list[AnyEvent]:
+def _isolated(state: State, news: Failed, breaker: list[AnyEvent]) -> list[AnyEvent]:
+    """The chunk, not the deployment, is to blame for all but the last of such failures."""
     chunk = state.chunks[ChunkId(news.task.entity)]
     if chunk.bisected and chunk.documents <= 1:
-        letter = _letter(news)
-        return [letter, *alone(chunk, f"{news.code}: {news.why}")]
+        return [_letter(news), *breaker, *alone(chunk, f"{news.code}: {news.why}")]
     return [_cancelled(news), suspect(chunk.id, f"{news.code}: {news.why}")]
 
 
@@ -243,11 +244,6 @@ def alone(chunk: Chunk, why: str) -> list[AnyEvent]:
 
 
 # --- giving up ---
-
-
-def _dead_letter(state: State, news: Failed) -> list[AnyEvent]:
-    letter = _letter(news)
-    return [letter, *_give_up_once(state, letter)]
 
 
 def _letter(news: Failed) -> DeadLettered:

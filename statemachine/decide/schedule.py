@@ -72,11 +72,12 @@ def _chosen(state: State, pool: Pool, now: Millis) -> list[TaskKey]:
     if free <= 0:
         return []
     room = _Room(state)
-    retries = list(islice(_due(state, kinds, now, room), free))
+    due = _due(state, kinds, now, room)
     allowed = max(0, retries_of(workers) - _retrying(state, kinds))
-    first, others = retries[:allowed], retries[allowed:]
-    fresh = islice(_fresh(state, kinds, room), free - len(first))
-    return [*first, *fresh, *others][:free]
+    chosen = list(islice(due, min(free, allowed)))
+    chosen += islice(_fresh(state, kinds, room), free - len(chosen))
+    chosen += islice(due, free - len(chosen))
+    return chosen
 
 
 def _retrying(state: State, kinds: tuple[TaskKind, ...]) -> int:

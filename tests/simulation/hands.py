@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import repeat
+from typing import TypeVar
 
 from statemachine.effects import Effect
 from statemachine.events import Difference, IndexSpec
 from statemachine.stimuli import (
     Built,
+    Copied,
     Created,
     Dumped,
     Failed,
@@ -20,6 +22,7 @@ from statemachine.stimuli import (
     Released,
     Restored,
     Result,
+    Split,
     Succeeded,
     Surveyed,
     Verified,
@@ -60,7 +63,7 @@ def carry_out(world: World, effect: Effect) -> Iterator[News | None]:
 
 
 def _refusal(world: World, effect: Effect) -> Failed | None:
-    for cause in (Cause.TRANSIENT, Cause.PERMANENT, Cause.FATAL):
+    for cause in (Cause.TRANSIENT, Cause.UNAVAILABLE, Cause.PERMANENT, Cause.FATAL):
         if world.lots.strikes(cause):
             return _failure(world, effect, cause)
     return None
@@ -86,7 +89,8 @@ def _break_off(world: World, effect: Effect) -> Failed:
 
 
 def _survey(world: World, effect: Effect) -> Iterator[News]:
-    units = tuple(_found(world, unit) for unit in world.source)
+    wanted = (unit for unit in world.source if unit not in world.hidden or unit in effect.include)
+    units = tuple(_found(world, unit) for unit in wanted)
     yield _success(effect, Surveyed(units))
 
 
@@ -130,6 +134,7 @@ def _dump(world: World, effect: Effect) -> Iterator[News]:
         return
     documents = world.range(chunk.unit, chunk.lower, chunk.upper)
     name = f"{chunk.id}-{effect.attempt}"
+    assert name not in world.files, "I15: written twice"
     world.files[name] = documents
     if lots.strikes("damage"):
         world.damaged.add(name)
@@ -146,6 +151,9 @@ def _restore(world: World, effect: Effect) -> Iterator[News]:
         yield FileDamaged(effect.task, effect.attempt, effect.epoch, "simulated")
         return
     documents = list(world.files[name].items())
+    if spoilt := _spoilt(world, effect, documents):
+        yield spoilt
+        return
     target, refused = world.target[chunk.unit], world.refused.get(chunk.unit, set())
     done = chunk.done
     at = done.position // DOCUMENT
@@ -154,7 +162,7 @@ def _restore(world: World, effect: Effect) -> Iterator[News]:
         block = documents[at : at + BLOCK]
         broken = world.lots.strikes("partial")
         taken = block[: world.lots.between(0, len(block))] if broken else block
-        so_far = _write(taken, target, refused, so_far)
+        so_far = _write(taken, target, refused, so_far, DOCUMENT)
         if broken:
             yield _break_off(world, effect)
             return
@@ -165,9 +173,65 @@ def _restore(world: World, effect: Effect) -> Iterator[News]:
     yield _success(effect, replace(so_far, position=DOCUMENT * len(documents)))
 
 
+def _copy(world: World, effect: Effect) -> Iterator[News]:
+    assert effect.chunk
+    chunk, done = effect.chunk, effect.chunk.done
+    documents = list(world.range(chunk.unit, chunk.lower, chunk.upper).items())
+    if spoilt := _spoilt(world, effect, documents):
+        yield spoilt
+        return
+    target, refused = world.target[chunk.unit], world.refused.get(chunk.unit, set())
+    so_far = Copied(
+        done.position, done.last_key, done.documents, done.bytes, done.present, done.rejected
+    )
+    at = done.position
+    while at < len(documents):
+        block = documents[at : at + BLOCK]
+        broken = world.lots.strikes("partial")
+        taken = block[: world.lots.between(0, len(block))] if broken else block
+        so_far = _write(taken, target, refused, so_far, 1)
+        if broken:
+            yield _break_off(world, effect)
+            return
+        at += len(block)
+        so_far = replace(so_far, last_key=Key(str(block[-1][0])))
+        if at < len(documents):
+            yield Progressed(effect.task, effect.attempt, effect.epoch, so_far)
+            so_far = replace(so_far, rejections=())
+    yield _success(effect, so_far)
+
+
+def _spoilt(world: World, effect: Effect, documents: list[tuple[int, str]]) -> Failed | None:
+    """What a document does that nobody can carry."""
+    assert effect.unit
+    poison = world.poison.get(effect.unit.id, {})
+    found = [poison[key] for key, _ in documents if key in poison]
+    if any(found):
+        raise Crash
+    return _failure(world, effect, Cause.PERMANENT, "EPOISON") if found else None
+
+
+def _split(world: World, effect: Effect) -> Iterator[News]:
+    assert effect.chunk
+    chunk = effect.chunk
+    keys = sorted(world.range(chunk.unit, chunk.lower, chunk.upper))
+    if len(keys) < 2:
+        yield _success(effect, Split((), (len(keys),)))
+        return
+    half = len(keys) // 2
+    yield _success(effect, Split((Key(str(keys[half])),), (half, len(keys) - half)))
+
+
+Carried = TypeVar("Carried", Restored, Copied)
+
+
 def _write(
-    block: list[tuple[int, str]], target: dict[int, str], refused: set[int], so_far: Restored
-) -> Restored:
+    block: list[tuple[int, str]],
+    target: dict[int, str],
+    refused: set[int],
+    so_far: Carried,
+    width: int,
+) -> Carried:
     """One block onto the target, and the count of it."""
     good = {key: text for key, text in block if key not in refused}
     for key, text in good.items():
@@ -175,8 +239,9 @@ def _write(
     present = sum(key in target for key in good)
     target.update(good)
     bad = tuple(Rejection(Key(str(key)), "EBAD", "simulated") for key, _ in block if key in refused)
-    return Restored(
-        position=so_far.position + DOCUMENT * len(block),
+    return replace(
+        so_far,
+        position=so_far.position + width * len(block),
         documents=so_far.documents + len(good),
         bytes=so_far.bytes + 2 * DOCUMENT * len(good),
         present=so_far.present + present,
@@ -218,6 +283,8 @@ HANDS: dict[TaskKind, Callable[[World, Effect], Iterator[News]]] = {
     TaskKind.PLAN: _plan,
     TaskKind.DUMP: _dump,
     TaskKind.RESTORE: _restore,
+    TaskKind.COPY: _copy,
+    TaskKind.SPLIT: _split,
     TaskKind.INDEX: _index,
     TaskKind.VERIFY: _verify,
     TaskKind.RELEASE: _release,

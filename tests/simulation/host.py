@@ -23,11 +23,20 @@ from journal.sqlite import SqliteJournal
 from journal.tip import Tip
 from statemachine.decide import decide
 from statemachine.decide.schedule import next_wake_ms
-from statemachine.effects import Effect
+from statemachine.effects import Effect, wanted_effects
 from statemachine.events import AnyEvent, JobPaused, JobSpec, RunSettings
 from statemachine.snapshot import freeze, thaw
-from statemachine.stimuli import ExportAsked, ImportAsked, JobAsked, Progressed, RunBegan, Stimulus
-from statemachine.words import JobId, JobStatus, Millis, TaskKey, TaskKind, Verb
+from statemachine.state import RESTING
+from statemachine.stimuli import (
+    ExportAsked,
+    Failed,
+    ImportAsked,
+    JobAsked,
+    Progressed,
+    RunBegan,
+    Stimulus,
+)
+from statemachine.words import Cause, JobId, JobStatus, Millis, TaskKey, TaskKind, Verb
 from tests.simulation import laws
 from tests.simulation.chronicle import Chronicle
 from tests.simulation.hands import News, carry_out
@@ -208,8 +217,28 @@ class Host:
         laws.same(self.engine.state, self.chronicle.state)
         laws.counters(self.engine.state)
         laws.files(self.engine.state)
+        self._let_go()
         for effect in effects:
             self._launch(effect)
+
+    def _let_go(self) -> None:
+        """What the engine does not want any more is told to stop; it may not hear it at once."""
+        assert self.engine is not None
+        wanted = {(each.task, each.attempt) for each in wanted_effects(self.engine.state)}
+        for key in [key for key in self.flying if key not in wanted]:
+            self.strays.append(Stray(self.flying.pop(key).work, heard=True))
+
+    def give_up_the_hung(self) -> list[News]:
+        """News of those that show no life, as the drive tells it; they may go on all the same."""
+        assert self.engine is not None
+        hung = [key for key, flight in self.flying.items() if flight.silent > PATIENCE]
+        epoch = self.engine.state.epoch
+        for key in hung:
+            self.strays.append(Stray(self.flying.pop(key).work, heard=True))
+        return [
+            Failed(task, attempt, epoch, Cause.TRANSIENT, "ETASK002", "no sign of life")
+            for task, attempt in hung
+        ]
 
     def die(self) -> None:
         self.deaths += 1
@@ -278,7 +307,7 @@ class Host:
 
     @property
     def waits_for_operator(self) -> bool:
-        return self.engine is None or self.engine.state.status is JobStatus.PAUSED
+        return self.engine is None or self.engine.state.status in RESTING
 
     def pass_time(self, ms: int) -> None:
         """At least to the next retry when there is nothing else to wait for."""

@@ -8,7 +8,13 @@ import json
 from collections.abc import Sequence
 
 from journal.protocol import Recorded
-from statemachine.events import ChunkPlanned, JobCompleted
+from statemachine.events import (
+    ChunkPlanned,
+    ChunkReplaced,
+    DocumentRejected,
+    JobCompleted,
+    UnitExcluded,
+)
 from statemachine.evolve import fold
 from statemachine.policy import POOLS, workers_of
 from statemachine.snapshot import freeze, thaw
@@ -17,6 +23,7 @@ from statemachine.words import (
     JobStatus,
     Status,
     TaskKey,
+    TaskKind,
     UnitId,
     UnitStatus,
     index_task,
@@ -29,7 +36,7 @@ def same(live: State, replayed: State) -> None:
     """I8: the state in memory is the fold of the journal, down to the order of its queues."""
     assert live == replayed, "I8"
     for place, queue in replayed.queues.items():
-        assert list(live.queue(*place)) == list(queue), "I8: another order"
+        assert list(live.queues[place]) == list(queue), "I8: another order"
 
 
 def pieces_compose(records: Sequence[Recorded], at: int, whole: State) -> None:
@@ -44,27 +51,54 @@ def counters(state: State) -> None:
     held: dict[UnitId, int] = dict.fromkeys(state.units, 0)
     for chunk in state.chunks.values():
         held[chunk.unit] += 1
+        if TaskKey(TaskKind.SPLIT, chunk.id) in state.tasks:
+            continue
         standing = [TaskKey(kind, chunk.id) in state.tasks for kind in state.stages]
         assert standing == sorted(standing, reverse=True), "I14: a stage without the one before"
         assert any(standing), "I14: a chunk that nobody works on"
     for unit in state.units.values():
-        if unit.status is not UnitStatus.FAILED:
-            assert held[unit.id] + unit.settled == unit.planned, "I14"
+        if unit.status not in GONE:
+            assert held[unit.id] + unit.settled + unit.dropped == unit.planned, "I14"
         assert 0 <= unit.weight_done <= unit.weight, "I25"
+        assert 0 <= unit.restored <= unit.planned, "I25"
         if unit.status is UnitStatus.COMPLETED and unit.type == "collection":
-            assert unit.settled == unit.planned > 0, "I25"
+            assert unit.settled + unit.dropped == unit.planned > 0, "I25"
             assert unit.weight_done == unit.weight, "I25"
     for (kind, status, priority), queue in state.queues.items():
         for key in queue:
             task = state.tasks[key]
             assert key.kind is kind and task.status is status, "I14"
-            assert task.priority == priority, "I27"
+            assert task.priority == priority and priority in state.priorities, "I27"
     queued = [task for task in state.tasks.values() if task.status is not Status.COMPLETED]
     assert sum(len(queue) for queue in state.queues.values()) == len(queued), "I14"
     open_units = [u for u, unit in state.units.items() if unit.status in OPEN]
     assert sorted(state.open_units) == sorted(open_units), "I14"
+    assert set(state.ripe) == {u for u in open_units if _has_no_work(state, u)}, "I29"
+    flawed = [chunk for chunk in state.flawed.values() if chunk.dropped]
+    assert len(flawed) == sum(unit.dropped for unit in state.units.values()), "I25"
 
 
+def _has_no_work(state: State, unit_id: UnitId) -> bool:
+    unit = state.units[unit_id]
+    left = [
+        key
+        for key, task in state.tasks.items()
+        if unit_of(key) == unit_id and not (key.kind is TaskKind.INDEX and task.status in ENDS)
+        if task.status is not Status.COMPLETED
+    ]
+    planned = unit.type == "view" or unit.status is UnitStatus.PROCESSING
+    return planned and not left
+
+
+OF_CHUNKS = (
+    TaskKind.DUMP,
+    TaskKind.RESTORE,
+    TaskKind.COPY,
+    TaskKind.VERIFY,
+    TaskKind.SPLIT,
+)
+ENDS = (Status.COMPLETED, Status.FAILED)
+GONE = (UnitStatus.FAILED, UnitStatus.EXCLUDED)
 OPEN = (UnitStatus.PENDING, UnitStatus.PROCESSING)
 
 
@@ -91,7 +125,7 @@ def ended(world: World, state: State, records: Sequence[Recorded]) -> None:
     assert state.spec is not None and state.settings is not None
     if state.spec.kind == "migrate":
         for unit, documents in world.target.items():
-            due = world.due(unit)
+            due = world.source[unit]
             assert all(due.get(key) == text for key, text in documents.items()), "I22: extra"
     if state.status is JobStatus.FAILED:
         assert state.settings.on_exhausted == "fail-job", "I19"
@@ -100,17 +134,24 @@ def ended(world: World, state: State, records: Sequence[Recorded]) -> None:
     assert state.status is JobStatus.COMPLETED, state.status
     assert state.closed, "I29"
     assert not state.chunks and not state.releasing and not state.files, "I14"
-    assert set(state.units) == set(world.source), "I29"
-    for unit in world.source:
-        if state.units[unit].status is UnitStatus.FAILED:
+    assert not any(breaker.opened and breaker.probe for breaker in state.breakers.values()), "I43"
+    hidden = {unit for unit in world.hidden if unit not in state.added}
+    assert set(state.units) == set(world.source) - hidden, "I29"
+    for unit in state.units:
+        status = state.units[unit].status
+        if status is UnitStatus.FAILED:
             _skipped(state, unit)
+        elif status is UnitStatus.EXCLUDED:
+            asked = [r.event for r in records if isinstance(r.event, UnitExcluded)]
+            assert unit in {event.unit for event in asked}, "excluded in silence"
         else:
             _finished(world, state, unit, records)
     last = next(r.event for r in reversed(records) if isinstance(r.event, JobCompleted))
     units = state.units.values()
+    dropped = state.dropped + sum(unit.dropped for unit in units)
     assert last.rejected == sum(unit.rejected for unit in units), "I25"
     assert last.mismatched == sum(unit.mismatched for unit in units), "I25"
-    assert last.dead_letters == state.count(Status.FAILED), "I25"
+    assert last.dead_letters == state.count(Status.FAILED) + dropped, "I25"
 
 
 def _skipped(state: State, unit: UnitId) -> None:
@@ -127,25 +168,53 @@ def _finished(world: World, state: State, unit: UnitId, records: Sequence[Record
     assert found.status is UnitStatus.COMPLETED, "I29"
     if unit in world.views:
         return
-    if state.spec.kind == "verify":
-        assert found.mismatched == sum(_differs(world, unit, records)), "verify"
+    if state.spec.kind == "plan":
+        assert not world.target and not world.files and not world.built, "I46"
+        assert found.planned == found.settled > 0, "I46"
         return
-    due, refused = world.due(unit), world.refused.get(unit, set())
-    assert world.target[unit] == due, "I22: missing"
-    assert (found.restored_documents, found.rejected) == (len(due), len(refused)), "I25"
-    assert found.mismatched == 0, "I22"
-    named = {r.event.key for r in records if r.event.kind == "document_rejected"}  # type: ignore[union-attr]
-    assert {str(key) for key in refused} <= named, "rejected in silence"
+    if state.spec.kind == "verify":
+        assert found.mismatched == sum(_differs(world, unit, state, records)), "verify"
+        return
+    _carried(world, state, unit, records)
     for index in world.indexes.get(unit, ()):
-        given_up = state.tasks[index_task(unit, index)].status is Status.FAILED
+        key = index_task(unit, index)
+        given_up = key not in state.tasks or state.tasks[key].status is Status.FAILED
         assert ((unit, index) in world.built) or given_up, "an index is missing in silence"
-        assert given_up or (unit, index) not in world.bad_indexes
+        dropped = [r for r in records if r.event.kind == "index_dropped"]
+        assert key in state.tasks or len(dropped) == state.dropped, "an index is gone in silence"
 
 
-def _differs(world: World, unit: UnitId, records: Sequence[Recorded]) -> list[bool]:
+def _carried(world: World, state: State, unit: UnitId, records: Sequence[Recorded]) -> None:
+    """I22: all is there but what was refused by name, and what lies in chunks that were dropped."""
+    found, target = state.units[unit], world.target[unit]
+    lost: set[int] = set()
+    for chunk in state.flawed.values():
+        if chunk.unit == unit and chunk.dropped:
+            lost |= set(world.range(unit, chunk.lower, chunk.upper))
+    refused = world.refused.get(unit, set())
+    due = {key for key in world.source[unit] if key not in refused and key not in lost}
+    assert due <= set(target), "I22: missing"
+    assert not set(target) & refused, "I22: refused, and there"
+    counted = len([key for key in target if key not in lost])
+    assert found.restored_documents >= counted, "I25"
+    if not lost:
+        assert (found.restored_documents, found.rejected) == (len(due), len(refused)), "I25"
+    assert found.mismatched == 0, "I22"
+    named = {
+        r.event.key
+        for r in records
+        if isinstance(r.event, DocumentRejected) and r.event.chunk.startswith(f"{unit}#")
+    }
+    assert {str(key) for key in refused - lost} <= named, "rejected in silence"
+
+
+def _differs(world: World, unit: UnitId, state: State, records: Sequence[Recorded]) -> list[bool]:
     """By chunk: whether the target differs from the source in its range."""
-    target = world.target[unit]
-    chunks = [r.event for r in records if isinstance(r.event, ChunkPlanned)]
+    target = world.target.get(unit, {})
+    gone = {r.event.chunk for r in records if isinstance(r.event, ChunkReplaced)}
+    gone |= {chunk.id for chunk in state.flawed.values() if chunk.dropped}
+    planned = [r.event for r in records if isinstance(r.event, ChunkPlanned)]
+    chunks = [each for each in planned if each.chunk not in gone]
     return [
         world.range(unit, each.lower, each.upper) != cut(target, each.lower, each.upper)
         for each in chunks

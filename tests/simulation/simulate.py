@@ -4,15 +4,17 @@ import argparse
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 
 from journal.protocol import Recorded
 from statemachine.events import JobSpec, RunSettings
-from statemachine.stimuli import PauseAsked, Stimulus
+from statemachine.stimuli import Asked, Gauge, Measured, RequeueAsked, Stimulus
+from statemachine.words import Alert, ChunkId, JobStatus
 from tests.simulation.hands import News
 from tests.simulation.host import JOB, Fate, Host
+from tests.simulation.wishes import WISHES, dead_letters
 from tests.simulation.world import Crash, Drawn, Odds, draw_copy, draw_world
 from tests.statemachine.examples import SETTINGS
 
@@ -23,12 +25,13 @@ CALM_AFTER = 200
 MAX_STEPS = 1200
 DAYS_MS = 86_400_000
 RETRIES = ("none", "fixed", "linear", "exponential", "exponential")
+KINDS = ("verify", "plan", *["migrate"] * 18)
 POLICIES = ("pause", "pause", "skip-unit", "fail-job")
 
 
 def draw_spec(random: Random) -> JobSpec:
     return JobSpec(
-        kind="verify" if random.random() < 0.1 else "migrate",
+        kind=random.choice(KINDS),
         mode="direct" if random.random() < 0.3 else "coordinated",
         source="mongodb://a/",
         target="mongodb://b/",
@@ -80,6 +83,9 @@ class Simulation:
         self.late: list[News] = []
         self.steps = 0
         self._check_every = check_every
+        self._request = 0
+        self._asked: list[Asked] = []
+        self._requeues = self.random.randint(0, 3)
         self._doomed = 0
         """Processes that will still die in their first turn."""
 
@@ -94,15 +100,46 @@ class Simulation:
 
     def run(self) -> None:
         try:
-            while not self.host.ended:
-                self.step()
-                if self.steps == CALM_AFTER:
-                    self._calm()
-                assert self.steps < MAX_STEPS, "I30: no end in sight"
+            self._go_on()
+            while self._requeue_at_the_end():
+                self._go_on()
             self._calm()
             self.host.check_end(self.settings)
         finally:
             self.host.journal.close()
+
+    def _go_on(self) -> None:
+        while not self.host.ended:
+            self.step()
+            if self.steps == CALM_AFTER:
+                self._calm()
+            assert self.steps < MAX_STEPS, "I30: no end in sight"
+
+    def _requeue_at_the_end(self) -> bool:
+        """An operator removes the cause of a dead letter and asks for it again."""
+        engine = self.host.engine
+        assert engine is not None
+        if self._requeues == 0 or engine.state.status is not JobStatus.COMPLETED:
+            return False
+        wishes = list(dead_letters(engine.state, self._number))
+        if not wishes:
+            return False
+        self._requeues -= 1
+        self._calm()
+        wish = self.random.choice(wishes)
+        self._heal(wish)
+        self.host.turn([wish])
+        return self.host.engine is not None and not self.host.ended
+
+    def _heal(self, wish: Asked) -> None:
+        """Nothing is wrong any more with what the wish is about."""
+        world, engine = self.host.world, self.host.engine
+        assert isinstance(wish, RequeueAsked) and engine is not None
+        world.bad_indexes.clear()
+        if chunk := engine.state.flawed.get(ChunkId(wish.entity)):
+            for key in world.range(chunk.unit, chunk.lower, chunk.upper):
+                world.refused[chunk.unit].discard(key)
+                world.poison[chunk.unit].pop(key, None)
 
     def step(self) -> None:
         self.steps += 1
@@ -111,9 +148,12 @@ class Simulation:
         if host.waits_for_operator:
             host.pass_time(self.random.randint(0, 500))
             self._begin()
-        elif host.stuck:
+        elif host.stuck and self.random.random() < 0.5:
             self.fired["operator kills"] += 1
             host.die()
+        elif host.stuck:
+            self.fired["hung hands given up"] += 1
+            host.turn(host.give_up_the_hung())
         elif self.lots.strikes("crash"):
             host.die()
         elif self.lots.strikes("resume"):
@@ -131,8 +171,8 @@ class Simulation:
         if not self._doomed and self.lots.strikes("crash_in_recovery"):
             self._doomed = self.random.randint(1, 4)
         workers = {
-            "dump_workers": self.random.randint(1, 3),
-            "restore_workers": self.random.randint(1, 3),
+            "dump_workers": self.random.randint(1, 5),
+            "restore_workers": self.random.randint(1, 5),
         }
         self.host.begin(self.settings.model_copy(update=workers))
 
@@ -147,8 +187,7 @@ class Simulation:
 
     def _news(self) -> Iterator[Stimulus]:
         host = self.host
-        if self.lots.strikes("pause"):
-            yield PauseAsked("me", "simulated")
+        yield from self._operator()
         for _ in range(min(len(host.strays), 2)):
             news = host.stray(self.random.randrange(len(host.strays)))
             if news is not None:
@@ -165,6 +204,31 @@ class Simulation:
                     yield news
                 else:
                     self.late.append(news)
+
+    # --- what an operator asks for ---
+
+    def _operator(self) -> Iterator[Stimulus]:
+        """Requests of all kinds, some of them twice; each with its number."""
+        assert self.host.engine is not None
+        state = self.host.engine.state
+        if self._asked and self.lots.strikes("asked_twice"):
+            yield self._asked[-1]
+        for verb, wishes in WISHES.items():
+            if self.lots.strikes(verb):
+                wish = self._one_of(list(wishes(state, self._number, self.random)))
+                if wish is not None:
+                    self._asked.append(wish)
+                    yield wish
+        if self.lots.strikes("measured"):
+            gauges = [Gauge(alert, "job", self.random.random(), 0.5) for alert in Alert]
+            yield Measured(tuple(self.random.sample(gauges, self.random.randint(0, 3))))
+
+    def _one_of(self, wishes: Sequence[Asked]) -> Asked | None:
+        return self.random.choice(wishes) if wishes else None
+
+    def _number(self) -> int:
+        self._request += 1
+        return self._request
 
     # --- what befalls the machine ---
 

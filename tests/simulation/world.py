@@ -25,6 +25,7 @@ class Odds:
 
     # of an effect
     transient: float = 0.2
+    unavailable: float = 0.1
     permanent: float = 0.03
     fatal: float = 0.03
     slow: float = 0.1
@@ -38,6 +39,8 @@ class Odds:
     bad_index: float = 0.3
     refused: float = 0.1
     """Of a document: the target does not take it."""
+    poison: float = 0.03
+    """Of a document: whoever carries it fails, or dies."""
     # of news
     duplicate: float = 0.2
     late: float = 0.8
@@ -63,6 +66,19 @@ class Odds:
     clock_back: float = 0.05
     # of the operator
     pause: float = 0.05
+    stop: float = 0.03
+    set: float = 0.05
+    priority: float = 0.05
+    exclude: float = 0.01
+    add: float = 0.02
+    split: float = 0.03
+    requeue: float = 0.05
+    drop: float = 0.03
+    nonsense: float = 0.03
+    """A request that does not fit."""
+    asked_twice: float = 0.3
+    """A request is delivered once more."""
+    measured: float = 0.05
     resume: float = 0.05
     """A new process, although nothing was wrong with the one before."""
     move: float = 0.03
@@ -134,6 +150,10 @@ class World:
     lots: Lots
     source: dict[UnitId, Documents]
     views: set[UnitId] = field(default_factory=set)
+    hidden: set[UnitId] = field(default_factory=set)
+    """Units of the source that the job's selection leaves out."""
+    poison: dict[UnitId, dict[int, bool]] = field(default_factory=dict)
+    """Documents that nobody can carry; whether they kill the process."""
     indexes: dict[UnitId, tuple[str, ...]] = field(default_factory=dict)
     bad_indexes: set[tuple[UnitId, str]] = field(default_factory=set)
     refused: dict[UnitId, set[int]] = field(default_factory=dict)
@@ -174,9 +194,17 @@ def draw_world(random: Random, lots: Lots) -> World:
             if lots.strikes("bad_index"):
                 world.bad_indexes.add((unit, index))
         world.refused[unit] = {key for key in documents if lots.strikes("refused")}
+        world.poison[unit] = {
+            key: random.random() < 0.3 for key in documents if lots.strikes("poison")
+        }
     if random.random() < 0.5:
         world.source[UnitId("db.v")] = {}
         world.views.add(UnitId("db.v"))
+    if random.random() < 0.5:
+        late = UnitId("db.late")
+        world.source[late] = {key: f"late/{key}" for key in range(random.randint(0, 9))}
+        world.refused[late], world.poison[late] = set(), {}
+        world.hidden.add(late)
     return world
 
 
@@ -188,6 +216,7 @@ def _collections(sizes: list[int]) -> Iterator[tuple[UnitId, Documents]]:
 def draw_copy(random: Random, world: World) -> None:
     """For a verify job: a target that somebody else filled, perhaps with mistakes."""
     world.refused.clear()
+    world.poison.clear()
     for unit, documents in world.source.items():
         copy = dict(documents)
         for key in documents:
