@@ -14,7 +14,8 @@ from statemachine.words import JobId, Millis
 MARKS: Final = 10_000
 """Rows of one query."""
 TALLIED: Final = (
-    "_completed", "_invalidated", "_retry_scheduled", "_in_doubt", "_dead_lettered",
+    "_completed", "_invalidated", "_retry_scheduled", "_in_doubt", "_dead_lettered", "_planned",
+    "_replaced",
 )  # fmt: skip
 
 

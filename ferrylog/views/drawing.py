@@ -10,6 +10,7 @@ MAX_UNITS = 20
 """Drawn; the others are counted, and `--json` has all of them."""
 NAME = 24
 """Columns of a name."""
+LEGEND = "c create  p plan  d dump  r restore  x copy  s split  i index  v verify"
 ENDS = {"gone": "gone without a word", "running": "running now"}
 
 
@@ -22,7 +23,7 @@ def timeline_text(report: TimelineReport) -> str:
         f"  {'':{NAME}} |{'0':<{CELLS - 12}}{lasted:>12}|",
         *(_run_drawn(run) for run in report.runs[-MAX_UNITS:]),
         *(_unit_drawn(unit) for unit in report.units[:MAX_UNITS]),
-        f"  {'':{NAME}}  c create  p plan  d dump  r restore  i index  v verify",
+        f"  {'':{NAME}}  {LEGEND}",
         "",
         *(_run(run) for run in report.runs[-MAX_UNITS:]),
         *_pauses(report),
@@ -64,7 +65,8 @@ def _pauses(report: TimelineReport) -> Iterator[str]:
     for pause in report.pauses:
         reached = f"reached {pause.reached}" if pause.reached else "never reached"
         resumed = f"over {pause.resumed}" if pause.resumed else "not over"
-        yield f"  pause: asked for {pause.asked} by {pause.by} ({pause.why}), {reached}, {resumed}"
+        asked = f"asked for {pause.asked} by {pause.by} ({pause.why})"
+        yield f"  {pause.what}: {asked}, {reached}, {resumed}"
 
 
 def _stage(stage: StageLine) -> str:

@@ -22,27 +22,46 @@ from ferrylog.rates import Rates
 from ferrylog.redact import one_line, redact
 from ferrylog.views.human import duration, size
 from ferrylog.views.model import percent, phase
+from ferrylog.views.notes import note_on
 from statemachine.events import (
+    AlertCleared,
+    AlertRaised,
     AnyEvent,
+    BreakerClosed,
+    BreakerOpened,
+    ChunkDropped,
+    ChunkReplaced,
+    ConflictForeseen,
     DeadLettered,
     DocumentRejected,
     DumpInvalidated,
+    IndexDropped,
     InDoubt,
     JobCompleted,
     JobExported,
     JobFailed,
     JobImported,
     JobPaused,
+    JobReopened,
     JobRequested,
     JobResumed,
+    JobStopped,
+    NamespacesAdded,
     PauseRequested,
     PlanCompleted,
+    PriorityChanged,
+    RequestRefused,
+    Requeued,
     Resolved,
     ResultIgnored,
     RetryScheduled,
     RunStarted,
+    SettingChanged,
+    SplitRequested,
+    StopRequested,
     SurveyCompleted,
     UnitCompleted,
+    UnitExcluded,
     UnitSkipped,
     VerifyCompleted,
 )
@@ -173,9 +192,11 @@ def _log(event: AnyEvent) -> None:
     """A23: debug for the small steps, info for milestones, warning for retries, error for ends."""
     match event:
         case JobRequested():
-            logger.info("job requested: {} {} → {}", *_route(event))
+            logger.info("job requested: {} {} → {} ({})", *_route(event))
         case RunStarted():
             logger.info("run started: epoch {}", event.epoch)
+            at_least_s = event.settings.tick_ms / 1000
+            logger.info("Started coordination timer: a look every {:g} s at least", at_least_s)
         case SurveyCompleted():
             logger.info("source surveyed: {} collections and views", event.units)
         case PlanCompleted():
@@ -184,10 +205,16 @@ def _log(event: AnyEvent) -> None:
             logger.info("{} completed", event.unit)
         case InDoubt() | Resolved():
             logger.info("{} {}", event.kind, event.entity)
-        case PauseRequested():
-            logger.warning("pause requested by {}: {}", event.by, redact(event.why))
-        case JobPaused() | JobResumed() | JobExported() | JobImported():
+        case JobPaused() | JobStopped() | JobResumed() | JobExported() | JobImported():
             logger.info("{}", event.kind.replace("_", " "))
+        case SettingChanged() | PriorityChanged() | NamespacesAdded() | Requeued() | JobReopened():
+            logger.info("{}: {}", event.about, redact(note_on(event)))
+        case UnitExcluded() | ChunkReplaced() | BreakerClosed() | AlertCleared():
+            logger.info("{}: {}", event.about, redact(note_on(event)))
+        case PauseRequested() | StopRequested() | RequestRefused() | BreakerOpened():
+            logger.warning("{}: {}", event.about, redact(note_on(event)))
+        case AlertRaised() | SplitRequested() | ConflictForeseen() | DumpInvalidated():
+            logger.warning("{}: {}", event.about, redact(note_on(event)))
         case RetryScheduled():
             logger.warning(
                 "{} of {} failed (attempt {}), again in {:.1f} s: {} {}",
@@ -198,8 +225,6 @@ def _log(event: AnyEvent) -> None:
                 event.code,
                 redact(event.why),
             )
-        case DumpInvalidated():
-            logger.warning("{} is dumped again: {}", event.entity, event.why)
         case DocumentRejected():
             logger.warning("{} rejected {}: {}", event.chunk, event.key, event.code)
         case VerifyCompleted(equal=False):
@@ -214,6 +239,8 @@ def _log(event: AnyEvent) -> None:
             )
         case UnitSkipped() | JobFailed():
             logger.error("{}: {}", event.kind.replace("_", " "), redact(event.why))
+        case ChunkDropped() | IndexDropped():
+            logger.error("{}: {}", event.about, redact(note_on(event)))
         case JobCompleted():
             logger.info("job completed")
         case ResultIgnored():
@@ -222,5 +249,6 @@ def _log(event: AnyEvent) -> None:
             logger.debug("{} {}", event.kind, event.about)
 
 
-def _route(event: JobRequested) -> tuple[str, str, str]:
-    return event.spec.kind, event.spec.source, event.spec.target
+def _route(event: JobRequested) -> tuple[str, str, str, str]:
+    spec = event.spec
+    return spec.kind, spec.source, spec.target, spec.mode

@@ -1,32 +1,58 @@
 """One event in words: for happenings that are no attempt."""
 
+from ferrylog.clock import when
 from statemachine.events import (
+    AlertCleared,
+    AlertRaised,
     AnyEvent,
+    BreakerClosed,
+    BreakerOpened,
+    ChunkDropped,
     ChunkKept,
     ChunkPlanned,
     ChunkReleased,
+    ChunkReplaced,
+    ConflictForeseen,
     DeadLettered,
     DocumentRejected,
     DumpInvalidated,
+    IndexDropped,
     JobCompleted,
     JobExported,
     JobFailed,
     JobImported,
     JobPaused,
+    JobReopened,
     JobRequested,
     JobResumed,
+    JobStopped,
+    NamespacesAdded,
     PauseRequested,
+    PriorityChanged,
+    RequestRefused,
     Requeued,
     ResultIgnored,
     RunStarted,
+    SettingChanged,
+    SplitRequested,
+    StopRequested,
+    SurveyInvalidated,
     UnitCompleted,
+    UnitExcluded,
     UnitRegistered,
     UnitSkipped,
 )
+from statemachine.policy import US
 
 
-def note_on(event: AnyEvent, *, others: int = 0) -> str:  # noqa: C901, PLR0912 — an arm per event
+def note_on(event: AnyEvent, *, others: int = 0) -> str:
     """A sentence. `others`: how many more of its kind it stands for."""
+    return (
+        _of_the_job(event) or _of_its_conduct(event) or _of_its_parts(event, others) or event.kind
+    )
+
+
+def _of_the_job(event: AnyEvent) -> str:  # noqa: C901, PLR0912 — an arm per event
     match event:
         case JobRequested():
             return f"{event.by} asked for this job."
@@ -37,12 +63,16 @@ def note_on(event: AnyEvent, *, others: int = 0) -> str:  # noqa: C901, PLR0912 
             )
         case PauseRequested(by="ferrylog"):
             return f"ferrylog paused the job by itself: {event.why}."
-        case PauseRequested():
-            return f"{event.by} asked for a pause: {event.why}."
+        case PauseRequested() | StopRequested():
+            return _asked_to_rest(event)
         case JobPaused():
             return "The pause was reached: nothing runs any more."
+        case JobStopped():
+            return "The stop was reached: nothing runs any more."
         case JobResumed():
             return f"{event.by} asked to go on."
+        case JobReopened():
+            return f"{event.by} requeued a dead letter after the end: there is work again."
         case JobExported():
             return f"{event.by} let the job leave this journal, on host {event.host}."
         case JobImported():
@@ -54,6 +84,62 @@ def note_on(event: AnyEvent, *, others: int = 0) -> str:  # noqa: C901, PLR0912 
             )
         case JobFailed():
             return f"The job failed: {event.code}: {event.why}."
+        case _:
+            return ""
+
+
+def _asked_to_rest(event: PauseRequested | StopRequested) -> str:
+    what = "a pause" if isinstance(event, PauseRequested) else "a stop"
+    how = ", at once: what runs is cancelled" if event.immediate else ""
+    undone = ", and what the job created to be undone" if _rolls_back(event) else ""
+    return f"{event.by} asked for {what}{how}{undone}: {event.why}."
+
+
+def _rolls_back(event: PauseRequested | StopRequested) -> bool:
+    return isinstance(event, StopRequested) and event.rollback
+
+
+def _of_its_conduct(event: AnyEvent) -> str:
+    """How it runs: what operators changed, and what protects it."""
+    match event:
+        case SettingChanged():
+            return f"{event.by} set {event.name} from {event.was} to {event.value}."
+        case PriorityChanged():
+            return (
+                f"{event.by} gave {event.entity} the priority {event.priority} "
+                f"instead of {event.was}: the higher goes first."
+            )
+        case NamespacesAdded():
+            return f"{event.by} wants more of the source carried: {', '.join(event.include)}."
+        case SurveyInvalidated():
+            return f"The source has to be surveyed again: {event.why}."
+        case RequestRefused():
+            return f"{event.by} asked for a {event.verb}, which was refused: {event.why}."
+        case BreakerOpened():
+            return (
+                f"After {event.failures} failures in a row nothing of the {event.pool} pool starts "
+                f"before {when(event.until_ms)}, then one task probes: {event.why}."
+            )
+        case BreakerClosed():
+            return f"Something of the {event.pool} pool succeeded: it works as before."
+        case AlertRaised():
+            return (
+                f"Alert {event.alert}: {event.value:g}, above the limit of {event.limit:g}"
+                f"{': ' if event.why else ''}{event.why}."
+            )
+        case AlertCleared():
+            return f"The alert {event.alert} is over: {event.value:g}."
+        case ResultIgnored():
+            return (
+                f"News of {event.task} attempt {event.attempt} came too late or twice and changed "
+                f"nothing: {event.what}."
+            )
+        case _:
+            return ""
+
+
+def _of_its_parts(event: AnyEvent, others: int) -> str:  # noqa: C901, PLR0912 — an arm per event
+    match event:
         case UnitRegistered():
             return (
                 f"Found on the source: a {event.type} of about {event.documents:,} documents "
@@ -65,6 +151,27 @@ def note_on(event: AnyEvent, *, others: int = 0) -> str:  # noqa: C901, PLR0912 
             return "All of its chunks are settled and every index was tried: it is finished."
         case UnitSkipped():
             return f"The job goes on without it: {event.why}."
+        case UnitExcluded():
+            return f"{event.by} took it out of the job; what the target has of it stays there."
+        case ConflictForeseen():
+            return f"The dry run foresees {event.code}: {event.why}."
+        case SplitRequested(by=by) if by == US:
+            return f"Something in it fails, so it is to be cut in two: {event.why}."
+        case SplitRequested():
+            return f"{event.by} asked for it to be cut in two."
+        case ChunkReplaced(why="split"):
+            return "It was cut, and its parts took its place."
+        case ChunkReplaced():
+            return (
+                f"{event.by} had it carried again, as a new chunk of the same range: {event.why}."
+            )
+        case ChunkDropped():
+            return (
+                f"{event.by} left it out: the job goes on without about {event.documents:,} of "
+                f"its documents: {event.why}."
+            )
+        case IndexDropped():
+            return f"{event.by} let the job go on without it."
         case ChunkReleased():
             return "Its chunk file is no longer needed and was removed."
         case ChunkKept():
@@ -84,10 +191,5 @@ def note_on(event: AnyEvent, *, others: int = 0) -> str:  # noqa: C901, PLR0912 
                 f"{event.by} asked for the {event.task.kind} to be tried again, with a fresh "
                 "number of attempts."
             )
-        case ResultIgnored():
-            return (
-                f"News of {event.task} attempt {event.attempt} came too late or twice and changed "
-                f"nothing: {event.what}."
-            )
         case _:
-            return f"{event.kind}."
+            return ""

@@ -3,12 +3,20 @@
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from ferrylog.clock import when
 from statemachine.events import (
     AnyEvent,
+    BreakerOpened,
+    ChunkDropped,
+    IndexDropped,
     JobFailed,
+    JobImported,
+    JobReopened,
     JobSpec,
     PauseRequested,
+    StopRequested,
     UnitCompleted,
+    UnitExcluded,
     UnitSkipped,
     VerifyCompleted,
 )
@@ -46,9 +54,8 @@ def job_status(events: Sequence[AnyEvent]) -> JobStatus:
 
 def job_standing(events: Sequence[AnyEvent]) -> str:
     status = job_status(events)
-    if status in (JobStatus.PAUSING, JobStatus.PAUSED):
-        asked = [event for event in events if isinstance(event, PauseRequested)]
-        return f"The job is {status}: {asked[-1].why}." if asked else f"The job is {status}."
+    if status in HELD:
+        return f"The job is {status}{_why_held(events)}."
     failed = [event for event in events if isinstance(event, JobFailed)]
     if failed:
         return f"The job has failed: {failed[-1].code}: {failed[-1].why}."
@@ -59,18 +66,56 @@ def job_standing(events: Sequence[AnyEvent]) -> str:
     return "The job is unfinished: no event tells of an end or a pause."
 
 
-def unit_standing(events: Sequence[AnyEvent]) -> str:
+HELD: Final = (JobStatus.PAUSING, JobStatus.PAUSED, JobStatus.STOPPING, JobStatus.STOPPED)
+
+
+def _why_held(events: Sequence[AnyEvent]) -> str:
+    for event in reversed(events):
+        match event:
+            case PauseRequested() | StopRequested():
+                return f": {event.why}"
+            case JobReopened():
+                return f": {event.by} requeued a dead letter after its end"
+            case JobImported():
+                return f": {event.by} let it into this journal"
+            case _:
+                pass
+    return ""
+
+
+def unit_standing(events: Sequence[AnyEvent], *, reopened: bool = False) -> str:
+    """`reopened`: a chunk of it is carried again since it was finished."""
     for event in events:
-        if isinstance(event, UnitCompleted):
-            return "It is finished."
-        if isinstance(event, UnitSkipped):
-            return f"The job went on without it: {event.why}."
+        match event:
+            case UnitCompleted() if reopened:
+                return "It was finished, and a part of it is carried again."
+            case UnitCompleted():
+                return "It is finished."
+            case UnitSkipped():
+                return f"The job went on without it: {event.why}."
+            case UnitExcluded():
+                return f"{event.by} took it out of the job."
+            case _:
+                pass
     return "It is not finished."
 
 
 def chunk_standing(
-    spec: JobSpec, statuses: Mapping[TaskKind, Status], own: Sequence[AnyEvent]
+    spec: JobSpec,
+    statuses: Mapping[TaskKind, Status],
+    own: Sequence[AnyEvent],
+    parts: Sequence[str] = (),
 ) -> str:
+    """`parts`: the chunks that took its place."""
+    if parts:
+        took = "took its place" if len(parts) > 1 else "took its place: the same range once more"
+        return f"It is no more: {' and '.join(parts)} {took}."
+    dropped = [event for event in own if isinstance(event, ChunkDropped)]
+    if dropped:
+        return f"The job goes on without it: {dropped[-1].why}."
+    split = statuses.get(TaskKind.SPLIT)
+    if split is not None:
+        return HOW[split].format(done=DONE[TaskKind.SPLIT])
     stages = stages_of(spec)
     for stage in stages:
         status = statuses.get(stage, Status.PENDING)
@@ -84,8 +129,16 @@ def chunk_standing(
     return f"It is finished: {text}."
 
 
-def index_standing(statuses: Mapping[TaskKind, Status]) -> str:
+def index_standing(statuses: Mapping[TaskKind, Status], own: Sequence[AnyEvent] = ()) -> str:
+    if own and isinstance(own[-1], IndexDropped):
+        return f"{own[-1].by} let the job go on without it."
     status = statuses.get(TaskKind.INDEX, Status.PENDING)
     if status is Status.COMPLETED:
         return "It stands on the target."
     return HOW[status].format(done=DONE[TaskKind.INDEX])
+
+
+def pool_standing(own: Sequence[AnyEvent]) -> str:
+    if own and isinstance(own[-1], BreakerOpened):
+        return f"Nothing of it starts before {when(own[-1].until_ms)}; then one task probes."
+    return "It works."

@@ -17,6 +17,7 @@ from journal.protocol import Recorded
 from statemachine.events import (
     Cancelled,
     Completed,
+    CopyProgressed,
     DeadLettered,
     DocumentRejected,
     InDoubt,
@@ -24,6 +25,7 @@ from statemachine.events import (
     RestoreProgressed,
     RetryScheduled,
     RunStarted,
+    SplitRequested,
     Started,
     TaskEvent,
 )
@@ -31,7 +33,8 @@ from statemachine.transitions import TASK_TRANSITIONS
 from statemachine.words import Status, TaskKind
 
 Outcome = Literal["completed", "failed", "cancelled", "lost", "open"]
-"""`lost`: the process was gone before it told; `open`: the journal does not say yet."""
+"""`lost`: in doubt, because its process was gone before it told, or somebody wanted a rest at once;
+`open`: the journal does not say yet."""
 Decision = Literal["", "retry", "give_up", "again", "continue"]
 
 
@@ -47,7 +50,7 @@ class Run(Report):
 
 
 class Progress(Report):
-    """What the target had acknowledged, summed over all attempts of the restore."""
+    """What the target had acknowledged, summed over all attempts of the restore or copy."""
 
     at: str
     position: int
@@ -70,6 +73,8 @@ class Attempt(Report):
     """Never negative; `None` while or where nobody knows."""
     clock_went_back: bool
     outcome: Outcome
+    at_once: bool = False
+    """Lost to a pause or stop that did not wait for it."""
     cause: str = ""
     code: str = ""
     why: str = ""
@@ -133,6 +138,7 @@ class Parts(Report):
     chunks: int
     dumped: int
     restored: int
+    copied: int = 0
     verified: int
     differing: int
     documents: int
@@ -155,6 +161,10 @@ class StoryReport(Report):
     """In the order of `seq`."""
     parts: Parts | None
     stages: tuple[Stage, ...]
+    replaces: str = ""
+    """Of a chunk: the one whose range, or a part of it, it took over."""
+    replaced_by: tuple[str, ...] = ()
+    """Of a chunk: those that cover its range now."""
     standing: str
     """Where it stands now, in a sentence."""
     clock_went_back: bool
@@ -195,6 +205,8 @@ class Teller:
             if isinstance(recorded.event, TaskEvent):
                 self._task(recorded, recorded.event)
             else:
+                if isinstance(recorded.event, SplitRequested):
+                    self._call_off(recorded)
                 self._note(recorded)
         self._tell_rejected()
         for draft in self._open.values():
@@ -226,7 +238,7 @@ class Teller:
             self._open[kind] = _Draft(recorded, kind, event.attempt)
         elif draft is None:
             self._note(recorded)
-        elif isinstance(event, RestoreProgressed):
+        elif isinstance(event, RestoreProgressed | CopyProgressed):
             draft.progress = Progress(
                 at=when(recorded.recorded_at_ms),
                 position=event.position,
@@ -237,7 +249,14 @@ class Teller:
             draft.doubted_in = recorded.epoch
         else:
             del self._open[kind]
-            self._end(draft, recorded, *_ending(event, draft))
+            self._end(draft, recorded, *_ending(event, draft, recorded.epoch))
+
+    def _call_off(self, recorded: Recorded) -> None:
+        """A chunk that is to be cut: nobody waits for what is under way with it."""
+        for draft in self._open.values():
+            why = "the chunk is to be cut in two"
+            self._end(draft, recorded, "cancelled", {"why": why})
+        self._open.clear()
 
     def _end(
         self,
@@ -295,9 +314,12 @@ class Teller:
 _ENVELOPE: Final = {"kind", "entity"}
 
 
-def _ending(event: TaskEvent, draft: _Draft) -> tuple[Outcome, dict[str, Any]]:
+def _ending(event: TaskEvent, draft: _Draft, epoch: int) -> tuple[Outcome, dict[str, Any]]:
     """How the event ended the attempt, and the fields that say so."""
-    lost: dict[str, Any] = {"decided_in_run": draft.doubted_in}
+    lost: dict[str, Any] = {
+        "decided_in_run": epoch,
+        "at_once": draft.doubted_in == draft.began.epoch,
+    }
     match event:
         case RetryScheduled():
             return "failed", {

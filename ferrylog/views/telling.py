@@ -11,6 +11,7 @@ from ferrylog.views.story import Attempt, Note, Parts, StoryReport
 WIDTH: Final = 96
 CAUSES: Final = {
     "transient": "a failure that may pass",
+    "unavailable": "an outage: the deployment served nobody then",
     "permanent": "a failure that would come back every time",
     "fatal": "a failure that only the operator can remove",
 }
@@ -20,12 +21,15 @@ STAGES: Final = {
     "plan": "cut it into chunks",
     "dump": "source to file",
     "restore": "file to target",
+    "copy": "source to target",
+    "split": "find where to cut it in two",
     "index": "build it on the target",
     "verify": "compare source and target",
 }
 JOBS: Final = {
     "migrate": "copy collections from {source} to {target}",
     "verify": "compare {source} with {target}",
+    "plan": "see what copying collections from {source} to {target} would do, and do nothing",
 }
 
 
@@ -80,13 +84,16 @@ def _what(report: StoryReport) -> str:
     what = report.what
     match report.type:
         case "chunk":
-            return f"A chunk: a part of the collection {what['unit']}. {_range(what)}"
+            heir = f" It took the place of {report.replaces}." if report.replaces else ""
+            return f"A chunk: a part of the collection {what['unit']}. {_range(what)}{heir}"
         case "unit":
             target = "" if what["target"] == what["unit"] else f", which becomes {what['target']}"
             return f"A unit: the {what['type']} {what['unit']}{target}."
         case "index":
             unique = "unique " if what.get("unique") else ""
             return f"An index: {unique}{what['name']} of the collection {what['unit']}."
+        case "pool":
+            return "The workers that share one breaker, and so the fate of their deployment."
         case _:
             return "The job itself, with what belongs to it as a whole."
 
@@ -109,9 +116,12 @@ def _range(what: dict[str, Any]) -> str:
 
 
 def _parts(parts: Parts) -> str:
+    carried = f"{parts.dumped:,} were dumped, {parts.restored:,} restored"
+    if parts.copied:
+        carried = f"{parts.copied:,} were copied"
     return (
-        f"Of its {parts.chunks:,} chunks {parts.dumped:,} were dumped, {parts.restored:,} "
-        f"restored and {parts.verified:,} verified, {parts.differing:,} of these with differences: "
+        f"Of its {parts.chunks:,} chunks {carried} and {parts.verified:,} verified, "
+        f"{parts.differing:,} of these with differences: "
         f"{parts.documents:,} documents, {size(parts.bytes)}; {parts.rejected:,} documents were "
         f"rejected. On the way: {parts.retries:,} retries, {parts.lost:,} attempts cut off by "
         f"the end of their process, {parts.dead_letters:,} tasks given up."
@@ -146,10 +156,10 @@ def _ended(attempt: Attempt) -> str:
             why = f"{CAUSES[attempt.cause]}: {attempt.code}: {_whole(attempt.why)}"
             return f"It failed{lasted}, because of {why}"
         case "cancelled":
-            return (
-                f"It was called off{lasted}, and is not to blame: {attempt.code}: "
-                f"{_whole(attempt.why)}"
-            )
+            code = f"{attempt.code}: " if attempt.code else ""
+            return f"It was called off{lasted}, and is not to blame: {code}{_whole(attempt.why)}"
+        case "lost" if attempt.at_once:
+            return f"It was cut off: somebody wanted a rest at once.{_last_sign(attempt)}"
         case "lost":
             return f"The process was gone before it told how this ended.{_last_sign(attempt)}"
         case _:
@@ -183,6 +193,8 @@ def _next(attempt: Attempt) -> str:
         case "again":
             return "Decided: do it again when its turn comes."
         case "continue":
+            if attempt.stage == "copy":
+                return f"{found} go on after the {attempt.position:,} documents that were read."
             return f"{found} go on after byte {attempt.position:,} of the chunk file."
         case _:
             return ""
@@ -197,7 +209,7 @@ def _result(attempt: Attempt) -> str:
                 f"blocks became the file {made['file']} ({size(made['file_bytes'])}, SHA-256 "
                 f"{made['sha256']})."
             )
-        case "restore":
+        case "restore" | "copy":
             return (
                 f"of this chunk {made['documents']:,} documents ({size(made['bytes'])}) lie on the "
                 f"target, {made['present']:,} of them lay there already, equal to the byte; "
@@ -207,6 +219,8 @@ def _result(attempt: Attempt) -> str:
             return _verified(made)
         case "plan":
             return f"its keys were cut into {made['chunks']:,} chunks."
+        case "split":
+            return f"its range was cut into {made['chunks']:,} parts."
         case "create":
             built = f" with the indexes {', '.join(made['built'])}" if made["built"] else ""
             return f"it stands on the target{built}."

@@ -14,10 +14,13 @@ from statemachine.events import (
     JobCompleted,
     JobFailed,
     JobPaused,
+    JobReopened,
     JobRequested,
     JobResumed,
+    JobStopped,
     PauseRequested,
     RunStarted,
+    StopRequested,
 )
 from statemachine.words import TaskKey, TaskKind, Verb, unit_of
 
@@ -30,13 +33,23 @@ ORDER: Final = (
     TaskKind.PLAN,
     TaskKind.DUMP,
     TaskKind.RESTORE,
+    TaskKind.COPY,
+    TaskKind.SPLIT,
     TaskKind.INDEX,
     TaskKind.VERIFY,
 )
-JOB_KINDS: Final = ("job_*", "run_started", "pause_requested")
+LETTERS: Final = {TaskKind.COPY: "x"}
+"""In a drawing, where another kind has the first letter of its name."""
+JOB_KINDS: Final = ("job_*", "run_started", "pause_requested", "stop_requested")
 """Which events of the job are read whole; the others only as marks."""
 
-End = Literal["completed", "failed", "paused", "gone", "running", "nothing to do"]
+End = Literal["completed", "failed", "paused", "stopped", "gone", "running", "nothing to do"]
+UnitEnd = Literal["unfinished", "completed", "skipped", "excluded"]
+ENDS: Final[dict[str, UnitEnd]] = {
+    "unit_completed": "completed",
+    "unit_skipped": "skipped",
+    "unit_excluded": "excluded",
+}
 
 
 class RunLine(Report):
@@ -71,13 +84,14 @@ class StageLine(Report):
 
 class UnitLine(Report):
     namespace: str
-    status: Literal["unfinished", "completed", "skipped"]
+    status: UnitEnd
     stages: tuple[StageLine, ...]
     drawing: str
     """One character a cell: the stage with the most events then; a blank where nothing was."""
 
 
 class PauseLine(Report):
+    what: Literal["pause", "stop"]
     by: str
     why: str
     asked: str
@@ -129,7 +143,7 @@ class _Stage:
 
 @dataclass(slots=True)
 class _Unit:
-    status: Literal["unfinished", "completed", "skipped"] = "unfinished"
+    status: UnitEnd = "unfinished"
     stages: dict[TaskKind, _Stage] = field(default_factory=dict)
     cells: dict[int, dict[TaskKind, int]] = field(default_factory=dict)
 
@@ -173,13 +187,18 @@ class Timeline:
             task = _TASKS.get(mark.kind)
             if task is not None:
                 self._task(mark, *task)
-            elif mark.kind in ("unit_completed", "unit_skipped"):
-                status: Literal["completed", "skipped"] = (
-                    "completed" if mark.kind == "unit_completed" else "skipped"
-                )
-                self.units.setdefault(mark.entity, _Unit()).status = status
+            elif mark.kind in ENDS:
+                self.units.setdefault(mark.entity, _Unit()).status = ENDS[mark.kind]
+            elif mark.kind == "chunk_replaced":
+                self._reopened(mark.entity.rpartition("#")[0])
             elif mark.kind == "unit_registered":
                 self.units.setdefault(mark.entity, _Unit())
+
+    def _reopened(self, name: str) -> None:
+        """A finished unit with a part that is carried again."""
+        unit = self.units.get(name)
+        if unit is not None and unit.status == "completed":
+            unit.status = "unfinished"
 
     def _run(self, mark: Mark) -> None:
         run = self.runs.get(mark.epoch)
@@ -262,7 +281,9 @@ def _runs(line: Timeline, of_job: list[Recorded], *, running: bool) -> Iterable[
         event, run = recorded.event, line.runs[recorded.epoch]
         assert isinstance(event, RunStarted)
         end, why = ("nothing to do", "") if ended else _end(by_epoch[event.epoch])
-        ended = ended or end in ("completed", "failed")
+        ended = (ended or end in ("completed", "failed")) and not _is_reopened(
+            by_epoch[event.epoch]
+        )
         if end == "gone" and running and recorded is started[-1]:
             end = "running"
         yield RunLine(
@@ -283,17 +304,22 @@ def _runs(line: Timeline, of_job: list[Recorded], *, running: bool) -> Iterable[
         )
 
 
+def _is_reopened(within: list[Recorded]) -> bool:
+    return any(isinstance(recorded.event, JobReopened) for recorded in within)
+
+
 def _end(within: list[Recorded]) -> tuple[End, str]:
     """How a run ended, by its own events; `gone`: without a word."""
-    asked: PauseRequested | None = None
+    asked: PauseRequested | StopRequested | None = None
     for event in (recorded.event for recorded in within):
         match event:
-            case PauseRequested():
+            case PauseRequested() | StopRequested():
                 asked = event
             case JobResumed():
                 asked = None
-            case JobPaused():
-                return "paused", f"by {asked.by}: {asked.why}" if asked else ""
+            case JobPaused() | JobStopped():
+                end: End = "paused" if isinstance(event, JobPaused) else "stopped"
+                return end, f"by {asked.by}: {asked.why}" if asked else ""
             case JobCompleted():
                 return "completed", ""
             case JobFailed():
@@ -304,28 +330,33 @@ def _end(within: list[Recorded]) -> tuple[End, str]:
 
 
 def _pauses(of_job: list[Recorded]) -> Iterable[PauseLine]:
-    """Each pause once, however often it was asked for."""
+    """Each pause or stop once, however often it was asked for; a stop ends a pause."""
     asked: Recorded | None = None
     reached: Recorded | None = None
     for recorded in of_job:
-        match recorded.event:
-            case PauseRequested() if asked is None:
-                asked = recorded
-            case JobPaused():
-                reached = recorded
-            case JobResumed() | JobFailed() if asked is not None:
-                yield _pause(asked, reached, recorded)
-                asked = reached = None
-            case _:
-                pass
+        event = recorded.event
+        if asked is not None and _is_over(asked, recorded):
+            yield _pause(asked, reached, recorded)
+            asked = reached = None
+        if isinstance(event, PauseRequested | StopRequested) and asked is None:
+            asked = recorded
+        elif isinstance(event, JobPaused | JobStopped):
+            reached = recorded
     if asked is not None:
         yield _pause(asked, reached, None)
 
 
+def _is_over(asked: Recorded, later: Recorded) -> bool:
+    if isinstance(later.event, StopRequested):
+        return isinstance(asked.event, PauseRequested)
+    return isinstance(later.event, JobResumed | JobFailed)
+
+
 def _pause(asked: Recorded, reached: Recorded | None, over: Recorded | None) -> PauseLine:
-    assert isinstance(asked.event, PauseRequested)
+    assert isinstance(asked.event, PauseRequested | StopRequested)
     resumed = over if over is not None and isinstance(over.event, JobResumed) else None
     return PauseLine(
+        what="pause" if isinstance(asked.event, PauseRequested) else "stop",
         by=asked.event.by,
         why=asked.event.why,
         asked=when(asked.recorded_at_ms),
@@ -344,7 +375,10 @@ def _unit(name: str, unit: _Unit) -> UnitLine:
 
 
 def _letter(cell: dict[TaskKind, int]) -> str:
-    return str(max(cell, key=lambda kind: cell[kind]))[0] if cell else " "
+    if not cell:
+        return " "
+    most = max(cell, key=lambda kind: cell[kind])
+    return LETTERS.get(most, str(most)[0])
 
 
 def _stage(kind: TaskKind, stage: _Stage) -> StageLine:

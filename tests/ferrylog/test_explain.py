@@ -104,7 +104,7 @@ def test_a_clock_that_went_back(tmp_path: Path) -> None:
 def test_every_way_to_end(tmp_path: Path) -> None:
     """I45: permanent and fatal failures, damaged files, differences; each with words of its own."""
     path = tmp_path / "ferrylog.db"
-    bad = failed(Cause.PERMANENT, "EMONGO121", "document failed validation.")
+    bad = failed(Cause.PERMANENT, "ESOURCE001", "the collection is gone.")
     full = failed(Cause.FATAL, "EDISK001", "no space left")
     Play(
         path,
@@ -119,8 +119,8 @@ def test_every_way_to_end(tmp_path: Path) -> None:
     words = " ".join(told.split())
     for said in (
         "It was called off after 10 ms, and is not to blame: EDISK001: no space left.",
-        "because of a failure that would come back every time: EMONGO121: document failed "
-        "validation. Decided: give it up (a dead letter) until somebody requeues it.",
+        "because of a failure that would come back every time: ESOURCE001: the collection is "
+        "gone. Decided: give it up (a dead letter) until somebody requeues it.",
         "ann@office asked for the dump to be tried again",
         "go on after byte 200 of the chunk file",
         'differ: _id {"$numberInt":"12"} is missing',

@@ -93,6 +93,7 @@ def test_events_in_the_order_of_seq(ask: Ask, path: Path) -> None:
     with SqliteJournal.read_only(path) as journal:
         for line, recorded in zip(lines, journal.read(JOB), strict=True):
             assert line["hash"] == recorded.hash.hex()
+            line["data"].pop("shape", None)  # of the fields, where there were others once
             assert line["data"] == recorded.event.model_dump(mode="json", exclude={"kind"})
     assert len(ask("events").out.splitlines()) == len(lines)
 

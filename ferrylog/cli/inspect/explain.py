@@ -1,6 +1,8 @@
 """`ferrylog inspect explain`: one entity's whole story, in words."""
 
 from collections.abc import Sequence
+from heapq import merge
+from itertools import islice
 from typing import Annotated, Any
 
 import typer
@@ -8,7 +10,13 @@ import typer
 from ferrylog.cli import options as o
 from ferrylog.cli.inspect.names import an_entity
 from ferrylog.clock import when
-from ferrylog.views.standing import chunk_standing, index_standing, job_standing, unit_standing
+from ferrylog.views.standing import (
+    chunk_standing,
+    index_standing,
+    job_standing,
+    pool_standing,
+    unit_standing,
+)
 from ferrylog.views.story import Asked, Parts, StoryReport, Teller, proof, runs_of
 from ferrylog.views.telling import stories_text
 from ferrylog.wiring import find_job
@@ -21,9 +29,10 @@ from journal.sqlite import SqliteJournal
 from statemachine.events import (
     AnyEvent,
     ChunkPlanned,
+    ChunkReplaced,
     Event,
     JobRequested,
-    PlanCompleted,
+    SplitCompleted,
     UnitRegistered,
 )
 from statemachine.words import THE_JOB, JobId, UnitId, index_task
@@ -31,7 +40,7 @@ from statemachine.words import THE_JOB, JobId, UnitId, index_task
 
 def explain(
     entity: Annotated[
-        str, typer.Argument(metavar="ENTITY", help="UNIT#N, UNIT, UNIT@INDEX, or job.")
+        str, typer.Argument(metavar="ENTITY", help="UNIT#N, UNIT, UNIT@INDEX, job, dump pool.")
     ],
     job: Annotated[str | None, typer.Option(metavar="JOB", help="Default: the newest.")] = None,
     journal: o.Journal = o.DEFAULT_JOURNAL,
@@ -61,12 +70,13 @@ def stories(journal: SqliteJournal, job: JobId, entity: str) -> list[StoryReport
 
 
 def _story(journal: SqliteJournal, job: JobId, entity: str, kind: Type) -> StoryReport:
-    own = list(audit.find(journal, Wanted(job, entity=entity, type=kind)))
+    own = _own(journal, job, entity, kind)
     events = [recorded.event for recorded in own]
     recorded, requested = audit.request(journal, job)
     teller = Teller(runs_of(audit.find(journal, Wanted(job, kind="run_started"))))
     teller.hear(own)
     what = _what(journal, job, entity, kind, events)
+    parts = tuple(_parts_of(journal, job, own)) if kind == "chunk" else ()
     return StoryReport(
         job=job,
         entity=entity,
@@ -74,12 +84,49 @@ def _story(journal: SqliteJournal, job: JobId, entity: str, kind: Type) -> Story
         asked=_asked(recorded, requested),
         what=what,
         history=tuple(teller.history),
-        parts=_parts(journal, job, entity, events) if kind == "unit" else None,
+        parts=_parts(journal, job, entity) if kind == "unit" else None,
         stages=teller.stages(),
-        standing=_standing(journal, job, kind, what, teller, events, requested),
+        replaces=_replaced(journal, job, own) if kind == "chunk" else "",
+        replaced_by=parts,
+        standing=_standing(journal, job, kind, what, teller, events, requested, parts),
         clock_went_back=teller.clock_went_back,
         proof=proof(own),
     )
+
+
+def _own(journal: SqliteJournal, job: JobId, entity: str, kind: Type) -> list[Recorded]:
+    """Its events; of the job also what its pools went through."""
+    own = audit.find(journal, Wanted(job, entity=entity, type=kind))
+    if kind != "job":
+        return list(own)
+    pools = audit.find(journal, Wanted(job, kind="breaker_*"))
+    return list(merge(own, pools, key=lambda recorded: recorded.seq))
+
+
+def _parts_of(journal: SqliteJournal, job: JobId, own: Sequence[Recorded]) -> list[str]:
+    """The chunks that took this one's place: planned next."""
+    replaced = [each.seq for each in own if isinstance(each.event, ChunkReplaced)]
+    if not replaced:
+        return []
+    found = audit.find(journal, Wanted(job, kind="chunk_planned", after=replaced[-1]))
+    return [each.event.about for each in islice(found, _count(own))]
+
+
+def _count(own: Sequence[Recorded]) -> int:
+    split = [each.event.chunks for each in own if isinstance(each.event, SplitCompleted)]
+    return split[-1] if split else 1
+
+
+def _replaced(journal: SqliteJournal, job: JobId, own: Sequence[Recorded]) -> str:
+    """The chunk whose place this one took."""
+    planned = next((each.seq for each in own if isinstance(each.event, ChunkPlanned)), 0)
+    before = audit.find(journal, Wanted(job, kind="chunk_replaced", until=planned), tail=1)
+    for replaced in before:
+        whole = replaced.event.about
+        its = list(audit.find(journal, Wanted(job, entity=whole, type="chunk")))
+        if own[0].event.about in _parts_of(journal, job, its):
+            return whole
+    return ""
 
 
 def _asked(recorded: Recorded, event: JobRequested) -> Asked:
@@ -96,7 +143,7 @@ def _what(
     journal: SqliteJournal, job: JobId, entity: str, kind: Type, own: Sequence[AnyEvent]
 ) -> dict[str, Any]:
     """The fields of the event that brought the entity into the job."""
-    if kind == "job":
+    if kind in ("job", "pool"):
         return {}
     if kind == "index":
         return _index(journal, job, entity)
@@ -122,24 +169,25 @@ def _index(journal: SqliteJournal, job: JobId, entity: str) -> dict[str, Any]:
     return {"unit": unit, "name": entity.rpartition("@")[2]}
 
 
-def _parts(journal: SqliteJournal, job: JobId, unit: str, own: Sequence[AnyEvent]) -> Parts:
+def _parts(journal: SqliteJournal, job: JobId, unit: str) -> Parts:
     counts = overview.tally(journal, job, unit)
 
     def ending(verb: str) -> int:
         return sum(count.events for kind, count in counts.items() if kind.endswith(verb))
 
     nothing = overview.Count()
-    restored = counts.get("restore_completed", nothing)
+    restored, copied = (counts.get(f"{way}_completed", nothing) for way in ("restore", "copy"))
     verified = counts.get("verify_completed", nothing)
     return Parts(
-        chunks=sum(event.chunks for event in own if isinstance(event, PlanCompleted)),
+        chunks=ending("chunk_planned") - ending("chunk_replaced"),
         dumped=ending("dump_completed") - ending("dump_invalidated"),
         restored=restored.events,
+        copied=copied.events,
         verified=verified.events,
         differing=verified.differing,
-        documents=restored.documents,
-        bytes=restored.bytes,
-        rejected=restored.rejected,
+        documents=restored.documents + copied.documents,
+        bytes=restored.bytes + copied.bytes,
+        rejected=restored.rejected + copied.rejected,
         retries=ending("_retry_scheduled"),
         lost=ending("_in_doubt"),
         dead_letters=ending("_dead_lettered"),
@@ -154,20 +202,31 @@ def _standing(
     teller: Teller,
     own: Sequence[AnyEvent],
     requested: JobRequested,
+    parts: Sequence[str],
 ) -> str:
-    of_job = own if kind == "job" else _events(journal, Wanted(job, entity=THE_JOB))
+    of_job = _events(journal, Wanted(job, entity=THE_JOB))
     if kind == "job":
         return job_standing(of_job)
-    of_unit = own
-    if kind != "unit":
-        of_unit = _events(journal, Wanted(job, entity=what["unit"], kind="unit_[cs]*"))
-    if any(event.kind == "unit_skipped" for event in of_unit) or kind == "unit":
-        text = unit_standing(of_unit)
+    if kind == "pool":
+        return f"{pool_standing(own)} {job_standing(of_job)}"
+    unit = what["unit"]
+    of_unit = list(audit.find(journal, Wanted(job, entity=unit, kind="unit_[cse]*")))
+    left = any(each.event.kind in ("unit_skipped", "unit_excluded") for each in of_unit)
+    if kind == "unit" or (left and not parts):
+        reopened = _reopened(journal, job, unit, of_unit)
+        text = unit_standing([each.event for each in of_unit], reopened=reopened)
     elif kind == "chunk":
-        text = chunk_standing(requested.spec, teller.statuses, own)
+        text = chunk_standing(requested.spec, teller.statuses, own, parts)
     else:
-        text = index_standing(teller.statuses)
+        text = index_standing(teller.statuses, own)
     return f"{text} {job_standing(of_job)}"
+
+
+def _reopened(journal: SqliteJournal, job: JobId, unit: str, of_unit: Sequence[Recorded]) -> bool:
+    """Whether a chunk of the unit was replaced since it was finished."""
+    after = of_unit[-1].seq if of_unit else 0
+    replaced = audit.find(journal, Wanted(job, kind="chunk_replaced", after=after))
+    return any(each.event.about.rpartition("#")[0] == unit for each in replaced)
 
 
 def _events(journal: SqliteJournal, wanted: Wanted) -> list[AnyEvent]:
