@@ -17,6 +17,10 @@ def monotonic_s() -> float:
     return time.monotonic()
 
 
+def sleep_s(duration_s: float) -> None:
+    time.sleep(duration_s)
+
+
 def jitter() -> float:
     """In 0..1."""
     return random.random()

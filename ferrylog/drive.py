@@ -1,49 +1,40 @@
 """Turn after turn: waits for outcomes, requests and the time, and hands all of it to the engine.
 
 One thread turns the engine and is the only one that touches the journal. Executors run in
-threads: their time goes to the network, the disk and compression, which run beside each other.
+threads of their own (`workers`): their time goes to the network, the disk and compression, which
+run beside each other.
 """
 
-import os
 import queue
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
-from types import FrameType
 from typing import Final
 
 from loguru import logger
 
 from executors.protocol import Executor
-from ferrylog import clock
+from ferrylog import clock, requests
 from ferrylog.engine import Engine
+from ferrylog.gauges import Gauges
 from ferrylog.redact import redact
+from ferrylog.signals import Signals
+from ferrylog.workers import Bug, News, Workers
 from journal.errors import JournalUnreachable
 from journal.inbox import Inbox, Request
 from statemachine.decide.schedule import next_wake_ms
 from statemachine.effects import Effect
-from statemachine.stimuli import Failed, Outcome, PauseAsked, Progressed, Stimulus
+from statemachine.events import RunSettings
+from statemachine.policy import next_tick_ms
+from statemachine.stimuli import Failed, Measured, PauseAsked, Stimulus
 
-TICK_S: Final = 0.5
-"""Upper bound between two turns and two looks into the inbox; outcomes wake the engine at once."""
-SPARE_THREADS: Final = 2
-"""For removing files, beside the two pools."""
+END_S: Final = 10.0
+"""What workers get to end in when the job rests; those of a controlled pause have ended."""
+HURRIED_END_S: Final = 1.0
+"""The same after a second signal."""
 
 Observer = Callable[[Engine], None]
 """Called after each turn, in the engine's thread."""
-
-
-class _Bug:
-    """An executor raised: carried into the engine's thread and raised there."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
-News = Outcome | Progressed | PauseAsked | _Bug
 
 
 class Drive:
@@ -53,27 +44,39 @@ class Drive:
         self, engine: Engine, executor: Executor, inbox: Inbox, observers: Sequence[Observer]
     ) -> None:
         self._engine = engine
-        self._executor = executor
         self._inbox = inbox
         self._observers = observers
-        self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
-        self._stop = threading.Event()
+        self._news: queue.SimpleQueue[News | PauseAsked] = queue.SimpleQueue()
+        self._workers = Workers(executor, self._news.put)
+        self._gauges = Gauges(clock.monotonic_s())
         self._handed: list[Request] = []
+        self._looked_s = clock.monotonic_s()
+        self._tick_ms = 0
 
-    def run(self, first: Sequence[Stimulus]) -> None:
-        """Begin with these stimuli; return when the job rests.
+    def run(self, first: Sequence[Stimulus]) -> int:
+        """Begin with these stimuli; return when the job rests: 0, or the number of the second
+        signal, which asked to leave at once.
 
         Raises `JournalUnknown` and other errors of the journal: the work in flight is stopped
         then, and `resume` goes on from what the journal holds.
         """
-        with _signals(self._news.put), self._threads() as pool:
-            effects = self._turn(first)
-            while True:
-                for effect in effects:
-                    pool.submit(self._carry_out, effect)
-                if self._engine.state.resting:
-                    return
-                effects = self._turn(self._wait())
+        with Signals(self._news.put) as signals:
+            try:
+                self._to_the_rest(first)
+            finally:
+                self._workers.end(HURRIED_END_S if signals.second else END_S)
+        return 0 if self._engine.state.terminal else signals.second
+
+    def _to_the_rest(self, first: Sequence[Stimulus]) -> None:
+        effects = self._turn(first)
+        if self._coordinated:
+            logger.info("Started coordination timer: every {} ms", self._settings.tick_ms)
+        while not self._engine.state.resting:
+            for effect in effects:
+                self._workers.start(effect)
+            effects = self._turn(self._wait())
+        if self._engine.state.alerts:
+            self._turn([Measured(())])
 
     def _turn(self, stimuli: Sequence[Stimulus]) -> tuple[Effect, ...]:
         effects = self._engine.turn(stimuli, now=clock.now_ms())
@@ -81,32 +84,76 @@ class Drive:
             with suppress(JournalUnreachable):
                 self._inbox.remove(self._handed)  # journaled, or no news
             self._handed.clear()
+        self._workers.keep(self._engine.wanted)
+        self._gauges.seen(self._engine.news, self._engine.state, clock.monotonic_s())
+        self._tick_ms = self._next_tick_ms()
         for observe in self._observers:
             observe(self._engine)
         return effects
 
+    @property
+    def _settings(self) -> RunSettings:
+        assert self._engine.state.settings is not None
+        return self._engine.state.settings
+
+    @property
+    def _coordinated(self) -> bool:
+        spec = self._engine.state.spec
+        return spec is not None and spec.mode == "coordinated"
+
+    def _next_tick_ms(self) -> int:
+        """Direct mode has no coordinator: it only looks for requests, now and then."""
+        if not self._coordinated:
+            return self._settings.tick_ms
+        busy, last = bool(self._engine.news), self._tick_ms or self._settings.tick_ms
+        return next_tick_ms(last, busy=busy, settings=self._settings)
+
+    # --- what arrives ---
+
     def _wait(self) -> list[Stimulus]:
         """All that arrived, after waiting for something to arrive or to be due."""
-        arrived: list[News] = []
-        try:
+        arrived: list[News | PauseAsked] = []
+        with suppress(queue.Empty):
             arrived.append(self._news.get(timeout=self._patience_s()))
             while True:
                 arrived.append(self._news.get_nowait())
-        except queue.Empty:
-            pass
-        return [*self._requests(), *(self._stimulus(each) for each in arrived)]
+        stimuli = [self._stimulus(each) for each in arrived]
+        return [*stimuli, *self._look()] if self._left_s() <= 0 else stimuli
+
+    def _left_s(self) -> float:
+        """Until the next look."""
+        return self._looked_s + self._tick_ms / 1000 - clock.monotonic_s()
 
     def _patience_s(self) -> float:
         due = next_wake_ms(self._engine.state)
-        wait_s = TICK_S if due is None else max(0.0, (due - clock.now_ms()) / 1000)
-        return min(wait_s, TICK_S)
+        left_s = self._left_s()
+        if due is not None:
+            left_s = min(left_s, (due - clock.now_ms()) / 1000)
+        return max(0.0, left_s)
 
-    def _stimulus(self, news: News) -> Stimulus:
-        if isinstance(news, _Bug):
-            raise news.error
-        if isinstance(news, Failed):
-            return replace(news, why=redact(news.why), jitter=clock.jitter())
+    def _stimulus(self, news: News | PauseAsked) -> Stimulus:
+        match news:
+            case Bug():
+                raise news.error
+            case Failed():
+                return replace(news, why=redact(news.why), jitter=clock.jitter())
+            case PauseAsked(immediate=False):
+                logger.warning(
+                    "{}: what runs goes on to its end; a second signal leaves it in doubt and ends "
+                    "at once, a third does not even say so in the journal",
+                    news.why,
+                )
         return news
+
+    def _look(self) -> Iterator[Stimulus]:
+        """Once per tick, beside outcomes: the inbox, the workers' lives, the gauges."""
+        self._looked_s = clock.monotonic_s()
+        logger.debug("tick after {} ms", self._tick_ms)
+        yield from self._requests()
+        yield from self._workers.give_up(self._settings.hang_ms)
+        yield from self._gauges.news(
+            self._engine.past, self._workers.silences(), clock.monotonic_s()
+        )
 
     def _requests(self) -> Iterator[Stimulus]:
         try:
@@ -116,48 +163,7 @@ class Drive:
             return
         for each in waiting:
             self._handed.append(each)
-            if each.verb == "pause":
-                yield PauseAsked(by=each.by, why="asked for", request=each.id)
-
-    def _carry_out(self, effect: Effect) -> None:
-        try:
-            self._news.put(self._executor.run(effect, self._stop, self._news.put))
-        except BaseException as error:  # ours: it must not die with a thread
-            self._news.put(_Bug(error))
-
-    @contextmanager
-    def _threads(self) -> Iterator[ThreadPoolExecutor]:
-        pool = ThreadPoolExecutor(thread_name_prefix="hand", max_workers=256)
-        try:
-            yield pool
-        finally:
-            self._stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-@contextmanager
-def _signals(put: Callable[[PauseAsked], None]) -> Iterator[None]:
-    """The first SIGINT, SIGTERM or SIGHUP asks for a pause, the second leaves at once."""
-    asked: list[int] = []
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        if asked:
-            _leave(number)
-        asked.append(number)
-        put(PauseAsked(by="signal", why=signal.Signals(number).name))
-
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    wanted = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, handle) for number in wanted}  # nohup stays nohup
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _leave(number: int) -> None:
-    """At once, as if killed: the journal needs no farewell. Only the terminal gets its cursor."""
-    if os.isatty(2):
-        os.write(2, b"\x1b[?25h\n")
-    os._exit(128 + number)
+            try:
+                yield requests.read(each)
+            except requests.Unreadable as why:
+                logger.warning("request {} of {} is refused: {}", each.id, each.by, why)

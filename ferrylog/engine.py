@@ -33,7 +33,8 @@ class Engine:
         self.past = past if past is not None else Past()
         self.news: tuple[AnyEvent, ...] = ()
         """What the last turn journaled."""
-        self._in_flight: set[tuple[TaskKey, int]] = set()
+        self.wanted: set[tuple[TaskKey, int]] = set()
+        """The attempts that were asked for and have not ended: all other work is for nothing."""
         self.past.follow(journal.pages(job, after=self.position.version))
 
     @property
@@ -51,11 +52,20 @@ class Engine:
         All news of a turn become one commit. Returned are the effects that are wanted now and
         were not before; each is to be started once.
         """
-        events: list[AnyEvent] = []
-        for stimulus in stimuli:
-            events += self._happen(stimulus, now)
+        events = self._happenings(stimuli, now)
         while ticked := self._happen(Tick(), now):
             events += ticked
+        self._record(events, now)
+        return self._newly_wanted()
+
+    def tell(self, stimuli: Sequence[Stimulus], *, now: Millis) -> None:
+        """News for a job that nobody runs: journaled, and nothing starts."""
+        self._record(self._happenings(stimuli, now), now)
+
+    def _happenings(self, stimuli: Sequence[Stimulus], now: Millis) -> list[AnyEvent]:
+        return [event for stimulus in stimuli for event in self._happen(stimulus, now)]
+
+    def _record(self, events: list[AnyEvent], now: Millis) -> None:
         if events:
             self.past.position = self._journal.append(
                 self.job,
@@ -65,7 +75,6 @@ class Engine:
                 at_ms=now,
             )
         self.news = tuple(events)
-        return self._newly_wanted()
 
     def _happen(self, stimulus: Stimulus, now: Millis) -> list[AnyEvent]:
         """Each decision sees what the one before it decided; nobody else does before the commit."""
@@ -75,6 +84,6 @@ class Engine:
 
     def _newly_wanted(self) -> tuple[Effect, ...]:
         wanted = {(effect.task, effect.attempt): effect for effect in wanted_effects(self.state)}
-        new = [effect for key, effect in wanted.items() if key not in self._in_flight]
-        self._in_flight = set(wanted)
+        new = [effect for key, effect in wanted.items() if key not in self.wanted]
+        self.wanted = set(wanted)
         return tuple(new)

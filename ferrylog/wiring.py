@@ -116,7 +116,8 @@ class Run:
             settings = settings.model_copy(update={"work_dir": engine.state.settings.work_dir})
         beside = work_path(self.journal.path)
         folder = inside(Path(settings.work_dir) if settings.work_dir else beside, engine.job)
-        prepare_folder(folder)
+        if spec.kind == "migrate":
+            prepare_folder(folder)
         executor = MongoExecutor(self.source, self.target, spec, folder)
         began = RunBegan(
             by=operator(),
@@ -128,10 +129,13 @@ class Run:
         observers = (self.live, Keeper(self.journal, engine.job))
         drive = Drive(engine, executor, Inbox(self.journal.path), observers)
         with self.live:
-            drive.run([*first, began])
+            left_by = drive.run([*first, began])
         if engine.state.terminal:
             remove_folder(folder, keep_files=engine.state.kept > 0)
             remove_if_empty(beside)
+        if left_by:
+            logger.error("left at once; what ran is in doubt: ferrylog resume {}", engine.job)
+            raise SystemExit(128 + left_by)
         return engine
 
 

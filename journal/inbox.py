@@ -33,12 +33,18 @@ class Inbox:
     def __init__(self, journal: Path) -> None:
         self.path = Path(f"{journal}.inbox")
 
-    def leave(self, job: str, verb: str, by: str, **details: str) -> int:
-        """Durable when it returns; the number of the request."""
+    def leave(self, job: str, verb: str, by: str, *, above: int = 0, **details: str) -> int:
+        """Durable when it returns; the number of the request.
+
+        It is greater than `above`: the highest number that the job has answered. The job may have
+        come from another journal, and numbers below count as answered.
+        """
         with self._open() as db:
             row = db.execute(
-                "INSERT INTO requests (job, verb, by, details) VALUES (?, ?, ?, ?) RETURNING id",
-                (job, verb, by, json.dumps(details)),
+                "INSERT INTO requests (id, job, verb, by, details) VALUES (1 + max(?, coalesce("
+                "(SELECT seq FROM sqlite_sequence WHERE name = 'requests'), 0)), ?, ?, ?, ?) "
+                "RETURNING id",
+                (above, job, verb, by, json.dumps(details)),
             ).fetchone()
         assert row is not None
         return int(row[0])
