@@ -18,6 +18,7 @@ from pymongo.errors import PyMongoError
 
 from executors.boundaries import from_key
 from executors.classify import cursor_was_cut
+from executors.members import choose
 from executors.protocol import Stopped, StopToken
 from executors.rawbson import elements, id_of, int32, int64
 from statemachine.words import Key
@@ -58,18 +59,27 @@ class Range:
     upper: Key | None = None
     natural: bool = False
     """In insertion order, the whole collection; a cut cursor cannot go on then."""
+    keys_only: bool = False
+    """Documents of nothing but `_id`, from the index."""
+    read_preference: str = "primary"
 
 
 def read_range(
-    client: MongoClient[Any], what: Range, stop: StopToken, *, document_bytes: int = 0
+    client: MongoClient[Any],
+    what: Range,
+    stop: StopToken,
+    *,
+    document_bytes: int = 0,
+    after: Key | None = None,
 ) -> Iterator[Block]:
     """The documents of the range as blocks, in `_id` order, each document once.
 
-    `document_bytes` is the mean size, a hint for the size of replies. Not a snapshot: writes
-    meanwhile may or may not be seen. Raises `PyMongoError` when the range cannot be finished,
-    `Stopped` when the token is set.
+    `document_bytes` is the mean size, a hint for the size of replies. `after` is a key in the
+    range behind which the documents begin. Not a snapshot: writes meanwhile may or may not be
+    seen. Raises `PyMongoError` when the range cannot be finished, `Stopped` when the token is set.
     """
     reader = _Reader(client, what, stop, _batch_size(document_bytes))
+    reader.last = bytes(from_key(after).raw) if after is not None else None
     cuts = 0
     while True:
         before = reader.last
@@ -99,10 +109,13 @@ class _Reader:
         self._what = what
         self._stop = stop
         self._batch_size = batch_size
+        self._member: Any = None
+        self._concern: dict[str, Any] = {}
         self.last: bytes | None = None
 
     def run(self) -> Iterator[Block]:
         """The documents behind `last`, to the end of the range."""
+        self._member, self._concern = choose(self._client, self._what.read_preference)
         with self._client.start_session(causal_consistency=False) as session:
             lower = self.last or (from_key(self._what.lower).raw if self._what.lower else None)
             if lower != _MAX_KEY.raw:  # nothing but itself lies behind it
@@ -124,10 +137,12 @@ class _Reader:
         return {**self._base(), "filter": {"_id": MaxKey()}}
 
     def _base(self) -> dict[str, Any]:
+        only = {"projection": {"_id": 1}} if self._what.keys_only else {}
         return {
             "find": self._what.collection,
+            **only,
             "batchSize": self._batch_size,
-            "readConcern": {"level": "majority"},
+            "readConcern": self._concern,
         }
 
     def _blocks(
@@ -137,7 +152,7 @@ class _Reader:
             if self._stop.is_set():
                 raise Stopped
             reply: RawBSONDocument = self._database.command(
-                command, codec_options=RAW, session=session
+                command, codec_options=RAW, session=session, read_preference=self._member
             )
             blocks, cursor = _cut_reply(bytes(reply.raw))
             del reply

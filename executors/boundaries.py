@@ -7,7 +7,7 @@ names, invalid UTF-8, fields that look like Extended JSON).
 
 import base64
 import json
-from typing import Any
+from typing import Any, Final
 
 import bson
 from bson import json_util
@@ -24,7 +24,7 @@ _CODEC: CodecOptions[dict[str, Any]] = CodecOptions(
     uuid_representation=UuidRepresentation.UNSPECIFIED,
     datetime_conversion=DatetimeConversion.DATETIME_MS,
 )
-_JSON = JSONOptions(
+CANONICAL: Final = JSONOptions(
     json_mode=JSONMode.CANONICAL,
     document_class=dict,
     tz_aware=False,
@@ -32,7 +32,7 @@ _JSON = JSONOptions(
     datetime_conversion=DatetimeConversion.DATETIME_MS,
 )
 _BASE64 = "bson:"
-_UNREADABLE = (
+UNREADABLE: Final = (
     bson.errors.BSONError,
     ValueError,
     TypeError,
@@ -59,7 +59,7 @@ def from_text(text: str) -> bytes:
         return raw
     try:
         return _encode(text)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ValueError(f"no document: {text[:80]!r}") from error
 
 
@@ -82,18 +82,18 @@ def _readable(raw: bytes) -> str | None:
     try:
         decoded = bson.decode(raw, _CODEC)
         text = json.dumps(
-            json.loads(json_util.dumps(decoded, json_options=_JSON)),
+            json.loads(json_util.dumps(decoded, json_options=CANONICAL)),
             separators=(",", ":"),
             ensure_ascii=False,
         )
         text.encode()
         return text if _encode(text) == raw else None
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
 
 
 def _encode(text: str) -> bytes:
-    return bson.encode(json_util.loads(text, json_options=_JSON), codec_options=_CODEC)
+    return bson.encode(json_util.loads(text, json_options=CANONICAL), codec_options=_CODEC)
 
 
 def _b64(raw: bytes) -> str:

@@ -1,6 +1,7 @@
 """The one table of driver errors: who can make it go away (time, nobody, the operator)."""
 
 import errno
+import re
 from typing import Final
 
 from pymongo.errors import (
@@ -18,40 +19,58 @@ from pymongo.errors import (
 
 from statemachine.words import Cause
 
-TRANSIENT_CODES: Final = {
+UNAVAILABLE_CODES: Final = {
     6: "host unreachable",
     7: "host not found",
+    89: "network timeout",
+    91: "shutdown in progress",
+    133: "no such primary",
+    134: "read concern not available yet",
+    189: "primary stepped down",
+    202: "network interface limit",
+    216: "election in progress",
+    317: "connection pool expired",
+    365: "temporarily unavailable",
+    384: "connection error",
+    402: "resource exhausted",
+    407: "connection pool full",
+    429: "too many requests",
+    433: "admission queue overflow",
+    449: "rate limit exceeded",
+    450: "connection pool refuses",
+    462: "ingress rate limit exceeded",
+    463: "ingress rate limit exceeded",
+    9001: "socket error",
+    10058: "not the primary",
+    10107: "not the primary",
+    11600: "interrupted at shutdown",
+    11602: "interrupted by a failover",
+    13435: "not the primary",
+    13436: "recovering",
+    16500: "request rate too large",
+}
+"""The deployment serves nobody now, or nobody at this rate."""
+TRANSIENT_CODES: Final = {
     24: "lock timeout",
     43: "cursor not found",
     50: "time limit",
     64: "write concern timeout",
-    89: "network timeout",
-    91: "shutdown in progress",
     112: "write conflict",
-    133: "no such primary",
-    134: "read concern not available yet",
+    117: "conflicting operation",
+    136: "cursor of a capped collection overtaken",
     175: "query plan killed",
-    189: "primary stepped down",
-    202: "network interface limit",
     237: "cursor killed",
     246: "snapshot unavailable",
     251: "no such transaction",
     262: "time limit in a failover",
-    278: "conflicting operation",
-    290: "transaction too large for the cache",
-    317: "connection pool full",
-    365: "temporarily unavailable",
-    384: "not the time for it",
-    9001: "socket error",
-    10107: "not the primary",
-    11600: "interrupted at shutdown",
-    11602: "interrupted by a failover",
+    278: "commit quorum cannot be satisfied",
+    290: "transaction took too long",
+    11601: "interrupted",
     13388: "stale configuration",
-    13435: "not the primary",
-    13436: "recovering",
-    16500: "request rate too large",
     28799: "random cursor found no new document",
+    46841: "session killed",
 }
+"""This one operation did not succeed."""
 FATAL_CODES: Final = {
     13: "not authorised",
     18: "authentication failed",
@@ -68,6 +87,10 @@ FATAL_ERRNOS: Final = {
     errno.ENFILE: "EDISK003",
     errno.EFBIG: "EDISK004",
 }
+OVERLOADED: Final = "SystemOverloadedError"
+"""The label under which servers from 8.2 on shed load."""
+_RETRY_AFTER: Final = re.compile(r"\bRetryAfterMs=(\d{1,9})\b")
+"""How Azure Cosmos DB says when to come again, in the message of error 16500."""
 MAX_WHY: Final = 500
 """Characters of a server's message that are kept."""
 
@@ -78,19 +101,27 @@ def classify(error: Exception) -> tuple[Cause, str, str]:
         return _of_disk(error)
     why = without_values(str(error)) or type(error).__name__
     if isinstance(error, OperationFailure) and error.code is not None:
-        cause = cause_of(error.code)
-        if cause is Cause.PERMANENT and error.has_error_label("RetryableWriteError"):
-            cause = Cause.TRANSIENT
-        return cause, f"EMONGO{error.code:03d}", why
+        return _of_server(error, error.code), f"EMONGO{error.code:03d}", why
     if isinstance(error, ServerSelectionTimeoutError):
-        return Cause.TRANSIENT, "ENET001", f"no server to talk to: {why}"
-    if isinstance(error, NetworkTimeout | ExecutionTimeout | WTimeoutError):
+        return Cause.UNAVAILABLE, "ENET001", f"no server to talk to: {why}"
+    if isinstance(error, ExecutionTimeout | WTimeoutError):
         return Cause.TRANSIENT, "ENET002", f"the server did not answer in time: {why}"
+    if isinstance(error, NetworkTimeout):
+        return Cause.UNAVAILABLE, "ENET002", f"the server did not answer in time: {why}"
     if isinstance(error, AutoReconnect | ConnectionFailure):
-        return Cause.TRANSIENT, "ENET003", f"the connection broke: {why}"
+        return Cause.UNAVAILABLE, "ENET003", f"the connection broke: {why}"
     if isinstance(error, ConfigurationError):
         return Cause.FATAL, "ECONN001", why
     return Cause.PERMANENT, "EMONGO000", f"{type(error).__name__}: {why}"
+
+
+def _of_server(error: OperationFailure, code: int) -> Cause:
+    if error.has_error_label(OVERLOADED):
+        return Cause.UNAVAILABLE
+    cause = cause_of(code, str(error))
+    if cause is Cause.PERMANENT and error.has_error_label("RetryableWriteError"):
+        return Cause.TRANSIENT
+    return cause
 
 
 def without_values(text: str) -> str:
@@ -98,16 +129,25 @@ def without_values(text: str) -> str:
     return text.partition(", full error:")[0].partition(" dup key:")[0][:MAX_WHY]
 
 
-def cause_of(code: int) -> Cause:
-    """Of a server's error code."""
+def cause_of(code: int, why: str = "") -> Cause:
+    """Of a server's error code; of its message, where that asks for patience."""
     if code in FATAL_CODES:
         return Cause.FATAL
+    if code in UNAVAILABLE_CODES or _RETRY_AFTER.search(without_values(why)):
+        return Cause.UNAVAILABLE
     return Cause.TRANSIENT if code in TRANSIENT_CODES else Cause.PERMANENT
+
+
+def retry_after_ms(error: Exception) -> int:
+    """How long a throttling server asks to be left alone; 0 when it does not say."""
+    found = _RETRY_AFTER.search(without_values(str(error)))
+    return int(found[1]) if found else 0
 
 
 def cursor_was_cut(error: PyMongoError) -> bool:
     """Whether a read may go on at its last key."""
-    return isinstance(error, CursorNotFound) or classify(error)[0] is Cause.TRANSIENT
+    cause, _, _ = classify(error)
+    return isinstance(error, CursorNotFound) or cause in (Cause.TRANSIENT, Cause.UNAVAILABLE)
 
 
 def _of_disk(error: OSError) -> tuple[Cause, str, str]:

@@ -1,5 +1,7 @@
 """Who does what: one effect in, one outcome out, whatever the world does."""
 
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from bson.errors import BSONError
@@ -8,22 +10,29 @@ from pymongo.errors import PyMongoError
 from executors import metadata
 from executors.boundaries import from_text
 from executors.chunkfile import DamagedFile
-from executors.classify import classify
+from executors.classify import classify, retry_after_ms
 from executors.clients import Deployment
+from executors.copy import copy
 from executors.dump import dump, must_be_same
 from executors.errors import CannotMigrate, OtherCollection, TargetDiffers, TargetNotEmpty
 from executors.folder import inside
+from executors.foresee import foresee
 from executors.plan import is_capped, plan
 from executors.protocol import Report, Stopped, StopToken
-from executors.restore import Conflict, CountsDisagree, restore
+from executors.restore import restore
+from executors.split import split_chunk
 from executors.survey import survey
 from executors.verify import verify
+from executors.write import Conflict, CountsDisagree
 from statemachine.effects import Effect
 from statemachine.events import JobSpec
+from statemachine.state import Chunk, Unit
 from statemachine.stimuli import (
+    Copied,
     Failed,
     FileDamaged,
     Outcome,
+    Planned,
     Progressed,
     Released,
     Restored,
@@ -51,7 +60,7 @@ class MongoExecutor:
         except DamagedFile as error:
             return FileDamaged(*task, str(error))
         except (PyMongoError, BSONError, OSError) as error:
-            return Failed(*task, *classify(error))
+            return Failed(*task, *classify(error), retry_after_ms=retry_after_ms(error))
         except (CannotMigrate, OtherCollection, TargetDiffers, TargetNotEmpty) as error:
             return Failed(*task, Cause.PERMANENT, error.code, str(error))
         except Conflict as error:
@@ -64,41 +73,64 @@ class MongoExecutor:
             return Failed(*task, Cause.TRANSIENT, "ESTOP001", "stopped")
 
     def _do(self, effect: Effect, stop: StopToken, report: Report) -> Result:
-        unit, chunk, spec = effect.unit, effect.chunk, self._spec
-        kind = effect.task.kind
-        if kind is TaskKind.SURVEY:
-            return survey(self._source, spec.include, spec.exclude)
+        unit, spec = effect.unit, self._spec
+        if effect.task.kind is TaskKind.SURVEY:
+            return survey(self._source, spec.include, spec.exclude, effect.include)
         assert unit is not None
-        match kind:
+        match effect.task.kind:
             case TaskKind.CREATE:
                 return metadata.create(self._target, unit, spec)
             case TaskKind.PLAN:
-                must_be_same(self._source, unit)
-                capped = is_capped(from_text(unit.options))
-                return plan(self._source, unit, spec, capped=capped)
+                return self._plan(unit, effect.read_preference, stop)
             case TaskKind.INDEX:
                 return metadata.build_index(self._patient, unit, effect.task)
             case TaskKind.RELEASE:
                 inside(self._folder, effect.file).unlink(missing_ok=True)
                 return Released()
-        assert chunk is not None
-        match kind:
-            case TaskKind.DUMP:
-                return dump(self._source, unit, chunk, spec, self._folder, effect.attempt, stop)
-            case TaskKind.RESTORE:
-                return self._restore(effect, stop, report)
-            case TaskKind.VERIFY:
-                return verify(self._source, self._target, unit, chunk, spec, stop)
-        raise AssertionError(f"nobody does {kind}")
+        return self._of_chunk(effect, stop, report)
 
-    def _restore(self, effect: Effect, stop: StopToken, report: Report) -> Restored:
-        """All parts but the last are progress; the last is the result."""
-        assert effect.unit is not None and effect.chunk is not None
-        assert effect.chunk.file is not None
-        for part in restore(
-            self._target, effect.unit, effect.chunk, self._spec, self._folder, stop
-        ):
-            if part.position == effect.chunk.file.file_bytes:
-                return part
+    def _plan(self, unit: Unit, preference: str, stop: StopToken) -> Planned:
+        """Of a dry run also what will go wrong, or may."""
+        must_be_same(self._source, unit)
+        capped = is_capped(from_text(unit.options))
+        planned = plan(
+            self._source, unit, self._spec, stop, capped=capped, read_preference=preference
+        )
+        if self._spec.kind != "plan":
+            return planned
+        conflicts = foresee(self._source, self._target, unit, self._spec)
+        return replace(planned, conflicts=conflicts)
+
+    def _of_chunk(self, effect: Effect, stop: StopToken, report: Report) -> Result:
+        unit, chunk, spec, read = effect.unit, effect.chunk, self._spec, effect.read_preference
+        source, target, folder = self._source, self._target, self._folder
+        assert unit is not None and chunk is not None
+
+        def tell(part: Restored | Copied) -> None:
             report(Progressed(effect.task, effect.attempt, effect.epoch, part))
-        raise DamagedFile(f"{effect.chunk.file.name} ends before its last block")
+
+        match effect.task.kind:
+            case TaskKind.DUMP:
+                number = effect.attempt
+                return dump(source, unit, chunk, spec, folder, number, stop, read_preference=read)
+            case TaskKind.RESTORE:
+                return _last(restore(target, unit, chunk, spec, folder, stop), chunk, tell)
+            case TaskKind.COPY:
+                return copy(
+                    source, target, unit, chunk, spec, folder, stop, tell, read_preference=read
+                )
+            case TaskKind.SPLIT:
+                return split_chunk(source, unit, chunk, stop, read_preference=read)
+            case TaskKind.VERIFY:
+                return verify(source, target, unit, chunk, spec, stop, read_preference=read)
+        raise AssertionError(f"nobody does {effect.task.kind}")
+
+
+def _last(parts: Iterator[Restored], chunk: Chunk, tell: Callable[[Restored], None]) -> Restored:
+    """All parts but the last are progress; the last is the result."""
+    assert chunk.file is not None
+    for part in parts:
+        if part.position == chunk.file.file_bytes:
+            return part
+        tell(part)
+    raise DamagedFile(f"{chunk.file.name} ends before its last block")

@@ -1,23 +1,20 @@
 """Source to chunk file."""
 
-import hashlib
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from pymongo import MongoClient
 
 from executors.batches import Range, read_range
 from executors.chunkfile import sync_directory, write_chunk_file
 from executors.errors import OtherCollection
+from executors.folder import folder_name
 from executors.metadata import split
 from executors.protocol import StopToken
 from executors.survey import namespaces
 from statemachine.events import JobSpec
 from statemachine.state import Chunk, Unit
 from statemachine.stimuli import Dumped
-
-LONGEST_NAME: Final = 200
-"""Bytes of a folder's name; file systems take 255."""
 
 
 def dump(
@@ -28,6 +25,8 @@ def dump(
     folder: Path,
     attempt: int,
     stop: StopToken,
+    *,
+    read_preference: str = "primary",
 ) -> Dumped:
     """Write the chunk's documents to a file that is whole, durable and named when this returns.
 
@@ -40,7 +39,8 @@ def dump(
     sync_directory(folder)
     for leftover in path.parent.glob(f"{path.name.partition('-')[0]}-*"):
         leftover.unlink()  # of attempts that were killed, or whose file was given up
-    blocks = read_range(client, source_range(unit, chunk), stop, document_bytes=mean_bytes(unit))
+    what = source_range(unit, chunk, read_preference)
+    blocks = read_range(client, what, stop, document_bytes=mean_bytes(unit))
     written = write_chunk_file(path, blocks, spec.compression)
     must_be_same(client, unit)
     return Dumped(
@@ -53,9 +53,16 @@ def dump(
     )
 
 
-def source_range(unit: Unit, chunk: Chunk) -> Range:
+def source_range(unit: Unit, chunk: Chunk, read_preference: str) -> Range:
     database, collection = split(unit.id)
-    return Range(database, collection, chunk.lower, chunk.upper, chunk.natural)
+    return Range(
+        database,
+        collection,
+        chunk.lower,
+        chunk.upper,
+        natural=chunk.natural,
+        read_preference=read_preference,
+    )
 
 
 def mean_bytes(unit: Unit) -> int:
@@ -70,23 +77,3 @@ def must_be_same(client: MongoClient[Any], unit: Unit) -> None:
     found = [entry.uuid for entry in namespaces(client, database, name=collection)]
     if found != [unit.uuid]:
         raise OtherCollection("source", unit.id, unit.uuid, found[0] if found else "")
-
-
-def folder_name(namespace: str) -> str:
-    """A namespace as one safe file name: lower-case letters, digits, `-`, `_` and inner dots
-    stay, all else is `%XX`: names that differ by case stay apart on every file system."""
-    safe = "".join(map(_escaped, namespace))
-    if safe.startswith("."):
-        safe = "%2E" + safe[1:]
-    if len(safe) <= LONGEST_NAME:
-        return safe
-    digest = hashlib.sha256(namespace.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{safe[: LONGEST_NAME - 65]}-{digest}"
-
-
-def _escaped(character: str) -> str:
-    if character in "-_." or (
-        character.isascii() and character.isalnum() and not character.isupper()
-    ):
-        return character
-    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))

@@ -1,10 +1,18 @@
 """The work folder: where chunk files lie between dump and restore."""
 
+import hashlib
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 from executors.chunkfile import sync_directory
 from executors.errors import BadFolder
+
+REJECTED: Final = "rejected"
+"""Where the documents lie that the target refused; no unit's folder has this name, for a unit's
+has a dot."""
+LONGEST_NAME: Final = 200
+"""Bytes of a folder's name; file systems take 255."""
 
 
 def prepare_folder(folder: Path) -> None:
@@ -30,20 +38,41 @@ def inside(folder: Path, name: str) -> Path:
 
 
 def remove_folder(folder: Path, *, keep_files: bool) -> None:
-    """Remove what a finished job left in its folder: everything, or all but whole chunk files.
+    """Remove what a finished job left in its folder: all but the rejected documents, and on
+    demand but whole chunk files.
 
     The job is done: what cannot be removed stays, and is no reason to say otherwise.
     """
     for path in sorted(folder.rglob("*"), reverse=True):
+        kept = keep_files or path.is_relative_to(folder / REJECTED)
         with suppress(OSError):
             if path.is_dir():
                 path.rmdir()
-            elif not keep_files or path.suffix == ".tmp":
+            elif not kept or path.suffix == ".tmp":
                 path.unlink()
-    with suppress(OSError):
-        folder.rmdir()
+    remove_if_empty(folder)
 
 
 def remove_if_empty(folder: Path) -> None:
     with suppress(OSError):
         folder.rmdir()
+
+
+def folder_name(namespace: str) -> str:
+    """A namespace as one safe file name: lower-case letters, digits, `-`, `_` and inner dots
+    stay, all else is `%XX`: names that differ by case stay apart on every file system."""
+    safe = "".join(map(_escaped, namespace))
+    if safe.startswith("."):
+        safe = "%2E" + safe[1:]
+    if len(safe) <= LONGEST_NAME:
+        return safe
+    digest = hashlib.sha256(namespace.encode("utf-8", "surrogatepass")).hexdigest()
+    return f"{safe[: LONGEST_NAME - 65]}-{digest}"
+
+
+def _escaped(character: str) -> str:
+    if character in "-_." or (
+        character.isascii() and character.isalnum() and not character.isupper()
+    ):
+        return character
+    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogatepass"))

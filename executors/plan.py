@@ -6,6 +6,7 @@ edges, so they are disjoint and cover everything by construction, if the edges a
 server is asked about each of them with the very bounds that the dump will use.
 """
 
+from collections.abc import Iterator
 from math import ceil
 from typing import Any, Final
 
@@ -15,7 +16,9 @@ from pymongo.errors import OperationFailure
 
 from executors.batches import RAW
 from executors.boundaries import to_key
+from executors.members import PREFERENCES
 from executors.metadata import fields, split
+from executors.protocol import Stopped, StopToken
 from executors.rawbson import elements, id_of, int32, int64
 from executors.survey import measure
 from statemachine.events import JobSpec
@@ -35,10 +38,18 @@ BOUNDS_DO_NOT_ASCEND: Final = (51175, 6137401)
 INT32: Final = 0x10
 
 
-def plan(client: MongoClient[Any], unit: Unit, spec: JobSpec, *, capped: bool) -> Planned:
+def plan(
+    client: MongoClient[Any],
+    unit: Unit,
+    spec: JobSpec,
+    stop: StopToken,
+    *,
+    capped: bool,
+    read_preference: str = "primary",
+) -> Planned:
     """Boundaries for the unit. A capped collection stays whole: it keeps its insertion order.
 
-    Raises `PyMongoError`.
+    Raises `PyMongoError`, `Stopped`.
     """
     database, collection = split(unit.id)
     documents, size = measure(client, database, collection)
@@ -47,10 +58,11 @@ def plan(client: MongoClient[Any], unit: Unit, spec: JobSpec, *, capped: bool) -
         return Planned((), documents, natural=capped)
     chunks = min(chunks, MAX_CHUNKS)
     db = client.get_database(database)
+    rows = _Rows(db, collection, PREFERENCES[read_preference], stop)
     least, most = SAMPLES_PER_CHUNK
     per_chunk = min(most, max(least, int(documents * SAMPLE_SHARE / chunks)))
     try:
-        samples = _sample(db, collection, min(MAX_SAMPLES, chunks * per_chunk))
+        samples = _sample(rows, min(MAX_SAMPLES, chunks * per_chunk))
     except OperationFailure as error:
         if error.code != NO_NEW_DOCUMENT:
             raise
@@ -58,11 +70,9 @@ def plan(client: MongoClient[Any], unit: Unit, spec: JobSpec, *, capped: bool) -
     most_documents = max(spec.chunk_docs, documents / chunks)
     most_bytes = max(spec.chunk_bytes, size / chunks)
     edges = (
-        _cut(samples, documents, most_documents, most_bytes)
-        if samples
-        else _buckets(db, collection, chunks)
+        _cut(samples, documents, most_documents, most_bytes) if samples else _buckets(rows, chunks)
     )
-    kept = _ascending(db, collection, edges)
+    kept = ascending(db, collection, edges, stop)
     return Planned(tuple(to_key(edge) for edge in kept), documents, natural=False)
 
 
@@ -70,7 +80,7 @@ def is_capped(options: bytes) -> bool:
     return bool(fields(options).get("capped", False))
 
 
-def _sample(db: Any, collection: str, size: int) -> list[tuple[bytes, int]]:
+def _sample(rows: "_Rows", size: int) -> list[tuple[bytes, int]]:
     """`({_id}, bytes of the document)` of random documents, in the server's `_id` order."""
     pipeline: list[dict[str, Any]] = [
         {"$sample": {"size": size}},
@@ -78,8 +88,7 @@ def _sample(db: Any, collection: str, size: int) -> list[tuple[bytes, int]]:
         {"$sort": {"_id": 1}},
     ]
     found: list[tuple[bytes, int]] = []
-    for document in _aggregate(db, collection, pipeline):
-        raw = bytes(document.raw)
+    for raw in rows.of(pipeline):
         edge = id_of(raw)
         if not found or found[-1][0] != edge:  # a random cursor may meet a document twice
             found.append((edge, _size(raw)))
@@ -111,25 +120,39 @@ def _cut(
     return edges
 
 
-def _buckets(db: Any, collection: str, chunks: int) -> list[bytes]:
+def _buckets(rows: "_Rows", chunks: int) -> list[bytes]:
     """The slow way for a collection that cannot be sampled: the server sorts all `_id`s."""
     pipeline: list[dict[str, Any]] = [
         {"$project": {"_id": 1}},
         {"$bucketAuto": {"groupBy": "$_id", "buckets": chunks}},
         {"$project": {"_id": "$_id.min"}},
     ]
-    return [id_of(bytes(each.raw)) for each in _aggregate(db, collection, pipeline)][1:]
+    return [id_of(each) for each in rows.of(pipeline)][1:]
 
 
-def _aggregate(db: Any, collection: str, pipeline: list[dict[str, Any]]) -> Any:
-    return db.get_collection(collection, codec_options=RAW).aggregate(pipeline, allowDiskUse=True)
+class _Rows:
+    """What an aggregation over the collection finds."""
+
+    def __init__(self, db: Any, collection: str, preference: Any, stop: StopToken) -> None:
+        self._collection = db.get_collection(
+            collection, codec_options=RAW, read_preference=preference
+        )
+        self._stop = stop
+
+    def of(self, pipeline: list[dict[str, Any]]) -> Iterator[bytes]:
+        for document in self._collection.aggregate(pipeline, allowDiskUse=True):
+            if self._stop.is_set():
+                raise Stopped
+            yield bytes(document.raw)
 
 
-def _ascending(db: Any, collection: str, edges: list[bytes]) -> list[bytes]:
+def ascending(db: Any, collection: str, edges: list[bytes], stop: StopToken) -> list[bytes]:
     """The edges without those that the index does not place behind the one before them: equal
     numbers of two types, or all NaNs, are one place."""
     kept: list[bytes] = []
     for edge in edges:
+        if stop.is_set():
+            raise Stopped
         if not kept or _ascends(db, collection, kept[-1], edge):
             kept.append(edge)
     return kept

@@ -137,6 +137,16 @@ def _wrap(body: bytes) -> bytes:
     return struct.pack("<i", len(body) + 5) + body + b"\0"
 
 
+def last_of(block: bytes) -> bytes:
+    """The last of the concatenated documents of `block`."""
+    at, end = 0, len(block)
+    while (after := at + int32(block, at)[0]) != end:
+        if not at < after < end:
+            raise ValueError(f"document at byte {at} does not fit its block")
+        at = after
+    return block[at:]
+
+
 def documents(block: bytes) -> Iterator[bytes]:
     """The concatenated documents of `block`, one by one."""
     at, end = 0, len(block)

@@ -37,22 +37,30 @@ class Namespace:
         return f"{self.database}.{self.collection}"
 
 
-def selected(name: str, include: Sequence[str], exclude: Sequence[str]) -> bool:
-    """Globs over `db.collection`; exclude wins, no include means all."""
+def selected(
+    name: str, include: Sequence[str], exclude: Sequence[str], added: Sequence[str] = ()
+) -> bool:
+    """Globs over `db.collection`; exclude wins, no include means all; what was added later, by
+    name, wins over exclude."""
+    if any(fnmatchcase(name, glob) for glob in added):
+        return True
     if any(fnmatchcase(name, glob) for glob in exclude):
         return False
     return not include or any(fnmatchcase(name, glob) for glob in include)
 
 
 def catalogue(
-    client: MongoClient[Any], include: Sequence[str], exclude: Sequence[str]
+    client: MongoClient[Any],
+    include: Sequence[str],
+    exclude: Sequence[str],
+    added: Sequence[str] = (),
 ) -> list[Namespace]:
     """The selected collections and views, by name; the server's own are never among them."""
     return [
         namespace
-        for database in databases(client, include)
+        for database in databases(client, (*include, *added) if include else ())
         for namespace in namespaces(client, database)
-        if selected(namespace.name, include, exclude)
+        if selected(namespace.name, include, exclude, added)
     ]
 
 
@@ -101,12 +109,18 @@ def _raw_catalogue(
         reply = db.command(more, codec_options=RAW)
 
 
-def survey(client: MongoClient[Any], include: Sequence[str], exclude: Sequence[str]) -> Surveyed:
+def survey(
+    client: MongoClient[Any],
+    include: Sequence[str],
+    exclude: Sequence[str],
+    added: Sequence[str] = (),
+) -> Surveyed:
     """Everything a job with this selection has to carry.
 
     Raises `CannotMigrate` for what this version would have to leave behind.
     """
-    return Surveyed(tuple(_unit(client, entry) for entry in catalogue(client, include, exclude)))
+    found = catalogue(client, include, exclude, added)
+    return Surveyed(tuple(_unit(client, entry) for entry in found))
 
 
 def _unit(client: MongoClient[Any], entry: Namespace) -> FoundUnit:

@@ -44,6 +44,8 @@ def verify(
     chunk: Chunk,
     spec: JobSpec,
     stop: StopToken,
+    *,
+    read_preference: str = "primary",
 ) -> Verified:
     """Read the range on both sides and compare. Raises `PyMongoError`.
 
@@ -51,10 +53,11 @@ def verify(
     document of the source lies on the target; others may lie there too. Documents that the
     restore rejected are missing or different, and known to be: as many are no mismatch.
     """
-    there = source_range(unit, chunk)
+    there = source_range(unit, chunk, read_preference)
     database, collection = split(unit.target)
     left = Side(source, there)
-    right = Side(target, replace(there, database=database, collection=collection))
+    here = replace(there, database=database, collection=collection, read_preference="primary")
+    right = Side(target, here)
     source_count, source_sum = _digest(left.blocks(unit, stop))
     target_count, target_sum = _digest(right.blocks(unit, stop))
     equal = (source_count, source_sum) == (target_count, target_sum)

@@ -87,7 +87,7 @@ def document(draw: random.Random, words: list[str], n: int, size: int) -> dict:
 
 def spec(compression: str) -> JobSpec:
     return JobSpec(
-        kind="migrate", source="", target="", source_id="", target_id="", chunk_docs=100_000,
+        kind="migrate", mode="coordinated", source="", target="", source_id="", target_id="", chunk_docs=100_000,
         chunk_bytes=16 << 20, compression=compression, write_concern="majority", drop=False,
         on_conflict="stop", verify=False,
     )  # fmt: skip
@@ -101,7 +101,7 @@ def run_dump(uri: str, name: str, compression: str, folder: Path) -> None:
         found.unit, found.target, "collection", found.uuid, to_text(b"\5\0\0\0\0"), (),
         found.documents, found.bytes,
     )  # fmt: skip
-    edges = [None, *plan(source.client, unit, asked, capped=False).boundaries, None]
+    edges = [None, *plan(source.client, unit, asked, Event(), capped=False).boundaries, None]
     chunks = [
         Chunk(ChunkId(f"{unit.id}#{n}"), unit.id, edges[n], edges[n + 1], 0, natural=False)
         for n in range(len(edges) - 1)

@@ -40,13 +40,14 @@ from pymongo.errors import CursorNotFound, OperationFailure, PyMongoError
 
 from executors.batches import BLOCK_BYTES, CUTS_WITHOUT_PROGRESS, Block, Range, read_range
 from executors.boundaries import to_key
-from executors.plan import _ascending, plan
+from executors.plan import ascending, plan
 from executors.protocol import Stopped
 from ferrylog.embedded import Mongod
 from statemachine.events import JobSpec
 from statemachine.state import Unit
 from statemachine.words import BsonText, Key, UnitId
 from tests.conftest import Pair
+from tests.statemachine.examples import SPEC
 
 pytestmark = pytest.mark.server
 
@@ -281,21 +282,7 @@ def only_id(document: bytes) -> bytes:
 
 
 def spec(**changes: Any) -> JobSpec:
-    fields: dict[str, Any] = {
-        "kind": "migrate",
-        "source": "mongodb://s/",
-        "target": "mongodb://t/",
-        "source_id": "s:1",
-        "target_id": "t:1",
-        "chunk_docs": 100_000,
-        "chunk_bytes": 64 << 20,
-        "compression": "none",
-        "write_concern": "majority",
-        "drop": False,
-        "on_conflict": "stop",
-        "verify": True,
-    }
-    return JobSpec.model_validate({**fields, **changes})
+    return SPEC.model_copy(update=changes)
 
 
 def unit(name: str) -> Unit:
@@ -313,7 +300,9 @@ def unit(name: str) -> Unit:
 
 def chunks_of(client: Client, collection: str, **changes: Any) -> list[Range]:
     """The planned ranges of `shop.<collection>`."""
-    planned = plan(client, unit(f"shop.{collection}"), spec(**changes), capped=False)
+    planned = plan(
+        client, unit(f"shop.{collection}"), spec(**changes), threading.Event(), capped=False
+    )
     edges: list[Key | None] = [None, *planned.boundaries, None]
     return [Range("shop", collection, lower, upper) for lower, upper in pairwise(edges)]
 
@@ -399,7 +388,7 @@ def test_edges_at_one_place_are_one_edge(pair: Pair, options: dict[str, Any]) ->
     db.create_collection("c", **options)
     edges = [math.nan, Decimal128("NaN"), 1, 1.0, Int64(1), Decimal128("1.0"), 2, "a", "b"]
     raw_edges = [bson.encode({"_id": edge}) for edge in edges]
-    kept = [bson.decode(edge)["_id"] for edge in _ascending(db, "c", raw_edges)]
+    kept = [bson.decode(edge)["_id"] for edge in ascending(db, "c", raw_edges, threading.Event())]
     assert [str(edge) for edge in kept] == ["nan", "1", "2", "a", "b"]
 
 

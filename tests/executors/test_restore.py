@@ -30,7 +30,8 @@ from executors.clients import connect
 from executors.dispatch import MongoExecutor
 from executors.protocol import Stopped
 from executors.rawbson import Slab
-from executors.restore import Conflict, CountsDisagree, restore
+from executors.restore import restore
+from executors.write import Conflict, CountsDisagree
 from ferrylog.embedded import Mongod
 from statemachine.effects import Effect
 from statemachine.events import JobSpec
@@ -38,6 +39,7 @@ from statemachine.state import Chunk, ChunkFile, Done, Unit
 from statemachine.stimuli import Failed, FileDamaged, Outcome, Progressed, Restored, Succeeded
 from statemachine.words import BsonText, Cause, ChunkId, TaskKey, TaskKind, UnitId
 from tests.conftest import Pair
+from tests.statemachine.examples import SPEC
 
 pytestmark = pytest.mark.server
 
@@ -59,21 +61,7 @@ UNIT = Unit(
 
 
 def spec(**changes: Any) -> JobSpec:
-    fields: dict[str, Any] = {
-        "kind": "migrate",
-        "source": "mongodb://s/",
-        "target": "mongodb://t/",
-        "source_id": "s:1",
-        "target_id": "t:1",
-        "chunk_docs": 100_000,
-        "chunk_bytes": 64 << 20,
-        "compression": "zstd",
-        "write_concern": "majority",
-        "drop": False,
-        "on_conflict": "stop",
-        "verify": True,
-    }
-    return JobSpec.model_validate({**fields, **changes})
+    return SPEC.model_copy(update=changes)
 
 
 def document(**fields: Any) -> bytes:
@@ -566,7 +554,7 @@ def ends_of(pair: Pair) -> tuple[str, ...]:
 
 
 def test_rejected_documents_end_with_3(pair: Pair, tmp_path: Path) -> None:
-    """P10: the job goes on; each rejected document is named, and its chunk file is kept."""
+    """P10: the job goes on; each rejected document is named, and kept whole."""
     pair.target_client.shop.c.create_index("e", unique=True)
     pair.source_client.shop.c.insert_many([{"_id": n, "e": min(n, 997)} for n in range(1_000)])
     journal = tmp_path / "ferrylog.db"
@@ -580,8 +568,9 @@ def test_rejected_documents_end_with_3(pair: Pair, tmp_path: Path) -> None:
     }
     assert [each["code"] for each in rejected] == ["EMONGO11000"] * 2
     assert pair.target_client.shop.c.count_documents({}) == 998
-    kept = [path for path in Path(f"{journal}.d").rglob("*.flb") if path.is_file()]
-    assert len(kept) == 1
+    (kept,) = (path for path in Path(f"{journal}.d").rglob("*") if path.is_file())
+    assert kept.parts[-3:] == ("rejected", "shop.c", "0.bson")
+    assert len(bson.decode_all(kept.read_bytes())) == 2
 
 
 def test_rejected_documents_end_with_3_when_verified(pair: Pair, tmp_path: Path) -> None:

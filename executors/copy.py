@@ -1,0 +1,57 @@
+"""Source to target without a file (direct mode)."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pymongo import MongoClient
+
+from executors.batches import read_range
+from executors.boundaries import to_key
+from executors.dump import mean_bytes, must_be_same, source_range
+from executors.protocol import StopToken
+from executors.rawbson import id_of, last_of
+from executors.rejected import Rejects, rejected_path
+from executors.write import Tally, Writer
+from statemachine.events import JobSpec
+from statemachine.state import NOTHING, Chunk, Unit
+from statemachine.stimuli import Copied
+
+
+def copy(
+    source: MongoClient[Any],
+    target: MongoClient[Any],
+    unit: Unit,
+    chunk: Chunk,
+    spec: JobSpec,
+    folder: Path,
+    stop: StopToken,
+    tell: Callable[[Copied], None],
+    *,
+    read_preference: str = "primary",
+) -> Copied:
+    """Insert the chunk's documents from the journaled key on; tell after each acknowledged
+    block. The result is the whole.
+
+    What is read in insertion order has no key to go on at: nothing is told of it before the end,
+    and it always begins from nothing. Raises `Conflict`, `OtherCollection`, `PyMongoError`,
+    `OSError`.
+    """
+    must_be_same(source, unit)
+    done = NOTHING if chunk.natural else chunk.done
+    what = source_range(unit, chunk, read_preference)
+    blocks = read_range(source, what, stop, document_bytes=mean_bytes(unit), after=done.last_key)
+    writer = Writer(target, unit, spec, stop)
+    position, last_key = done.position, done.last_key
+    with Rejects(rejected_path(folder, unit.id, chunk.id)) as rejects:
+        tally = Tally.after(done, rejects)
+        for block in blocks:
+            writer.insert(block, tally)
+            position += block.documents
+            if chunk.natural:
+                rejects.sync()
+                continue
+            last_key = to_key(id_of(last_of(block.data)))
+            tell(Copied(position, last_key, *tally.news()))
+        must_be_same(source, unit)
+        return Copied(position, last_key, *tally.news())

@@ -1,0 +1,148 @@
+"""The documents that the target refused, whole, for whoever will look after them.
+
+One file per chunk, `rejected/<unit>/<chunk number>.bson`: raw BSON, one document after another,
+as in mongodump's `.bson`. A document may stand there twice, after a crash or a second attempt:
+the last one counts. A tail that a crash tore is cut off before anything is added.
+"""
+
+import os
+from collections.abc import Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import BinaryIO, Final, Self
+
+import bson
+from bson import json_util
+
+from executors.batches import TOLERANT
+from executors.boundaries import CANONICAL, UNREADABLE, to_key, to_text
+from executors.chunkfile import sync_directory
+from executors.folder import REJECTED, folder_name, inside
+from executors.rawbson import elements, id_of, int32
+from statemachine.words import ChunkId, Key, UnitId
+
+LARGEST: Final = 17 << 20
+"""Bytes of a document; servers hold 16 MiB and a little."""
+MAX_JSON: Final = 100_000
+"""Characters of a document that are shown."""
+MAX_KEY: Final = 1000
+"""Characters of a rejected document's `_id` that the journal keeps."""
+
+
+class Rejects:
+    """Takes the rejected documents of one chunk; the file is made with the first of them."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._new: list[bytes] = []
+        self._fd: int | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def add(self, document: bytes) -> None:
+        self._new.append(document)
+
+    def sync(self) -> None:
+        """What was added is durable when this returns. Raises `OSError`."""
+        if not self._new:
+            return
+        if self._fd is None:
+            self._fd = _opened(self._path)
+        # In one piece: an attempt that was given up as hanging may still add to the same file.
+        left = memoryview(b"".join(self._new))
+        while left:
+            left = left[os.write(self._fd, left) :]
+        os.fsync(self._fd)
+        self._new.clear()
+
+
+def rejected_path(folder: Path, unit: UnitId, chunk: ChunkId) -> Path:
+    """Where the rejected documents of a chunk lie in the job's folder, if there are any."""
+    return inside(folder, f"{REJECTED}/{folder_name(unit)}/{chunk.rpartition('#')[2]}.bson")
+
+
+def rejected_documents(folder: Path, unit: UnitId, chunk: ChunkId) -> Iterator[bytes]:
+    """Each rejected document of the chunk once: the last that was written under its `_id`."""
+    path = rejected_path(folder, unit, chunk)
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        last = {blake2b(id_of(found)).digest(): at for at, found in _whole(file)}
+        for at in sorted(last.values()):
+            file.seek(at)
+            yield next(_whole(file))[1]
+
+
+def find_rejected(folder: Path, unit: UnitId, chunk: ChunkId, key: Key) -> bytes | None:
+    """The rejected document that an event names by this key."""
+    for document in rejected_documents(folder, unit, chunk):
+        mine = to_key(id_of(document))
+        if key in (mine, shown(mine)):
+            return document
+    return None
+
+
+def shown(key: Key) -> Key:
+    """A key for people: an `_id` may have 16 MB, its beginning must do."""
+    return key if len(key) <= MAX_KEY else Key(f"{key[:MAX_KEY]}… ({len(key)} characters)")
+
+
+def as_json(document: bytes) -> str:
+    """A document for people: canonical Extended JSON, cut where it gets too long."""
+    try:
+        text = json_util.dumps(
+            bson.decode(document, TOLERANT), json_options=CANONICAL, ensure_ascii=False
+        )
+    except UNREADABLE:
+        text = to_text(document)
+    return text if len(text) <= MAX_JSON else f"{text[:MAX_JSON]}… ({len(text)} characters)"
+
+
+def _opened(path: Path) -> int:
+    """The file, ready to be added to; it and the directories above it have durable names."""
+    for directory in (path.parent.parent, path.parent):
+        directory.mkdir(mode=0o700, exist_ok=True)
+        sync_directory(directory.parent)
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(path, flags, 0o600)
+    try:
+        sync_directory(path.parent)
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            end = 0
+            for at, document in _whole(file):
+                end = at + len(document)
+        os.ftruncate(fd, end)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _whole(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """The documents from here on with their offsets, up to what is not whole."""
+    while True:
+        at = file.tell()
+        head = file.read(4)
+        size = int32(head, 0)[0] if len(head) == 4 else 0
+        if not 5 <= size <= LARGEST:
+            return
+        document = head + file.read(size - 4)
+        if len(document) < size or not _has_id(document):
+            return
+        yield at, document
+
+
+def _has_id(document: bytes) -> bool:
+    """Whether the bytes are a document as far as its top level tells, with an `_id`."""
+    try:
+        return document[-1] == 0 and any(
+            name == b"_id" for _, name, _, _ in list(elements(document))
+        )
+    except (ValueError, IndexError, ArithmeticError):
+        return False

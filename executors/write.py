@@ -1,0 +1,234 @@
+"""Blocks of documents into a target collection; every document is settled by name.
+
+Each block goes out as one unordered insert, acknowledged with the job's write concern. Where a
+document's `_id` is taken, nothing is assumed: what lies there is read back and compared byte by
+byte. So a block may be sent again after any doubt, and what was killed needs no other path than
+the one it always takes.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+from bson.raw_bson import RawBSONDocument
+from pymongo import MongoClient, ReadPreference
+from pymongo.errors import OperationFailure, WriteConcernError
+
+from executors.batches import RAW, TOLERANT, Block
+from executors.boundaries import to_key
+from executors.classify import cause_of, classify, without_values
+from executors.metadata import concern, split
+from executors.protocol import Stopped, StopToken
+from executors.rawbson import (
+    Slab,
+    documents,
+    equal_but_for_empty_timestamps,
+    equals_query,
+    has_empty_timestamp,
+    id_of,
+    in_query,
+    may_have_empty_timestamp,
+)
+from executors.rejected import Rejects, shown
+from statemachine.events import JobSpec
+from statemachine.policy import MAX_REPORTED
+from statemachine.state import Done, Unit
+from statemachine.stimuli import Rejection
+from statemachine.words import Cause
+
+DUPLICATE_KEY: Final = 11000
+COMPARED_AT_ONCE: Final = 1000
+"""Documents read back in one query."""
+
+
+class CountsDisagree(Exception):
+    """The server did not insert as many documents as were sent and does not say why."""
+
+
+class Conflict(Exception):
+    """Another document lies under the same `_id`, and the job is to stop then."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What became of a chunk's documents, over all attempts."""
+
+    rejects: Rejects
+    documents: int
+    size: int
+    present: int
+    rejected: int
+    rejections: list[Rejection] = field(default_factory=list)
+
+    @classmethod
+    def after(cls, done: Done, rejects: Rejects) -> Self:
+        """Goes on where the journal says the last attempt came."""
+        return cls(rejects, done.documents, done.bytes, done.present, done.rejected)
+
+    def news(self) -> tuple[int, int, int, int, tuple[Rejection, ...]]:
+        """Documents, bytes, present and rejected so far, and the rejections since the last news,
+        whose documents are durable."""
+        self.rejects.sync()
+        new, self.rejections = tuple(self.rejections), []
+        return self.documents, self.size, self.present, self.rejected, new
+
+    def reject(self, document: bytes, code: str, why: str) -> None:
+        self.rejects.add(document)
+        self.rejected += 1
+        if len(self.rejections) < MAX_REPORTED:
+            self.rejections.append(Rejection(shown(to_key(id_of(document))), code, why))
+
+
+class Writer:
+    """Inserts blocks into one collection and settles every document it could not insert."""
+
+    def __init__(
+        self, client: MongoClient[Any], unit: Unit, spec: JobSpec, stop: StopToken
+    ) -> None:
+        database, self._collection = split(unit.target)
+        # What a lagging member shows is not what was acknowledged.
+        self._db = client.get_database(database, read_preference=ReadPreference.PRIMARY)
+        self._spec = spec
+        self._stop = stop
+
+    def insert(self, block: Block, tally: Tally) -> None:
+        """Settle every document of the block. What was said to the tally before an error is not
+        the whole: another attempt tells it again.
+
+        Raises `PyMongoError`, `Conflict`, `CountsDisagree`, `Stopped`.
+        """
+        reply = self._write(
+            {
+                "insert": self._collection,
+                "ordered": False,
+                "bypassDocumentValidation": True,
+                "documents": [Slab(block.data)],
+            }
+        )
+        errors: list[dict[str, Any]] = reply.get("writeErrors", [])
+        if reply["n"] + len(errors) != block.documents:
+            raise CountsDisagree(
+                f"{block.documents} documents sent, {reply['n']} inserted, {len(errors)} refused"
+            )
+        tally.documents += reply["n"]
+        tally.size += len(block.data)
+        refused = {error["index"]: error for error in errors}
+        if may_have_empty_timestamp(block.data):
+            self._repair(block, refused)
+        if refused:
+            self._settle(block, refused, tally)
+
+    def _repair(self, block: Block, refused: dict[int, Any]) -> None:
+        """Put back the empty timestamps that the server filled in while it inserted."""
+        for index, document in enumerate(documents(block.data)):
+            if index not in refused and has_empty_timestamp(document):
+                self._must_replace(document)
+
+    def _settle(self, block: Block, refused: dict[int, Any], tally: Tally) -> None:
+        taken: list[tuple[bytes, str]] = []
+        for index, document in enumerate(documents(block.data)):
+            if index not in refused:
+                continue
+            code, why = _said(refused[index])
+            if code == DUPLICATE_KEY:
+                taken.append((document, why))
+            else:
+                tally.reject(document, f"EMONGO{code:03d}", why)
+        for at in range(0, len(taken), COMPARED_AT_ONCE):
+            self._compare(taken[at : at + COMPARED_AT_ONCE], tally)
+
+    def _compare(self, taken: list[tuple[bytes, str]], tally: Tally) -> None:
+        there = self._read_back([id_of(document) for document, _ in taken])
+        for document, why in taken:
+            mine = id_of(document)
+            # Equal numbers of different types are one key, but not the same bytes.
+            found = there.get(mine) or self._tied(mine)
+            if found is None:
+                tally.reject(document, f"EMONGO{DUPLICATE_KEY}", why)  # another unique index
+            elif found == document:
+                tally.documents += 1
+                tally.present += 1
+            elif has_empty_timestamp(document) and equal_but_for_empty_timestamps(document, found):
+                self._must_replace(document)  # inserted before a crash, not yet repaired
+                tally.documents += 1
+                tally.present += 1
+            else:
+                self._conflict(document, tally)
+
+    def _read_back(self, ids: list[bytes]) -> dict[bytes, bytes]:
+        try:
+            found = self._find(in_query(ids))
+        except OperationFailure as error:
+            if classify(error)[0] is not Cause.PERMANENT:
+                raise
+            # A value that looks like an operator.
+            found = [document for each in ids for document in self._find(equals_query(each))]
+        return {id_of(document): document for document in found}
+
+    def _tied(self, mine: bytes) -> bytes | None:
+        """The document whose `_id` is another way to write the same key."""
+        return next(iter(self._find(equals_query(mine))), None)
+
+    def _find(self, query: RawBSONDocument) -> list[bytes]:
+        self._look()
+        collection = self._db.get_collection(self._collection, codec_options=RAW)
+        return [bytes(document.raw) for document in collection.find(query)]
+
+    def _conflict(self, document: bytes, tally: Tally) -> None:
+        match self._spec.on_conflict:
+            case "stop":
+                raise Conflict(f"another document lies under _id {to_key(id_of(document))}")
+            case "skip":
+                tally.reject(document, "ECONFLICT001", "another document lies under this _id")
+            case "overwrite":
+                if error := self._replace(document):
+                    code, why = _said(error)
+                    tally.reject(document, f"EMONGO{code:03d}", why)
+                else:
+                    tally.documents += 1
+
+    def _must_replace(self, document: bytes) -> None:
+        if error := self._replace(document):
+            raise OperationFailure(str(error.get("errmsg", "")), error["code"])
+
+    def _replace(self, document: bytes) -> dict[str, Any] | None:
+        """Replace the document under this `_id`, to the byte; the server's error if it refuses.
+
+        As a pipeline: a plain replacement refuses names with `$` and fills empty timestamps.
+        """
+        literal = {"$replaceWith": {"$literal": RawBSONDocument(document)}}
+        reply = self._write(
+            {
+                "update": self._collection,
+                "updates": [{"q": equals_query(id_of(document)), "u": [literal]}],
+                "bypassDocumentValidation": True,
+            }
+        )
+        errors: list[dict[str, Any]] = reply.get("writeErrors", [])
+        if not errors and not reply["n"]:
+            raise CountsDisagree(f"_id {shown(to_key(id_of(document)))} was there and is gone")
+        return errors[0] if errors else None
+
+    def _write(self, command: dict[str, Any]) -> dict[str, Any]:
+        """Run a write command, acknowledged with the job's write concern."""
+        self._look()
+        reply = self._db.command(
+            {**command, "writeConcern": concern(self._spec)}, codec_options=TOLERANT
+        )
+        if problem := reply.get("writeConcernError"):
+            # `command` does not raise for this: applied here, perhaps not where a failover looks.
+            raise WriteConcernError(problem.get("errmsg", ""), problem.get("code"), problem)
+        return reply
+
+    def _look(self) -> None:
+        """Before each command: one block may take many of them."""
+        if self._stop.is_set():
+            raise Stopped
+
+
+def _said(error: dict[str, Any]) -> tuple[int, str]:
+    """Code and reason of one document's error. Raises it where not the document is to blame:
+    a failover, a throttled server or a full disk in the middle of a block rejects nobody."""
+    code, why = int(error["code"]), without_values(str(error.get("errmsg", "")))
+    if cause_of(code, why) is not Cause.PERMANENT:
+        raise OperationFailure(why, code)
+    return code, why
