@@ -12,10 +12,20 @@ class NotRunning(OperatorError):
 
     code, exit_code = "EJOB002", 2
 
-    def __init__(self, job: str, status: str) -> None:
+    def __init__(self, job: str, status: str, verb: str) -> None:
         super().__init__(
-            f"job {job} is {status} and no process runs it", remedy="there is nothing to pause"
+            f"job {job} is {status} and no process runs it",
+            remedy=f"there is nothing to {verb}; `ferrylog resume {job}` goes on",
         )
+
+
+class Refused(OperatorError):
+    """What was asked for does not fit the job as it stands; nothing was done."""
+
+    code, exit_code = "EJOB006", 2
+
+    def __init__(self, verb: str, why: str) -> None:
+        super().__init__(f"{verb}: {why}", remedy="`ferrylog status` shows where the job stands")
 
 
 class OtherSettings(OperatorError):

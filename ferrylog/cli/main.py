@@ -11,7 +11,19 @@ from typing import Any, Final, NoReturn
 import typer
 
 from executors.clients import secrets_of
-from ferrylog.cli import check, inspect, jobs, pause, replay, resume, start, status, verify
+from ferrylog.cli import (
+    check,
+    inspect,
+    jobs,
+    pause,
+    replay,
+    resume,
+    start,
+    status,
+    stop,
+    verify,
+)
+from ferrylog.cli.set import set_
 from ferrylog.errors import Usage
 from ferrylog.redact import learn, printable, redact
 from statemachine.errors import FerrylogError
@@ -32,6 +44,8 @@ app.command("status")(status.status)
 app.command("replay")(replay.replay)
 app.command("verify")(verify.verify)
 app.command("pause")(pause.pause)
+app.command("stop")(stop.stop)
+app.command("set")(set_)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(inspect.app, name="inspect")
 

@@ -1,30 +1,28 @@
-"""`ferrylog pause`: ask the running process to finish what is in flight and stop."""
+"""`ferrylog pause`: what runs goes on to its end, or is left in doubt; nothing new starts."""
+
+from typing import Annotated
 
 import typer
 
+from ferrylog.asking import ask, wanted_job
 from ferrylog.cli import options as o
-from ferrylog.errors import NotRunning
-from ferrylog.recall import recall
-from ferrylog.wiring import find_job, operator
-from journal.inbox import Inbox
-from journal.lease import held
-from journal.sqlite import SqliteJournal
+from ferrylog.cli.answers import show
+from ferrylog.requests import WHY
+from ferrylog.wiring import operator
+from statemachine.stimuli import PauseAsked
 
 
 def pause(
     job: o.Job = None,
+    immediate: Annotated[
+        bool, typer.Option("--immediate", help="Do not wait for what runs: it is done again.")
+    ] = False,
     journal: o.Journal = o.DEFAULT_JOURNAL,
     json: o.Json = False,
     verbose: o.Verbose = 0,
     quiet: o.Quiet = False,
 ) -> None:
-    """Controlled pause: what runs goes on to its end, nothing new starts."""
-    o.Common(journal, json, verbose, quiet)
-    with SqliteJournal.read_only(journal) as opened:
-        wanted = find_job(opened, job if job is not None else opened.latest_job())
-        state = recall(opened, wanted).state
-        running = held(journal) and wanted == opened.latest_job()
-    if state.resting or not running:
-        raise NotRunning(wanted, state.status)
-    Inbox(journal).leave(wanted, "pause", by=operator())
-    typer.echo(f"asked job {wanted} to pause; `ferrylog status` shows when it has", err=True)
+    """Pause the running job; `ferrylog resume` goes on where it left off."""
+    common = o.Common(journal, json, verbose, quiet)
+    wish = PauseAsked(operator(), WHY, immediate=immediate)
+    show(common, [ask(journal, wanted_job(journal, job), wish)])
