@@ -115,6 +115,26 @@ def names(journal: SqliteJournal, job: JobId, kind: str) -> list[str]:
     return [name for (name,) in rows]
 
 
+def times(journal: SqliteJournal, job: JobId, kind: str, *, until: int) -> dict[str, Millis]:
+    """When the last event of this kind up to a seq was recorded, for each entity that has one."""
+    rows = journal.query(
+        "SELECT entity, recorded_at_ms FROM events INDEXED BY events_by_kind "
+        "WHERE job = ? AND kind = ? AND seq <= ? ORDER BY seq",
+        (job, kind, until),
+    )
+    return dict(rows)  # of each entity, the last row stays
+
+
+def latest_ms(journal: SqliteJournal, job: JobId, entity: str, kind: str, *, until: int) -> Millis:
+    """When the last event of this kind about this entity, up to a seq, was recorded; or 0."""
+    rows = journal.query(
+        "SELECT recorded_at_ms FROM events INDEXED BY events_by_entity "
+        "WHERE job = ? AND entity = ? AND kind = ? AND seq <= ? ORDER BY seq DESC LIMIT 1",
+        (job, entity, kind, until),
+    )
+    return Millis(rows[0][0]) if rows else Millis(0)
+
+
 class Count(NamedTuple):
     """Events of one kind, and what they sum up to where they count it."""
 

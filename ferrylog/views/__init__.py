@@ -1,4 +1,5 @@
 """views: what people and machines see. One model, rendered twice.
 
-Start: model.py (the reports), human.py (text), live.py (a run on a terminal or in lines).
+Start: shapes.py (what is printed), model.py (who fills it), human.py (text), live.py (a run on a
+terminal or in lines), watch.py (the same from another terminal), story.py (one entity).
 """

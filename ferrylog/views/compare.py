@@ -9,7 +9,7 @@ from pydantic import Field
 from ferrylog.past import Past
 from ferrylog.redact import one_line
 from ferrylog.views.model import Report, dead_letters
-from ferrylog.views.telling import span
+from ferrylog.views.spans import span
 from ferrylog.views.timeline import TimelineReport, UnitLine
 from statemachine.state import Unit
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ferrylog.redact import one_line
-from ferrylog.views.telling import span
+from ferrylog.views.spans import span
 from ferrylog.views.timeline import CELLS, RunLine, StageLine, TimelineReport, UnitLine
 
 MAX_UNITS = 20

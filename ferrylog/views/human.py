@@ -1,64 +1,109 @@
 """Reports as text for people."""
 
+from collections.abc import Iterator
+
 from ferrylog.redact import one_line
-from ferrylog.views.model import StatusReport, UnitReport
+from ferrylog.views.shapes import ChunkReport, PoolReport, StatusReport, UnitReport
+from ferrylog.views.spans import duration, size
+
+LETTERS = 10
+"""Dead letters that are shown; `ferrylog dead-letters list` has all."""
 
 
 def status_text(report: StatusReport) -> str:
-    totals = report.totals
-    lines = [
-        f"job {report.job} · {report.kind} · {report.status}"
-        + (f" ({report.phase})" if report.phase != "done" else "")
-        + (" · running now" if report.running else ""),
-        f"  {report.source} → {report.target}",
+    lines = [*_head(report), *_pools(report)]
+    width = max((len(one_line(unit.namespace)) for unit in report.units), default=0)
+    lines += [_unit_line(unit, width) for unit in report.units]
+    lines += map(_chunk_line, report.chunks or ())
+    lines += [*_mishaps(report), *_answers(report)]
+    return "\n".join(one_line(line) for line in lines)
+
+
+def _head(report: StatusReport) -> Iterator[str]:
+    totals, rate = report.totals, report.rate
+    phase = f" ({report.phase})" if report.phase != "done" else ""
+    running = " · running now" if report.running else ""
+    left = f" · about {duration(report.eta_s)} left" if report.eta_s is not None else ""
+    yield f"job {report.job} · {report.kind} · {report.status}{phase}{running}"
+    yield f"  {report.source} → {report.target} ({report.mode})"
+    yield (
         f"  {bar(totals.percent)} {totals.percent:5.1f} %   "
         f"{totals.documents.restored:,} of about {totals.documents.total_estimate:,} documents, "
-        f"{size(totals.bytes)}",
-        f"  {report.rate.average_docs_s:,.0f} documents/s on average, "
-        f"{report.rate.current_docs_s:,.0f} at last, {report.rate.peak_docs_s:,.0f} at best"
-        + (f" · about {duration(report.eta_s)} left" if report.eta_s is not None else ""),
-    ]
-    if report.why and report.status != "completed":
-        lines.append(f"  {one_line(report.why)}")
-    width = max((len(unit.namespace) for unit in report.units), default=0)
-    lines += [_unit_line(unit, width) for unit in report.units]
-    if report.retries:
-        lines.append(f"  {report.retries} retries")
-    lines += [
-        one_line(f"  given up: {letter.task} of {letter.entity}: {letter.code}: {letter.why}")
-        for letter in report.dead_letters
-    ]
-    if report.mismatched_chunks:
-        lines.append(f"  {report.mismatched_chunks} chunks differ between source and target")
-    return "\n".join(lines)
+        f"{size(totals.bytes)}"
+    )
+    yield (
+        f"  {rate.average_docs_s:,.0f} documents/s on average, {rate.current_docs_s:,.0f} at last, "
+        f"{rate.peak_docs_s:,.0f} at best{left}"
+    )
+    control = report.control
+    if control is not None:
+        at_once = " at once" if control.immediate else ""
+        undone = ", with rollback" if control.rollback else ""
+        yield f"  {control.asked}{at_once}{undone}: {control.by}, {control.at}: {control.why}"
+    elif report.why and report.status != "completed":
+        yield f"  {report.why}"
+
+
+def _pools(report: StatusReport) -> Iterator[str]:
+    if report.running:
+        yield "  " + " · ".join(_pool(name, pool) for name, pool in report.pools.items())
+
+
+def _pool(name: str, pool: PoolReport) -> str:
+    text = f"{name} pool: {pool.busy} of {pool.workers} busy, {pool.pending:,} pending"
+    text += f", {pool.waiting:,} waiting" if pool.waiting else ""
+    return text if pool.breaker.state == "closed" else f"{text}, breaker {pool.breaker.state}"
 
 
 def _unit_line(unit: UnitReport, width: int) -> str:
     done = f"{unit.chunks.restore.completed}/{unit.chunks.total} chunks"
     rejected = f", {unit.documents.rejected:,} rejected" if unit.documents.rejected else ""
+    dropped = f", {unit.dropped:,} chunks left out" if unit.dropped else ""
+    priority = f", priority {unit.priority}" if unit.priority else ""
     return (
         f"  {bar(unit.percent)} {unit.percent:5.1f} %  {one_line(unit.namespace):<{width}}  "
-        f"{unit.status:<10}  {done:>14}  {unit.documents.restored:,} documents{rejected}"
+        f"{unit.status:<10}  {done:>14}  {unit.documents.restored:,} documents{rejected}{dropped}"
+        f"{priority}"
     )
+
+
+def _chunk_line(chunk: ChunkReport) -> str:
+    sides = ", ".join(
+        f"{kind} {side.status}" + (f" ({side.attempts})" if side.attempts > 1 else "")
+        for kind, side in chunk.sides.items()
+    )
+    state = "" if chunk.state == "open" else f" {chunk.state}, {chunk.rejected:,} rejected"
+    why = f": {chunk.code}: {chunk.why}" if chunk.code else ""
+    priority = f", priority {chunk.priority}" if chunk.priority else ""
+    place = f"{chunk.lower or '…'} to {chunk.upper or '…'}"
+    return f"    {chunk.chunk}  {place}  {sides}{state}{priority}{why}"
+
+
+def _mishaps(report: StatusReport) -> Iterator[str]:
+    if report.retries:
+        yield f"  {report.retries:,} retries"
+    for letter in report.dead_letters[:LETTERS]:
+        yield f"  given up: {letter.task} of {letter.entity}: {letter.code}: {letter.why}"
+    hidden = len(report.dead_letters) - LETTERS
+    if hidden > 0:
+        yield f"  and {hidden:,} more: see `ferrylog dead-letters list`"
+    if report.dropped_indexes:
+        yield f"  {report.dropped_indexes:,} indexes left out"
+    if report.mismatched_chunks:
+        yield f"  {report.mismatched_chunks} chunks differ between source and target"
+    for alert in report.alerts:
+        why = f": {alert.why}" if alert.why else ""
+        yield f"  alert: {alert.alert} of {alert.entity}{why}"
+
+
+def _answers(report: StatusReport) -> Iterator[str]:
+    """Those that ask for something to be done."""
+    for each in report.answers:
+        if each.remedy:
+            yield f"  {each.question} {each.answer}"
+            yield f"    → {each.remedy}"
 
 
 def bar(percent: float, cells: int = 24) -> str:
     full = int(percent / 100 * cells)
     return "[" + "#" * full + "." * (cells - full) + "]"
-
-
-def size(number: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:,.0f} {unit}" if unit == "B" else f"{number:,.1f} {unit}"
-        number /= 1000
-    return f"{number:,.1f} TB"
-
-
-def duration(seconds: float) -> str:
-    whole = int(seconds + 0.5)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

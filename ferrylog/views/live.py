@@ -20,9 +20,9 @@ from ferrylog import clock
 from ferrylog.engine import Engine
 from ferrylog.rates import Rates
 from ferrylog.redact import one_line, redact
-from ferrylog.views.human import duration, size
 from ferrylog.views.model import percent, phase
 from ferrylog.views.notes import note_on
+from ferrylog.views.spans import duration, size
 from statemachine.events import (
     AlertCleared,
     AlertRaised,

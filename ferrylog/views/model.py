@@ -1,150 +1,89 @@
-"""The reports: what `--json` prints and what the human views render."""
+"""How a job stands, for people and machines: fills the shapes from a past."""
 
 from collections.abc import Sequence
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 
-from ferrylog.clock import when
+from ferrylog.clock import now_ms, when
 from ferrylog.past import Past
 from ferrylog.rates import Rates
-from ferrylog.redact import ascii_json
+from ferrylog.views.answers import Asked, answers
+from ferrylog.views.chunks import chunk_reports
+from ferrylog.views.counts import Counts
+from ferrylog.views.pools import phases, pools, stats
+from ferrylog.views.shapes import (
+    AlertReport,
+    ChunkCounts,
+    Control,
+    DeadLetter,
+    DocumentCounts,
+    RateReport,
+    Report,
+    SideCounts,
+    StatusReport,
+    Totals,
+    UnitReport,
+)
+from ferrylog.views.told import Told
+from statemachine.events import StopRequested
 from statemachine.state import State, Unit
-from statemachine.words import ChunkId, JobStatus, Status, TaskKind, UnitStatus
+from statemachine.words import JobStatus, Status, TaskKind, UnitStatus
+
+__all__ = ["Report", "dead_letters", "exit_code", "percent", "phase", "status_report"]
 
 T = TypeVar("T", bound=BaseModel)
-SIDES = (TaskKind.DUMP, TaskKind.RESTORE, TaskKind.VERIFY)
+PHASES = (TaskKind.DUMP, TaskKind.RESTORE, TaskKind.COPY, TaskKind.INDEX, TaskKind.VERIFY)
+GOING = (JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.STOPPING)
+NOTHING_TOLD = Told()
 
 
-class Report(BaseModel):
-    """Something printed; `schema` names its shape."""
-
-    model_config = ConfigDict(frozen=True, populate_by_name=True)
-
-    def as_json(self) -> str:
-        """One line for `--json`."""
-        return ascii_json(self.model_dump(mode="json", by_alias=True))
-
-
-class SideCounts(Report):
-    """Chunks by where one of their sides stands; the six sum to the total."""
-
-    pending: int = 0
-    waiting: int = 0
-    processing: int = 0
-    in_doubt: int = 0
-    completed: int = 0
-    failed: int = 0
-
-
-class ChunkCounts(Report):
-    total: int
-    dump: SideCounts
-    restore: SideCounts
-    verify: SideCounts
-
-
-class DocumentCounts(Report):
-    total_estimate: int
-    dumped: int
-    restored: int
-    present: int
-    rejected: int
-
-
-class UnitReport(Report):
-    namespace: str
-    target: str
-    status: str
-    chunks: ChunkCounts
-    documents: DocumentCounts
-    bytes: int
-    percent: float
-
-
-class Totals(Report):
-    chunks: ChunkCounts
-    documents: DocumentCounts
-    bytes: int
-    percent: float
-
-
-class RateReport(Report):
-    current_docs_s: float
-    average_docs_s: float
-    peak_docs_s: float
-    bytes_s: float
-
-
-class DeadLetter(Report):
-    task: str
-    entity: str
-    code: str
-    why: str
-
-
-class StatusReport(Report):
-    schema_: Literal["ferrylog.status/1"] = Field("ferrylog.status/1", alias="schema")
-    job: str
-    kind: str
-    status: str
-    phase: str
-    running: bool
-    """A process holds the journal now."""
-    why: str
-    epoch: int
-    source: str
-    target: str
-    units: tuple[UnitReport, ...]
-    totals: Totals
-    rate: RateReport
-    eta_s: float | None
-    retries: int
-    dead_letters: tuple[DeadLetter, ...]
-    mismatched_chunks: int
-    last_seq: int
-    recorded_at: str
-    """Of the last event."""
-
-
-def status_report(job: str, past: Past, *, running: bool) -> StatusReport:
-    state, rates = past.state, past.rates
+def status_report(
+    job: str, past: Past, *, running: bool, told: Told = NOTHING_TOLD, chunks: bool = False
+) -> StatusReport:
+    """`running`: a process works on the job; else it is shown as of its last event. `chunks`: one
+    by one, too."""
+    state, rates, counts = past.state, past.rates, Counts.of(past.state)
     assert state.spec is not None
-    open_chunks = _open_by_unit(state)
-    units = tuple(
-        _unit_report(state, unit, open_chunks.get(unit.id, [])) for unit in state.units.values()
-    )
+    at_ms = now_ms() if running else past.at_ms
+    units = tuple(_unit_report(unit, counts, told) for unit in state.units.values())
     totals = _totals(state, units)
-    documents_s, bytes_s = rates.current()
     return StatusReport(
         job=job,
         kind=state.spec.kind,
+        mode=state.spec.mode,
         status=state.status,
         phase=phase(state),
         running=running,
         why=state.why,
+        control=_control(told),
         epoch=state.epoch,
         source=state.spec.source,
         target=state.spec.target,
+        stats=stats(state),
+        pools=pools(state, at_ms),
+        phases=phases(state, totals.chunks),
         units=units,
         totals=totals,
-        rate=RateReport(
-            current_docs_s=round(documents_s, 1),
-            average_docs_s=round(rates.average(), 1),
-            peak_docs_s=round(rates.peak, 1),
-            bytes_s=round(bytes_s, 1),
-        ),
+        rate=_rate(rates),
         eta_s=_eta_s(state, totals, rates),
+        elapsed_s=round(rates.active_ms / 1000, 1),
         retries=state.retries,
         dead_letters=dead_letters(state),
+        dropped_indexes=state.dropped,
         mismatched_chunks=sum(unit.mismatched for unit in state.units.values()),
+        settings=state.settings.model_dump(mode="json") if state.settings else None,
+        alerts=_alerts(state, told),
+        answers=answers(Asked(job, state, told, running, at_ms)),
+        chunks=chunk_reports(state) if chunks else None,
         last_seq=past.position.seq,
         recorded_at=when(past.at_ms),
     )
 
 
 def phase(state: State) -> str:
-    """The first thing that is not finished yet: plan, dump, restore, index, verify, done."""
+    """The first thing that is not finished yet: plan, dump, restore (or copy), index, verify,
+    done."""
     if state.terminal:
         return "done"
     busy = {
@@ -152,12 +91,13 @@ def phase(state: State) -> str:
         for (kind, status, _), queue in state.queues.items()
         if queue and status not in (Status.COMPLETED, Status.FAILED)
     }
-    if not state.closed or busy & {TaskKind.SURVEY, TaskKind.CREATE, TaskKind.PLAN}:
+    stages = state.stages
+    if not state.closed or not stages or busy & {TaskKind.SURVEY, TaskKind.CREATE, TaskKind.PLAN}:
         return "plan"
-    for kind in (TaskKind.DUMP, TaskKind.RESTORE, TaskKind.INDEX, TaskKind.VERIFY):
-        if kind in busy:
+    for kind in PHASES:
+        if kind in busy or (TaskKind.SPLIT in busy and kind is stages[0]):
             return str(kind)
-    return "verify" if state.stages[-1] is TaskKind.VERIFY else "restore"
+    return str(stages[-1])
 
 
 def dead_letters(state: State) -> tuple[DeadLetter, ...]:
@@ -184,25 +124,56 @@ def exit_code(state: State) -> int:
 
 
 def _rejects(state: State) -> bool:
-    skipped = any(unit.status is UnitStatus.FAILED for unit in state.units.values())
-    rejected = any(unit.rejected for unit in state.units.values())
-    return skipped or rejected or state.count(Status.FAILED) > 0
+    """Something was left out by failure or by choice; a unit that was taken out is no failure."""
+    units = state.units.values()
+    left = any(unit.status is UnitStatus.FAILED for unit in units)
+    lost = any(unit.rejected or unit.dropped for unit in units)
+    return left or lost or state.dropped > 0 or state.count(Status.FAILED) > 0
 
 
-def _open_by_unit(state: State) -> dict[str, list[ChunkId]]:
-    found: dict[str, list[ChunkId]] = {}
-    for chunk in state.chunks.values():
-        found.setdefault(chunk.unit, []).append(chunk.id)
-    return found
+def _control(told: Told) -> Control | None:
+    event = told.asked
+    if event is None:
+        return None
+    return Control(
+        asked="stop" if isinstance(event, StopRequested) else "pause",
+        by=event.by,
+        why=event.why,
+        at=when(told.asked_ms),
+        immediate=event.immediate,
+        rollback=isinstance(event, StopRequested) and event.rollback,
+    )
 
 
-def _unit_report(state: State, unit: Unit, chunks: Sequence[ChunkId]) -> UnitReport:
-    dump, restore, verify = (_side(state, unit, kind, chunks) for kind in SIDES)
+def _alerts(state: State, told: Told) -> tuple[AlertReport, ...]:
+    reports = []
+    for key in state.alerts:
+        event, at_ms = told.raised.get(key, (None, 0))
+        reports.append(
+            AlertReport(
+                alert=key[0],
+                entity=key[1],
+                value=event.value if event else None,
+                limit=event.limit if event else None,
+                why=event.why if event else "",
+                since=when(at_ms) if event else None,
+            )
+        )
+    return tuple(reports)
+
+
+# --- units and their sums ---
+
+
+def _unit_report(unit: Unit, counts: Counts, told: Told) -> UnitReport:
+    chunks, completed = counts.chunks(unit), unit.status is UnitStatus.COMPLETED
     return UnitReport(
         namespace=unit.id,
         target=unit.target,
         status=unit.status,
-        chunks=ChunkCounts(total=unit.planned, dump=dump, restore=restore, verify=verify),
+        priority=unit.priority,
+        chunks=chunks,
+        dropped=unit.dropped,
         documents=DocumentCounts(
             total_estimate=unit.documents_estimate,
             dumped=unit.dumped_documents,
@@ -212,20 +183,16 @@ def _unit_report(state: State, unit: Unit, chunks: Sequence[ChunkId]) -> UnitRep
         ),
         bytes=unit.restored_bytes,
         percent=percent(unit),
+        dump_percent=100.0 if completed else _share(chunks.dump.completed, chunks.total),
+        restore_percent=100.0 if completed else _share(chunks.restore.completed, chunks.total),
+        completed_at=when(told.completed_ms[unit.id])
+        if completed and unit.id in told.completed_ms
+        else None,
     )
 
 
-def _side(state: State, unit: Unit, kind: TaskKind, chunks: Sequence[ChunkId]) -> SideCounts:
-    """A chunk whose turn for this side has not come counts as pending; none, if the job has no
-    such side."""
-    if kind not in state.stages:
-        return SideCounts()
-    counts: dict[str, int] = dict.fromkeys(SideCounts.model_fields, 0)
-    for chunk in chunks:
-        task = state.tasks.get((kind, chunk))  # type: ignore[call-overload]
-        counts[task.status if task else Status.PENDING] += 1
-    counts["completed"] += unit.settled
-    return SideCounts(**counts)
+def _share(done: int, total: int) -> float:
+    return round(100 * done / total, 1) if total else 0.0
 
 
 def percent(unit: Unit) -> float:
@@ -236,9 +203,7 @@ def percent(unit: Unit) -> float:
 
 
 def _totals(state: State, units: Sequence[UnitReport]) -> Totals:
-    weight = sum(unit.weight for unit in state.units.values())
-    done = sum(unit.weight_done for unit in state.units.values())
-    share = round(100 * done / weight, 1) if weight else 0.0
+    weight, done = _weights(state)
     return Totals(
         chunks=ChunkCounts(
             total=sum(unit.chunks.total for unit in units),
@@ -248,8 +213,18 @@ def _totals(state: State, units: Sequence[UnitReport]) -> Totals:
         ),
         documents=_sum(DocumentCounts, [unit.documents for unit in units]),
         bytes=sum(unit.bytes for unit in units),
-        percent=100.0 if state.status is JobStatus.COMPLETED else min(99.9, share),
+        percent=100.0 if state.status is JobStatus.COMPLETED else min(99.9, _share(done, weight)),
     )
+
+
+def _weights(state: State) -> tuple[int, int]:
+    """Of the job in all and of what is done; what was taken out weighs what was done with it."""
+    weight = done = 0
+    for unit in state.units.values():
+        excluded = unit.status is UnitStatus.EXCLUDED
+        weight += unit.weight_done if excluded else unit.weight
+        done += unit.weight_done
+    return weight, done
 
 
 def _sum(model: type[T], parts: Sequence[T]) -> T:
@@ -259,11 +234,20 @@ def _sum(model: type[T], parts: Sequence[T]) -> T:
     return model(**sums)
 
 
+def _rate(rates: Rates) -> RateReport:
+    documents_s, bytes_s = rates.current()
+    return RateReport(
+        current_docs_s=round(documents_s, 1),
+        average_docs_s=round(rates.average(), 1),
+        peak_docs_s=round(rates.peak, 1),
+        bytes_s=round(bytes_s, 1),
+    )
+
+
 def _eta_s(state: State, totals: Totals, rates: Rates) -> float | None:
     """Seconds to the end at the average pace so far; `None` while the job rests or nobody can
     tell."""
-    going = state.status in (JobStatus.RUNNING, JobStatus.PAUSING)
-    if not going or not 0 < totals.percent < 100 or not rates.active_ms:
+    if state.status not in GOING or not 0 < totals.percent < 100 or not rates.active_ms:
         return None
     spent_s = rates.active_ms / 1000
     return round(spent_s * (100 - totals.percent) / totals.percent, 1)

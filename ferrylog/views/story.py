@@ -10,8 +10,8 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from ferrylog.clock import when
-from ferrylog.views.model import Report
 from ferrylog.views.notes import note_on
+from ferrylog.views.shapes import Report
 from journal.entities import Type
 from journal.protocol import Recorded
 from statemachine.events import (

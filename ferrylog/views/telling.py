@@ -5,7 +5,7 @@ from textwrap import wrap
 from typing import Any, Final
 
 from ferrylog.redact import one_line
-from ferrylog.views.human import size
+from ferrylog.views.spans import size, span
 from ferrylog.views.story import Attempt, Note, Parts, StoryReport
 
 WIDTH: Final = 96
@@ -272,17 +272,3 @@ def _counted(number: int, word: str) -> str:
 
 def _whole(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
-def span(milliseconds: int) -> str:
-    """A duration as people say it."""
-    if milliseconds < 1000:
-        return f"{milliseconds} ms"
-    seconds = milliseconds / 1000
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"

@@ -7,7 +7,7 @@ from typing import Final, Literal
 from pydantic import Field
 
 from ferrylog.clock import when
-from ferrylog.views.model import Report
+from ferrylog.views.shapes import Report
 from journal.overview import Mark
 from journal.protocol import Recorded
 from statemachine.events import (

@@ -1,0 +1,217 @@
+"""The shapes of what is printed about a job: models, and nothing that fills them."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ferrylog.redact import ascii_json
+
+
+class Report(BaseModel):
+    """Something printed; `schema` names its shape."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True)
+
+    def as_json(self) -> str:
+        """One line for `--json`."""
+        return ascii_json(self.model_dump(mode="json", by_alias=True))
+
+
+class SideCounts(Report):
+    """Chunks by where one of their sides stands; the six sum to the total."""
+
+    pending: int = 0
+    waiting: int = 0
+    processing: int = 0
+    in_doubt: int = 0
+    completed: int = 0
+    failed: int = 0
+    """Given up, or left out for good."""
+
+
+class ChunkCounts(Report):
+    total: int
+    dump: SideCounts
+    restore: SideCounts
+    """Of a direct job, which copies without a file, both are those of the copy."""
+    verify: SideCounts
+
+
+class DocumentCounts(Report):
+    total_estimate: int
+    dumped: int
+    restored: int
+    present: int
+    rejected: int
+
+
+class UnitReport(Report):
+    namespace: str
+    target: str
+    status: str
+    priority: int
+    chunks: ChunkCounts
+    dropped: int
+    """Chunks that the job goes on without."""
+    documents: DocumentCounts
+    bytes: int
+    percent: float
+    dump_percent: float
+    restore_percent: float
+    """Of its chunks (A22)."""
+    completed_at: str | None
+
+
+class Totals(Report):
+    chunks: ChunkCounts
+    documents: DocumentCounts
+    bytes: int
+    percent: float
+
+
+class PhaseReport(Report):
+    """One stretch of the work over all units; phases overlap."""
+
+    phase: str
+    weight: float
+    """Its share of the job's percentage; indexes have none."""
+    done: int
+    total: int
+    percent: float
+
+
+class RateReport(Report):
+    current_docs_s: float
+    average_docs_s: float
+    peak_docs_s: float
+    bytes_s: float
+
+
+class DeadLetter(Report):
+    task: str
+    entity: str
+    code: str
+    why: str
+
+
+class Control(Report):
+    """What an operator, a signal or ferrylog itself asked of a job that rests or is about to."""
+
+    asked: Literal["pause", "stop"]
+    by: str
+    why: str
+    at: str
+    immediate: bool
+    rollback: bool
+
+
+class Stats(Report):
+    """What is left, in three numbers (A21)."""
+
+    pending_downloads: int
+    pending_restores: int
+    active_units: int
+
+
+class BreakerReport(Report):
+    state: Literal["closed", "open", "half-open"]
+    failures: int
+    """In a row."""
+    until: str | None
+
+
+class PoolReport(Report):
+    """Workers that share a limit and a breaker (A17)."""
+
+    workers: int
+    busy: int
+    available: int
+    retrying: int
+    """Of the busy ones: those that try something again."""
+    waiting: int
+    """Tasks that failed and wait for their time."""
+    pending: int
+    breaker: BreakerReport
+
+
+class AlertReport(Report):
+    alert: str
+    entity: str
+    value: float | None
+    limit: float | None
+    why: str
+    since: str | None
+
+
+class AnswerReport(Report):
+    """What an operator asks when something seems wrong (A26-A28)."""
+
+    question: str
+    answer: str
+    remedy: str
+    """Empty where nothing is to be done."""
+
+
+class ChunkSide(Report):
+    status: str
+    attempts: int
+    failures: int
+    not_before: str | None
+
+
+class ChunkReport(Report):
+    """A chunk with work left, or one that a document was left out of."""
+
+    chunk: str
+    namespace: str
+    lower: str | None
+    upper: str | None
+    documents: int
+    """An estimate."""
+    restored: int
+    rejected: int
+    priority: int
+    state: Literal["open", "flawed", "dropped"]
+    sides: dict[str, ChunkSide]
+    """By stage; of an open one also its split, if it is to be cut."""
+    code: str
+    why: str
+    """Of the last failure."""
+
+
+class StatusReport(Report):
+    schema_: Literal["ferrylog.status/1"] = Field("ferrylog.status/1", alias="schema")
+    job: str
+    kind: str
+    mode: str
+    status: str
+    phase: str
+    running: bool
+    """A process holds the journal now."""
+    why: str
+    control: Control | None
+    epoch: int
+    source: str
+    target: str
+    stats: Stats
+    pools: dict[str, PoolReport]
+    phases: tuple[PhaseReport, ...]
+    units: tuple[UnitReport, ...]
+    totals: Totals
+    rate: RateReport
+    eta_s: float | None
+    elapsed_s: float
+    """While runs were at work."""
+    retries: int
+    dead_letters: tuple[DeadLetter, ...]
+    dropped_indexes: int
+    mismatched_chunks: int
+    settings: dict[str, Any] | None
+    """Of the run, with all that was changed since."""
+    alerts: tuple[AlertReport, ...]
+    answers: tuple[AnswerReport, ...]
+    chunks: tuple[ChunkReport, ...] | None
+    """With `--chunks`."""
+    last_seq: int
+    recorded_at: str
+    """Of the last event."""
