@@ -7,6 +7,7 @@ from statemachine.events import (
     AlertRaised,
     AnyEvent,
     Difference,
+    IndexDropped,
     IndexSpec,
     JobSpec,
     PriorityChanged,
@@ -140,6 +141,8 @@ def example(cls: type[AnyEvent], kind: str) -> AnyEvent:
             "plan": "shop.orders",
             "index": "shop.orders@n_1",
         }.get(kind.partition("_")[0], "shop.orders#0")
+    if cls is IndexDropped:
+        fields["entity"] = "shop.orders@n_1"
     if cls is PriorityChanged:
         fields["was"] = 0
     if cls in (AlertRaised, AlertCleared):

@@ -2,13 +2,24 @@
 
 import pytest
 
-from statemachine.events import AnyEvent, JobSpec, PauseRequested
+from statemachine.events import AnyEvent, JobSpec
 from statemachine.stimuli import Failed, PauseAsked, Restored
 from statemachine.words import Cause, TaskKey, TaskKind
 from tests.statemachine.examples import SPEC, classes, example, examples, kinds
 
-UNITS = ("unit_registered", "unit_completed", "unit_skipped", "create_", "plan_")
-CHUNKS = ("chunk_", "document_rejected", "result_ignored", "dump_", "restore_", "verify_")
+UNITS = ("unit_", "conflict_foreseen", "create_", "plan_")
+CHUNKS = (
+    "chunk_",
+    "document_rejected",
+    "result_ignored",
+    "dump_",
+    "restore_",
+    "copy_",
+    "split_",
+    "verify_",
+    "priority_changed",
+    "alert_",
+)
 
 
 @pytest.mark.parametrize("event", examples(), ids=lambda event: event.kind)
@@ -20,13 +31,15 @@ def test_about(event: AnyEvent) -> None:
         assert event.about == "shop.orders#0"
     elif event.kind.startswith("index_"):
         assert event.about == "shop.orders@n_1"
+    elif event.kind.startswith("breaker_"):
+        assert event.about == "dump pool"
     else:
         assert event.about == "job"
 
 
 def test_what_nobody_gave() -> None:
     asked = PauseAsked("me", "lunch")
-    assert (asked.request, PauseRequested(by="me", why="lunch").request) == (0, 0)
+    assert (asked.request, asked.immediate) == (0, False)
     assert Restored(0, 0, 0, 0, 0).rejections == ()
     assert Failed(TaskKey(TaskKind.DUMP, "a#0"), 1, 1, Cause.FATAL, "E", "").jitter == 0.5
     given = SPEC.model_dump(exclude={"include", "exclude", "of"})

@@ -5,7 +5,15 @@ from dataclasses import replace
 from statemachine.decide import decide
 from statemachine.decide.schedule import next_wake_ms
 from statemachine.events import IndexSpec
-from statemachine.policy import MAX_INTERRUPTIONS, MAX_REPORTED, backoff_ms, files_limit
+from statemachine.policy import (
+    MAX_DEATHS,
+    MAX_INTERRUPTIONS,
+    MAX_REPORTED,
+    MAX_SUSPECTS,
+    backoff_ms,
+    files_limit,
+)
+from statemachine.state import Task
 from statemachine.stimuli import (
     Built,
     Created,
@@ -239,12 +247,12 @@ def test_a_pause_waits_for_doubt_and_for_files() -> None:
     story.succeed(RESTORE, RESTORED)
     story.fail(TaskKey(TaskKind.DUMP, f"{UNIT}#1"), Cause.TRANSIENT)
     assert story.tell(PauseAsked("me", "lunch")) == ["pause_requested"], "a file is being removed"
-    story.state.queues[TaskKind.DUMP, Status.IN_DOUBT] = {DUMP: None}
+    story.state.queues[TaskKind.DUMP, Status.IN_DOUBT, 0] = {DUMP: None}
     assert story.succeed(TaskKey(TaskKind.RELEASE, CHUNK), Released()) == ["chunk_released"]
-    story.state.queues[TaskKind.DUMP, Status.PROCESSING] = {VERIFY: None}
+    story.state.queues[TaskKind.DUMP, Status.PROCESSING, 0] = {VERIFY: None}
     assert story.tell() == [], "one of each is two"
-    story.state.queues[TaskKind.DUMP, Status.PROCESSING].clear()
-    story.state.queues[TaskKind.DUMP, Status.IN_DOUBT].clear()
+    story.state.queues[TaskKind.DUMP, Status.PROCESSING, 0].clear()
+    story.state.queues[TaskKind.DUMP, Status.IN_DOUBT, 0].clear()
     assert story.tell() == ["job_paused"]
 
 
@@ -301,9 +309,9 @@ def test_nothing_waits_when_nothing_failed() -> None:
 
 def test_the_limits() -> None:
     """A limit on everything, named; at the limit of doubling, too."""
-    assert (MAX_INTERRUPTIONS, MAX_REPORTED) == (50, 1000)
+    assert (MAX_INTERRUPTIONS, MAX_DEATHS, MAX_SUSPECTS, MAX_REPORTED) == (50, 2, 20, 1000)
     patient = SETTINGS.model_copy(update={"retry_base_ms": 1, "retry_cap_ms": 2**60})
-    assert backoff_ms(1000, 1.0, patient) == 2**40
+    assert backoff_ms(Task(failures=1000), 1.0, patient) == 2**40
     assert files_limit(patient.model_copy(update={"files_ahead": 1, "dump_workers": 7})) == 7
 
 

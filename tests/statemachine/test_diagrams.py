@@ -25,28 +25,44 @@ UNITS = """
 pending: plan_completed → processing
 pending: unit_completed → completed
 pending: unit_skipped → failed
+pending: unit_excluded → excluded
 processing: unit_completed → completed
 processing: unit_skipped → failed
+processing: unit_excluded → excluded
+completed: chunk_replaced → processing
 """
 JOBS = """
 pending: run_started → running
 pending: job_exported → moved
 running: run_started → running
 running: pause_requested → pausing
+running: stop_requested → stopping
 running: job_completed → completed
 running: job_failed → failed
 running: job_exported → moved
 pausing: run_started → pausing
 pausing: pause_requested → pausing
+pausing: stop_requested → stopping
 pausing: job_paused → paused
 pausing: job_resumed → running
 pausing: job_failed → failed
 pausing: job_exported → moved
 paused: run_started → paused
+paused: stop_requested → stopping
 paused: job_resumed → running
 paused: job_exported → moved
+stopping: run_started → stopping
+stopping: stop_requested → stopping
+stopping: job_stopped → stopped
+stopping: job_resumed → running
+stopping: job_failed → failed
+stopping: job_exported → moved
+stopped: run_started → stopped
+stopped: job_resumed → running
+stopped: job_exported → moved
 moved: job_imported → paused
 completed: run_started → completed
+completed: job_reopened → paused
 failed: run_started → failed
 """
 

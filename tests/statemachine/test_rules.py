@@ -23,7 +23,7 @@ from statemachine.events import (
 )
 from statemachine.evolve import evolve, fold
 from statemachine.policy import MAX_INTERRUPTIONS, MAX_REPORTED, backoff_ms, files_limit
-from statemachine.state import State, digest
+from statemachine.state import State, Task, digest
 from statemachine.stimuli import (
     Built,
     Created,
@@ -103,9 +103,12 @@ class Story:
     def succeed(self, key: TaskKey, result: Result) -> list[str]:
         return self.tell(Succeeded(key, self.attempt(key), self.state.epoch, result))
 
-    def fail(self, key: TaskKey, cause: Cause, jitter: float = 0.5) -> list[str]:
+    def fail(
+        self, key: TaskKey, cause: Cause, jitter: float = 0.5, code: str = "ESOURCE002"
+    ) -> list[str]:
+        """By default with a code that blames no document of the chunk."""
         attempt = self.attempt(key)
-        return self.tell(Failed(key, attempt, self.state.epoch, cause, "E1", "bad", jitter))
+        return self.tell(Failed(key, attempt, self.state.epoch, cause, code, "bad", jitter))
 
     def attempt(self, key: TaskKey) -> int:
         return self.state.tasks[key].attempt if key in self.state.tasks else 0
@@ -271,15 +274,15 @@ def test_a_restore_without_progress_begins_anew() -> None:
 
 
 def test_a_task_that_keeps_killing_the_process_is_given_up() -> None:
-    """I18: interruptions are bounded too."""
-    story = Story().planned()
+    """I18: interruptions are bounded too; of what carries documents, see test_isolation."""
+    story = Story()
     for _ in range(MAX_INTERRUPTIONS - 1):
-        assert "dump_started" in story.tell(began())
+        assert "survey_started" in story.tell(began())
     kinds = story.tell(began())
     assert kinds == [
         "run_started",
-        "dump_in_doubt",
-        "dump_dead_lettered",
+        "survey_in_doubt",
+        "survey_dead_lettered",
         "pause_requested",
         "job_paused",
     ]
@@ -307,11 +310,11 @@ def test_a_dead_letter_during_a_pause_asks_for_no_second_one() -> None:
 def test_pools_are_separate_and_never_exceeded() -> None:
     """A17, I26."""
     story = Story().planned(chunks=5)
-    assert len(story.state.queue(TaskKind.DUMP, Status.PROCESSING)) == 2
+    assert story.state.size(TaskKind.DUMP, Status.PROCESSING) == 2
     for n in range(2):
         story.succeed(TaskKey(TaskKind.DUMP, f"{UNIT}#{n}"), DUMPED)
-    assert len(story.state.queue(TaskKind.DUMP, Status.PROCESSING)) == 2
-    assert len(story.state.queue(TaskKind.RESTORE, Status.PROCESSING)) == 2
+    assert story.state.size(TaskKind.DUMP, Status.PROCESSING) == 2
+    assert story.state.size(TaskKind.RESTORE, Status.PROCESSING) == 2
 
 
 def test_first_in_first_out() -> None:
@@ -332,7 +335,7 @@ def test_dumping_waits_when_the_work_folder_is_full() -> None:
     assert files_limit(settings) == 2
     for n in range(2):
         story.succeed(TaskKey(TaskKind.DUMP, f"{UNIT}#{n}"), DUMPED)
-    assert not story.state.queue(TaskKind.DUMP, Status.PROCESSING)
+    assert not story.state.size(TaskKind.DUMP, Status.PROCESSING)
     story.succeed(RESTORE, RESTORED)
     story.succeed(VERIFY, EQUAL)
     assert story.succeed(TaskKey(TaskKind.RELEASE, CHUNK), Released()) == [
@@ -373,14 +376,16 @@ def test_a_file_that_is_damaged_again_and_again_is_given_up() -> None:
     assert "dump_started" in story.tell(began())
 
 
-def test_rejected_documents_are_named_and_their_file_is_kept() -> None:
-    """Decision 7: a rejected document never pauses the job."""
+def test_rejected_documents_are_named_and_their_chunk_is_remembered() -> None:
+    """Decision 7, A34: a rejected document never pauses the job; it may be requeued."""
     story = Story(verify=False).planned()
     story.succeed(DUMP, DUMPED)
     bad = Rejection(Key("1"), "EMONGO11000", "taken")
     kinds = story.succeed(RESTORE, replace(RESTORED, rejected=1, rejections=(bad,)))
-    assert kinds == ["document_rejected", "restore_completed", "unit_completed", "job_completed"]
-    assert story.state.kept == 1
+    assert kinds == ["document_rejected", "restore_completed", "unit_completed"]
+    assert story.succeed(TaskKey(TaskKind.RELEASE, CHUNK), Released())[-1] == "job_completed"
+    assert list(story.state.flawed) == [CHUNK]
+    assert story.state.kept == 0
 
 
 def test_only_so_many_rejections_are_named() -> None:
@@ -435,9 +440,10 @@ def test_a_verify_job_only_reads() -> None:
 
 def test_delays_double_and_stay_below_the_cap() -> None:
     """A9, I18: equal jitter; each interval begins where the one before ends."""
-    assert [backoff_ms(n, 0.0, SETTINGS) for n in (1, 2, 3)] == [500, 1000, 2000]
-    assert [backoff_ms(n, 1.0, SETTINGS) for n in (1, 2, 3)] == [1000, 2000, 4000]
-    assert backoff_ms(1000, 1.0, SETTINGS) == SETTINGS.retry_cap_ms
+    tasks = [Task(failures=n) for n in (0, 1, 2)]
+    assert [backoff_ms(task, 0.0, SETTINGS) for task in tasks] == [500, 1000, 2000]
+    assert [backoff_ms(task, 1.0, SETTINGS) for task in tasks] == [1000, 2000, 4000]
+    assert backoff_ms(Task(failures=1000), 1.0, SETTINGS) == SETTINGS.retry_cap_ms
 
 
 @pytest.mark.parametrize(

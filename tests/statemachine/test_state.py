@@ -73,6 +73,11 @@ def test_before_anything_happened() -> None:
         "closed": False,
         "why": "",
         "code": "",
+        "request": 0,
+        "immediate": False,
+        "rollback": False,
+        "added": [],
+        "dropped": 0,
         "retries": 0,
         "kept": 0,
         "files": 0,
@@ -82,13 +87,25 @@ def test_before_anything_happened() -> None:
         "chunks": {},
         "tasks": {},
         "queues": {},
+        "priorities": [0],
         "open_units": [],
+        "ripe": [],
+        "flawed": {},
+        "breakers": {"dump": CLOSED, "restore": CLOSED},
+        "alerts": [],
         "releasing": {},
     }
     assert (Task().status, Task().attempt, Task().failures) == (Status.PENDING, 0, 0)
     assert (Task().interruptions, Task().epoch, Task().not_before_ms) == (0, 0, 0)
-    assert Done() == NOTHING == (0, 0, 0, 0, 0)
+    assert (Task().waits, Task().waited_ms, Task().delay_ms, Task().priority) == (0, 0, 0, 0)
+    assert Done() == NOTHING == (0, 0, 0, 0, 0, None)
     assert (fresh_chunk().file, fresh_chunk().done) == (None, NOTHING)
+    assert (fresh_chunk().priority, fresh_chunk().verified) == (0, (0, 0, 0))
+    assert not fresh_chunk().bisected
+    assert not fresh_chunk().dropped
+
+
+CLOSED = {"failures": 0, "opened": 0, "until_ms": 0, "probe": None}
 
 
 def test_a_fresh_unit_has_done_nothing() -> None:
@@ -145,8 +162,7 @@ def test_the_digest_covers_every_field() -> None:
     assert plain(state)["units"][UNIT]["indexes"] == [{"name": "i0", "unique": False, "spec": "{}"}]
     assert plain(state)["chunks"][CHUNK]["file"]["sha256"] == "ab"
     assert plain(state)["chunks"][CHUNK]["done"]["position"] == 0
-    assert plain(state)["queues"]["plan completed"] == [UNIT]
-    assert "plan pending" not in plain(state)["queues"], "an empty queue is no queue"
+    assert plain(state)["queues"] == {"dump processing 0": [CHUNK]}, "an empty queue is no queue"
     assert plain(state)["open_units"] == [UNIT]
     assert plain(state)["releasing"] == {OTHER: "g"}
 
@@ -163,7 +179,7 @@ def test_the_digest_is_pinned() -> None:
     assert digest(State(why="caf\u00e9 \ud800")) == PINNED
 
 
-PINNED = "c2347cd757fd731c18d437fedc9727b6537c48b9cab93fc35b54fc732708630d"
+PINNED = "fd09aa59668cf97423da345702f69219658e01626aa5b3af48306f8612f1c702"
 
 
 def test_a_snapshot_keeps_one_of_everything() -> None:
@@ -181,7 +197,7 @@ def test_every_sum() -> None:
     """I25: planned, dumped, restored, present, rejected, verified, settled, weight: counted where
     it happens, taken back where a file is lost."""
     story = Story().planned(chunks=2)
-    base = {"planned": 2, "weight": 2 * 50 * 3}
+    base = {"named": 2, "planned": 2, "weight": 2 * 50 * 3}
     assert sums(story) == base
     story.succeed(DUMP, Dumped("f", 10, 100, 50, 1, "ab"))
     dumped = {"dumped_documents": 10, "dumped_bytes": 100, "weight_done": 50}
@@ -210,11 +226,13 @@ def test_every_sum_to_the_end() -> None:
     story.succeed(OTHER_RESTORE, Restored(60, 20, 200, 4, 0))
     assert (story.state.done_documents, story.state.done_bytes) == (29, 290)
     story.succeed(VERIFY, Verified(False, 10, 9, "a", "b", 1, ()))
-    assert (story.state.kept, story.state.files, story.state.releasing) == (1, 1, {})
+    assert (story.state.files, story.state.releasing) == (2, {CHUNK: "f"})
+    story.succeed(TaskKey(TaskKind.RELEASE, CHUNK), Released())
     story.succeed(OTHER_VERIFY, Verified(True, 20, 20, "a", "a", 0, ()))
     assert (story.state.files, story.state.releasing) == (1, {OTHER: "g"})
     assert (story.state.done_documents, story.state.done_bytes) == (29, 290)
     assert sums(story) == {
+        "named": 2,
         "planned": 2,
         "restored": 2,
         "settled": 2,
@@ -233,7 +251,7 @@ def test_every_sum_to_the_end() -> None:
     assert {key.kind for key in story.state.tasks} == {"survey", "create", "plan"}
     assert story.state.units[UNIT].status is UnitStatus.COMPLETED
     story.succeed(TaskKey(TaskKind.RELEASE, OTHER), Released())
-    assert (story.state.kept, story.state.files) == (1, 0)
+    assert (story.state.kept, story.state.files, list(story.state.flawed)) == (0, 0, [CHUNK])
     assert story.state.status is JobStatus.COMPLETED
     last = story.events[-1]
     assert (last.rejected, last.mismatched, last.dead_letters) == (1, 1, 0)  # type: ignore[union-attr]
@@ -283,13 +301,18 @@ def test_a_task_remembers_its_last_failure() -> None:
     story.now = 1000
     story.fail(DUMP, Cause.TRANSIENT, jitter=0.0)
     task = story.state.tasks[DUMP]
-    assert (task.code, task.why, task.not_before_ms, task.failures) == ("E1", "bad", 1500, 1)
+    assert (task.code, task.why, task.not_before_ms, task.failures) == (
+        "ESOURCE002",
+        "bad",
+        1500,
+        1,
+    )
     assert story.state.retries == 1
     story.now = 1500
     story.tell()
     story.fail(DUMP, Cause.PERMANENT)
-    assert (task.code, task.failures, task.status) == ("E1", 2, Status.FAILED)
-    assert story.state.why == "dump of shop.orders#0 was given up: E1: bad"
+    assert (task.code, task.failures, task.status) == ("ESOURCE002", 2, Status.FAILED)
+    assert story.state.why == "dump of shop.orders#0 was given up: ESOURCE002: bad"
     story.tell(began())
     assert (task.code, task.why, task.failures, task.interruptions) == ("", "", 0, 0)
     assert (task.attempt, task.epoch, story.state.why) == (3, 2, "")

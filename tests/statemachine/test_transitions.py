@@ -48,7 +48,8 @@ def test_every_status_can_be_left_or_is_an_end() -> None:
     assert set(TASK_TRANSITIONS[Status.FAILED]) == {Verb.REQUEUED}
     assert TASK_TRANSITIONS[Status.PROCESSING][Verb.RETRY_SCHEDULED] is Status.WAITING
     assert TASK_TRANSITIONS[Status.PROCESSING][Verb.DEAD_LETTERED] is Status.FAILED
-    assert not UNIT_TRANSITIONS[UnitStatus.COMPLETED]
+    assert set(UNIT_TRANSITIONS[UnitStatus.COMPLETED]) == {"chunk_replaced"}
+    assert not UNIT_TRANSITIONS[UnitStatus.FAILED] and not UNIT_TRANSITIONS[UnitStatus.EXCLUDED]
 
 
 def test_a_miss_is_the_error() -> None:
