@@ -139,6 +139,8 @@ def _of_target(
     yield from missing
     if missing or spec.kind == "verify" or spec.drop or spec.on_conflict != "stop":
         return
+    if spec.kind == "plan":  # tells by itself what it foresees of collections
+        found = [entry for entry in found if entry.type == "view"]
     for entry in found:
         for there in namespaces(target.client, entry.database, name=entry.collection):
             if there.type != entry.type:

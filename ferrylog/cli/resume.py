@@ -1,6 +1,7 @@
 """`ferrylog resume`: `start` without the first stimulus."""
 
 from ferrylog.cli import options as o
+from ferrylog.cli.plan import end_plan
 from ferrylog.cli.running import a_run, end
 from ferrylog.past import Past
 from ferrylog.recall import recall
@@ -33,7 +34,8 @@ def resume(
     verbose: o.Verbose = 0,
     quiet: o.Quiet = False,
 ) -> None:
-    """Go on where the last acknowledged batch ended. Default: the newest unfinished job."""
+    """Go on where the last acknowledged batch ended. Default: the newest unfinished job that is no
+    dry run."""
     common = o.Common(journal, json, verbose, quiet)
     SqliteJournal.read_only(journal).close()  # must be there: resume makes no journal
     with journal_to_write(journal) as written:
@@ -64,13 +66,17 @@ def resume(
             deployments(*uris) as sides,
             a_run(common, written, sides, settings) as run,
         ):
-            end(common, run.resume(wanted, past))
+            engine = run.resume(wanted, past)
+            if spec.kind == "plan":
+                end_plan(common, run, engine)
+            end(common, engine)
 
 
 def _wanted(journal: SqliteJournal, job: str | None) -> tuple[JobId, Past]:
     newest = find_job(journal, job)
     if job is None:
-        for going_on in unfinished(journal):
-            return going_on
+        for going_on, its_past in unfinished(journal):
+            if its_past.state.spec is not None and its_past.state.spec.kind != "plan":
+                return going_on, its_past
     # With nothing unfinished the newest says again how it ended: a kill may have come just after.
     return newest, recall(journal, newest)

@@ -7,6 +7,7 @@ import typer
 
 from ferrylog import clock
 from ferrylog.cli import options as o
+from ferrylog.cli.plan import SAME_WORK, end_plan
 from ferrylog.cli.running import a_run, end
 from ferrylog.engine import Engine
 from ferrylog.errors import OtherSettings, Usage
@@ -19,8 +20,6 @@ from statemachine.words import JobId, JobStatus
 
 MAX_MEMBERS = 50
 """Of a replica set."""
-SAME_WORK = ("kind", "source_id", "target_id", "include", "exclude")
-"""Fields that make two requests the same job."""
 
 
 def start(
@@ -62,6 +61,9 @@ def start(
         str, typer.Option("--write-concern", "--writeConcern", help="majority or a number > 1.")
     ] = "majority",
     verify: Annotated[bool, typer.Option(help="Compare source and target.")] = True,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "--dryRun", help="Plan and foresee; write nothing.")
+    ] = False,
     new: Annotated[bool, typer.Option("--new", help="Even if one is unfinished.")] = False,
     work_dir: o.WorkDir = None,
     journal: o.Journal = o.DEFAULT_JOURNAL,
@@ -98,7 +100,7 @@ def start(
         )
     with deployments(*uris) as sides:
         spec = JobSpec(
-            kind="migrate",
+            kind="plan" if dry_run else "migrate",
             mode=mode.value,
             source=sides[0].where,
             target=sides[1].where,
@@ -118,7 +120,10 @@ def start(
             same = None if new else _same_job(written, spec)
             settings = given(same[1].state.settings) if same is not None else fresh
             with a_run(common, written, sides, settings) as run:
-                end(common, _start_or_continue(run, spec, same))
+                engine = _start_or_continue(run, spec, same)
+                if dry_run:
+                    end_plan(common, run, engine)
+                end(common, engine)
 
 
 def _start_or_continue(run: Run, spec: JobSpec, same: tuple[JobId, Past] | None) -> Engine:
@@ -135,7 +140,7 @@ def _same_job(journal: SqliteJournal, spec: JobSpec) -> tuple[JobId, Past] | Non
     for job, past in without_end(journal):
         known = past.state.spec
         assert known is not None
-        if all(getattr(known, name) == getattr(spec, name) for name in SAME_WORK):
+        if all(getattr(known, name) == getattr(spec, name) for name in ("kind", *SAME_WORK)):
             differing = [
                 f"{name} was {getattr(known, name)}"
                 for name in JobSpec.model_fields

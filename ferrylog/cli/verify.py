@@ -79,7 +79,7 @@ def _work_of(journal: SqliteJournal, job: str | None) -> JobId:
     if job is not None:
         return find_job(journal, job)
     for candidate in reversed(journal.jobs()):
-        if spec_of(journal, candidate).kind != "verify":
+        if spec_of(journal, candidate).kind == "migrate":
             return candidate
     return find_job(journal, None)
 

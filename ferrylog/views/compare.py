@@ -1,6 +1,10 @@
-"""Two jobs side by side: what they were asked, how they were run, what came of it."""
+"""Two jobs side by side: what they were asked, how they were run, what came of it.
+
+A dry run has what it expects where a job has what came; beside a job, only that is compared.
+"""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final, Literal
 
@@ -8,10 +12,11 @@ from pydantic import Field
 
 from ferrylog.past import Past
 from ferrylog.redact import one_line
+from ferrylog.views.foretold import Forecast, Judged, Mishap, Outcome, judged
 from ferrylog.views.model import Report, dead_letters
 from ferrylog.views.spans import span
 from ferrylog.views.timeline import TimelineReport, UnitLine
-from statemachine.state import Unit
+from statemachine.state import State, Unit
 
 Value = str | int | float | bool | None
 UNIT_FIELDS: Final = (
@@ -31,6 +36,9 @@ UNIT_FIELDS: Final = (
     "source_documents",
     "target_documents",
 )
+SUMS: Final = (
+    "planned", "restored_documents", "restored_bytes", "present", "rejected", "mismatched",
+)  # fmt: skip
 STAGE_FIELDS: Final = ("duration_ms", "started", "completed", "retries", "lost", "dead_letters")
 WIDTH: Final = 34
 """Columns of each job's values."""
@@ -38,7 +46,8 @@ WIDTH: Final = 34
 
 class Row(Report):
     section: str
-    """`spec`, `settings`, `result`, or `unit NAMESPACE`."""
+    """`spec`, `settings`, `result`, or `unit NAMESPACE`; of a dry run beside a job also `foreseen`
+    and `surprises`."""
     name: str
     a: Value
     b: Value
@@ -65,12 +74,23 @@ class DiffReport(Report):
 Facts = Mapping[tuple[str, str], Value]
 
 
-def diff_report(a: tuple[Side, Facts], b: tuple[Side, Facts]) -> DiffReport:
+@dataclass(frozen=True, slots=True)
+class Told:
+    """All that is compared of one job, by section and name."""
+
+    side: Side
+    facts: Facts
+    forecast: Forecast | None
+    """Of a dry run."""
+    outcome: Outcome
+
+
+def diff_report(a: Told, b: Told) -> DiffReport:
     """Every fact of either job, those of the first in its order, then the others'."""
-    left, right = a[1], b[1]
+    left, right = _comparable(a, b), _comparable(b, a)
     sections = list(dict.fromkeys(section for section, _ in (*left, *right)))
     keys = sorted({**left, **right}, key=lambda key: sections.index(key[0]))
-    rows = tuple(
+    rows = [
         Row(
             section=key[0],
             name=key[1],
@@ -79,62 +99,120 @@ def diff_report(a: tuple[Side, Facts], b: tuple[Side, Facts]) -> DiffReport:
             differs=left.get(key) != right.get(key),
         )
         for key in keys
-    )
-    return DiffReport(a=a[0], b=b[0], differing=sum(row.differs for row in rows), rows=rows)
+    ]
+    rows += _foretold(a, b)
+    differing = sum(row.differs for row in rows)
+    return DiffReport(a=a.side, b=b.side, differing=differing, rows=tuple(rows))
 
 
-def side(journal: str, line: TimelineReport) -> Side:
-    return Side(
+def _comparable(one: Told, other: Told) -> Facts:
+    """Without what a dry run beside it does not speak of."""
+    if one.forecast is not None or other.forecast is None:
+        return one.facts
+    spoken = {section for section, _ in other.facts}
+    return {
+        key: value for key, value in one.facts.items() if key in other.facts or key[0] not in spoken
+    }
+
+
+def _foretold(a: Told, b: Told) -> Iterator[Row]:
+    """What a dry run foresaw beside what came of the other; nothing for two of one kind."""
+    if a.forecast is not None and b.forecast is None:
+        for each in judged(a.forecast, b.outcome):
+            yield _row(each, a=each.foreseen, b=each.came)
+    elif b.forecast is not None and a.forecast is None:
+        for each in judged(b.forecast, a.outcome):
+            yield _row(each, a=each.came, b=each.foreseen)
+
+
+def _row(judged: Judged, *, a: Value, b: Value) -> Row:
+    return Row(section=judged.section, name=judged.name, a=a, b=b, differs=judged.differs)
+
+
+def told(
+    journal: str,
+    past: Past,
+    line: TimelineReport,
+    forecast: Forecast | None,
+    mishaps: Mapping[Mishap, int],
+) -> Told:
+    """Of one job of that journal."""
+    side = Side(
         journal=journal, job=line.job, asked_by=line.asked_by, began=line.began, last=line.last
     )
+    outcome = Outcome(past.rates.active_ms, mishaps)
+    return Told(side, dict(_facts(past, line, forecast)), forecast, outcome)
 
 
-def facts(past: Past, line: TimelineReport) -> Facts:
-    """All that is compared, by section and name."""
-    return dict(_facts(past, line))
+Fact = tuple[tuple[str, str], Value]
 
 
-def _facts(past: Past, line: TimelineReport) -> Iterator[tuple[tuple[str, str], Value]]:
+def _facts(past: Past, line: TimelineReport, forecast: Forecast | None) -> Iterator[Fact]:
     state = past.state
     for section, model in (("spec", state.spec), ("settings", state.settings)):
         for name, value in model.model_dump(mode="json").items() if model is not None else ():
             yield (section, name), _plain(value)
-    units = state.units.values()
+    units = [_unit(state, unit) for unit in state.units.values()]
+    sums = {name: sum(int(unit[name] or 0) for unit in units) for name in SUMS}
     yield from _in(
         "result",
         status=str(state.status),
         code=state.code,
         why=state.why,
         units=len(units),
-        chunks=sum(unit.planned for unit in units),
-        documents=sum(unit.restored_documents for unit in units),
-        bytes=sum(unit.restored_bytes for unit in units),
-        present=sum(unit.present for unit in units),
-        rejected=sum(unit.rejected for unit in units),
-        mismatched_chunks=sum(unit.mismatched for unit in units),
+        chunks=sums["planned"],
+        documents=sums["restored_documents"],
+        bytes=sums["restored_bytes"],
+        present=sums["present"],
+        rejected=sums["rejected"],
+        mismatched_chunks=sums["mismatched"],
         dead_letters=len(dead_letters(state)),
-        retries=state.retries,
+        active_ms=int(forecast.time.seconds * 1000) if forecast else past.rates.active_ms,
+    )
+    if forecast is None:
+        yield from _run(past, line)
+    drawn = {unit.namespace: unit for unit in line.units if forecast is None}
+    for namespace, unit in zip(state.units, units, strict=True):
+        yield from _in(f"unit {namespace}", **unit)
+        yield from _stages(f"unit {namespace}", drawn.get(namespace))
+
+
+def _run(past: Past, line: TimelineReport) -> Iterator[Fact]:
+    """How it went; a dry run expects nothing of this."""
+    yield from _in(
+        "result",
+        retries=past.state.retries,
         lost_attempts=sum(stage.lost for unit in line.units for stage in unit.stages),
         runs=len(line.runs),
         events=line.events,
         duration_ms=line.duration_ms,
-        active_ms=past.rates.active_ms,
     )
-    drawn = {unit.namespace: unit for unit in line.units}
-    for unit in units:
-        yield from _unit(unit, drawn.get(unit.id))
 
 
-def _unit(unit: Unit, drawn: UnitLine | None) -> Iterator[tuple[tuple[str, str], Value]]:
-    section = f"unit {unit.id}"
-    yield from _in(section, **{name: getattr(unit, name) for name in UNIT_FIELDS})
-    yield from _in(section, indexes=len(unit.indexes))
+def _unit(state: State, unit: Unit) -> dict[str, Value]:
+    values = {name: _plain(getattr(unit, name)) for name in UNIT_FIELDS}
+    return {**values, **_expected(state, unit), "indexes": len(unit.indexes)}
+
+
+def _expected(state: State, unit: Unit) -> dict[str, Value]:
+    """What a dry run expects of the job: that it carries what was estimated."""
+    spec = state.spec
+    if spec is None or spec.kind != "plan":
+        return {}
+    names = ["restored_documents"]
+    names += ["dumped_documents"] if spec.mode == "coordinated" else []
+    names += ["source_documents", "target_documents"] if spec.verify else []
+    documents = dict.fromkeys(names, unit.documents_estimate)
+    return {**documents, "restored_bytes": unit.bytes_estimate}
+
+
+def _stages(section: str, drawn: UnitLine | None) -> Iterator[Fact]:
     for stage in drawn.stages if drawn is not None else ():
         values = {f"{stage.stage}_{name}": getattr(stage, name) for name in STAGE_FIELDS}
         yield from _in(section, **values)
 
 
-def _in(section: str, **values: Value) -> Iterator[tuple[tuple[str, str], Value]]:
+def _in(section: str, **values: Value) -> Iterator[Fact]:
     for name, value in values.items():
         yield (section, name), _plain(value)
 
