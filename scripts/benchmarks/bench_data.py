@@ -87,7 +87,8 @@ def document(draw: random.Random, words: list[str], n: int, size: int) -> dict:
 
 def spec(compression: str) -> JobSpec:
     return JobSpec(
-        kind="migrate", mode="coordinated", source="", target="", source_id="", target_id="", chunk_docs=100_000,
+        kind="migrate", mode="coordinated", source="", target="", source_id="", target_id="",
+        chunk_docs=100_000,
         chunk_bytes=16 << 20, compression=compression, write_concern="majority", drop=False,
         on_conflict="stop", verify=False,
     )  # fmt: skip

@@ -1,0 +1,65 @@
+"""What tests of the hands share: units as a survey finds them, ranges as chunks."""
+
+from contextlib import suppress
+from typing import Any
+
+from bson.codec_options import CodecOptions, DatetimeConversion
+from bson.raw_bson import RawBSONDocument
+from pymongo import MongoClient
+from pymongo.errors import BulkWriteError
+
+from executors.survey import survey
+from statemachine.events import JobSpec
+from statemachine.state import NOTHING, Chunk, Done, Unit
+from statemachine.words import ChunkId, Key
+from tests.statemachine.examples import SPEC
+
+Client = MongoClient[Any]
+RAW: CodecOptions[RawBSONDocument] = CodecOptions(
+    document_class=RawBSONDocument, datetime_conversion=DatetimeConversion.DATETIME_MS
+)
+
+
+def spec(**changes: Any) -> JobSpec:
+    return SPEC.model_copy(update=changes)
+
+
+def unit_of(client: Client, name: str = "shop.c") -> Unit:
+    """The unit as a survey finds it."""
+    (found,) = survey(client, (name,), ()).units
+    return Unit(
+        id=found.unit,
+        target=found.target,
+        type=found.type,
+        uuid=found.uuid,
+        options=found.options,
+        indexes=found.indexes,
+        documents_estimate=0,
+        bytes_estimate=0,
+    )
+
+
+def chunk_of(
+    unit: Unit,
+    lower: Key | None = None,
+    upper: Key | None = None,
+    *,
+    natural: bool = False,
+    done: Done = NOTHING,
+) -> Chunk:
+    return Chunk(
+        ChunkId(f"{unit.id}#0"), unit.id, lower, upper, documents=0, natural=natural, done=done
+    )
+
+
+def fill(client: Client, documents: list[Any]) -> None:
+    """Insert what the collection takes: under a collation some strings are one key."""
+    with suppress(BulkWriteError):
+        client.shop.c.insert_many(documents, ordered=False)
+
+
+def there(client: Client, name: str = "shop.c") -> list[bytes]:
+    """The documents of a collection in `_id` order."""
+    database, _, collection = name.partition(".")
+    found = client[database].get_collection(collection, codec_options=RAW).find({}).hint("_id_")
+    return [bytes(each.raw) for each in found]
