@@ -26,8 +26,9 @@ from statemachine.decide.schedule import next_wake_ms
 from statemachine.effects import Effect, wanted_effects
 from statemachine.events import AnyEvent, JobPaused, JobSpec, RunSettings
 from statemachine.snapshot import freeze, thaw
-from statemachine.state import RESTING
+from statemachine.state import RESTING, State
 from statemachine.stimuli import (
+    Asked,
     ExportAsked,
     Failed,
     ImportAsked,
@@ -220,6 +221,25 @@ class Host:
         self._let_go()
         for effect in effects:
             self._launch(effect)
+
+    def tell(self, draw: Callable[[State], Asked | None]) -> None:
+        """Somebody asks for something while no process runs the job, by its state: it is
+        journaled, and nothing starts."""
+        if self.engine is None:
+            self.journal.open()
+            self.engine = Engine(self.journal, JOB)
+            self.look()
+        wish = draw(self.engine.state)
+        try:
+            if wish is not None and self.engine.state.spec is not None:
+                self.engine.tell([wish], now=Millis(self.now))
+        except (Crash, JournalUnknown):
+            self.die()
+            return
+        self.look()
+        laws.same(self.engine.state, self.chronicle.state)
+        laws.counters(self.engine.state)
+        self.leave()
 
     def _let_go(self) -> None:
         """What the engine does not want any more is told to stop; it may not hear it at once."""

@@ -16,11 +16,12 @@ from statemachine.events import (
     UnitExcluded,
 )
 from statemachine.evolve import fold
-from statemachine.policy import POOLS, workers_of
+from statemachine.policy import POOLS
 from statemachine.snapshot import freeze, thaw
 from statemachine.state import State, digest
 from statemachine.words import (
     JobStatus,
+    Pool,
     Status,
     TaskKey,
     TaskKind,
@@ -108,13 +109,17 @@ def files(state: State) -> None:
     assert state.files == len(whole) + len(state.releasing), "files"
 
 
-def pools(state: State) -> None:
-    """I26: never more at work than there are workers."""
+def pool(state: State, pool: Pool) -> None:
+    """I26: no start makes more work than there are workers, whatever their number was before."""
     settings = state.settings
-    if settings is None:
-        return
-    for pool, kinds in POOLS.items():
-        assert state.busy(kinds) <= workers_of(pool, settings), "I26"
+    assert settings is not None
+    workers = settings.dump_workers if pool is Pool.DUMP else settings.restore_workers
+    busy = [
+        key
+        for key, task in state.tasks.items()
+        if task.status is Status.PROCESSING and key.kind in POOLS[pool]
+    ]
+    assert len(busy) <= workers, "I26"
 
 
 # --- ends ---

@@ -10,6 +10,7 @@ from random import Random
 
 from journal.protocol import Recorded
 from statemachine.events import JobSpec, RunSettings
+from statemachine.state import State
 from statemachine.stimuli import Asked, Gauge, Measured, RequeueAsked, Stimulus
 from statemachine.words import Alert, ChunkId, JobStatus
 from tests.simulation.hands import News
@@ -147,6 +148,8 @@ class Simulation:
         host = self.host
         if host.waits_for_operator:
             host.pass_time(self.random.randint(0, 500))
+            if self.lots.strikes("asked_at_rest"):
+                host.tell(self._any_wish)
             self._begin()
         elif host.stuck and self.random.random() < 0.5:
             self.fired["operator kills"] += 1
@@ -222,6 +225,13 @@ class Simulation:
         if self.lots.strikes("measured"):
             gauges = [Gauge(alert, "job", self.random.random(), 0.5) for alert in Alert]
             yield Measured(tuple(self.random.sample(gauges, self.random.randint(0, 3))))
+
+    def _any_wish(self, state: State) -> Asked | None:
+        """But none that waits for somebody who runs the job."""
+        verb = self.random.choice([verb for verb in WISHES if verb not in ("pause", "stop")])
+        wish = self._one_of(list(WISHES[verb](state, lambda: 0, self.random)))
+        self.fired[verb] += wish is not None
+        return wish
 
     def _one_of(self, wishes: Sequence[Asked]) -> Asked | None:
         return self.random.choice(wishes) if wishes else None

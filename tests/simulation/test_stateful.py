@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -27,7 +28,8 @@ from statemachine.words import Cause, TaskKind, UnitId
 from tests.counts import count
 from tests.simulation.hands import News
 from tests.simulation.host import Fate, Host, Stray
-from tests.simulation.test_crash_sweep import SETTINGS, SPEC
+from tests.simulation.test_crash_sweep import MODES, SETTINGS, SPEC
+from tests.simulation.wishes import WISHES
 from tests.simulation.world import Calm, World
 
 MAX_STEPS = 400
@@ -54,21 +56,23 @@ class Ferry(RuleBasedStateMachine):
         self.folder = Path(tempfile.mkdtemp())
         self.fate = Fate.FINE
         self.late: list[News] = []
+        self.requests = 0
 
     @initialize(
         documents=st.integers(0, 5),
         policy=st.sampled_from(["pause", "skip-unit", "fail-job"]),
         retries=st.integers(1, 2),
         verify=st.booleans(),
+        mode=st.sampled_from(MODES),
     )
-    def start(self, documents: int, policy: Any, retries: int, verify: bool) -> None:
+    def start(self, documents: int, policy: Any, retries: int, verify: bool, mode: str) -> None:
         unit, other = UnitId("db.a"), UnitId("db.v")
         source = {unit: {key: f"{key}" for key in range(documents)}, other: {}}
         world = World(Calm(), source, views={other}, indexes={unit: ("i",)}, per_chunk=4)
         world.refused[unit] = {2} & set(source[unit]) if retries == 2 else set()
         changes = {"on_exhausted": policy, "max_retries": retries}
         self.settings = SETTINGS.model_copy(update=changes)
-        spec = SPEC.model_copy(update={"verify": verify})
+        spec = SPEC.model_copy(update={"verify": verify, "mode": mode})
         self.host = Host(self.folder / "journal.db", world, spec, self.settings, lambda: self.fate)
         self.host.begin(self.settings)
 
@@ -165,6 +169,20 @@ class Ferry(RuleBasedStateMachine):
     @rule()
     def pause(self) -> None:
         self.turn(PauseAsked("me", "simulated"))
+
+    @alive
+    @rule(verb=st.sampled_from(list(WISHES)), chance=st.integers(0, 7), twice=st.booleans())
+    def ask(self, verb: str, chance: int, twice: bool) -> None:
+        """Whatever an operator may ask for, sense or nonsense, perhaps twice."""
+        assert self.host.engine is not None
+        wishes = list(WISHES[verb](self.host.engine.state, self.number, Random(chance)))
+        if wishes:
+            wish = wishes[chance % len(wishes)]
+            self.turn(*[wish] * (1 + twice))
+
+    def number(self) -> int:
+        self.requests += 1
+        return self.requests
 
     # --- the world ---
 

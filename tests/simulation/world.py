@@ -78,6 +78,8 @@ class Odds:
     """A request that does not fit."""
     asked_twice: float = 0.3
     """A request is delivered once more."""
+    asked_at_rest: float = 0.3
+    """While no process runs the job."""
     measured: float = 0.05
     resume: float = 0.05
     """A new process, although nothing was wrong with the one before."""

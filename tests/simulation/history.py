@@ -1,0 +1,70 @@
+"""What a journal told so far, as its laws see it."""
+
+from collections import Counter
+
+from journal.protocol import Recorded
+from statemachine.events import (
+    ChunkPlanned,
+    JobSpec,
+    RunSettings,
+)
+from statemachine.state import State
+from statemachine.words import Pool, TaskKey, UnitId, Verb, unit_of
+from tests.simulation import laws
+from tests.simulation.valves import POOLS, Valve
+from tests.simulation.world import World
+
+AT_WORK = (Verb.STARTED, Verb.PROGRESSED)
+
+
+class History:
+    """Shared by the laws: the fold of what the journal holds, and what they noted themselves."""
+
+    def __init__(self, world: World, spec: JobSpec, settings: RunSettings) -> None:
+        self.world, self.spec, self.settings = world, spec, settings
+        self.state = State()
+        """The fold of what the journal holds."""
+        self.records: list[Recorded] = []
+        self.last: dict[TaskKey, Verb] = {}
+        self.attempts: Counter[TaskKey] = Counter()
+        self._ends: Counter[TaskKey] = Counter()
+        self._failures: Counter[TaskKey] = Counter()
+        self._doubts: Counter[TaskKey] = Counter()
+        self._not_before: dict[TaskKey, int] = {}
+        self._delays: dict[TaskKey, int] = {}
+        self._positions: dict[TaskKey, int] = {}
+        self._undecided: set[TaskKey] = set()
+        self._owed: set[TaskKey] = set()
+        """Dead letters whose consequence has not been said."""
+        self._chunks: dict[str, ChunkPlanned] = {}
+        self._units: dict[UnitId, str] = {}
+        self._surveyed = self._pausing = self._over = self._at_once = False
+        self._waited: Counter[TaskKey] = Counter()
+        """Milliseconds of delays for what was unavailable."""
+        self._waits: Counter[TaskKey] = Counter()
+        self._heirs: tuple[ChunkPlanned, list[ChunkPlanned]] | None = None
+        """A chunk that was replaced, and what was planned for it so far."""
+        self._gone: set[str] = set()
+        """Chunks that were replaced, dropped or are being split."""
+        self._requests: set[int] = set()
+        self.valves = {pool: Valve() for pool in Pool}
+
+    def _standing(self) -> dict[TaskKey, Verb]:
+        """The tasks of units that were not given up."""
+        return {
+            key: verb
+            for key, verb in self.last.items()
+            if (unit := unit_of(key)) is None or self._units[unit] != "skipped"
+        }
+
+    def _at_work(self) -> list[TaskKey]:
+        return [key for key, verb in self._standing().items() if verb in AT_WORK]
+
+    def _leave(self, chunk: str) -> None:
+        """The chunk's tasks are no more."""
+        self._gone.add(chunk)
+        for kind in laws.OF_CHUNKS:
+            key = TaskKey(kind, chunk)
+            self._undecided.discard(key)
+            self.last.pop(key, None)
+            self.valves[POOLS[kind]].leaves(key)

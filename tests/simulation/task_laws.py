@@ -1,0 +1,250 @@
+"""Laws of tasks: each attempt, its budget, its turn, and that its outcome is true in the world."""
+
+from journal.protocol import Recorded
+from statemachine.events import (
+    Cancelled,
+    Completed,
+    CopyCompleted,
+    CopyProgressed,
+    DeadLettered,
+    DumpCompleted,
+    DumpInvalidated,
+    InDoubt,
+    Requeued,
+    Resolved,
+    RestoreCompleted,
+    RestoreProgressed,
+    RetryScheduled,
+    Started,
+    TaskEvent,
+)
+from statemachine.policy import MAX_INTERRUPTIONS
+from statemachine.words import Cause, Pool, Status, TaskKey, TaskKind, Verb, unit_of
+from tests.simulation.hands import DOCUMENT
+from tests.simulation.history import AT_WORK, History
+from tests.simulation.valves import POOLS, UNAVAILABLE, interval
+
+READERS = (TaskKind.SURVEY, TaskKind.PLAN)
+ENDS = (Verb.RETRY_SCHEDULED, Verb.DEAD_LETTERED, Verb.CANCELLED, Verb.IN_DOUBT, Verb.COMPLETED)
+
+
+class TaskLaws(History):
+    """I15-I20, I23-I27, I31, I46."""
+
+    def _about_a_task(self, recorded: Recorded, event: TaskEvent) -> None:
+        key, before = event.task, self.last.get(event.task)
+        if event.verb in ENDS and before in AT_WORK:
+            self._ends[key] += 1
+        self._about_its_pool(recorded, event, at_work=before in AT_WORK)
+        self._about_its_attempt(recorded, event, before)
+        self._about_its_budget(event, before)
+        self.last[key] = event.verb
+
+    def _about_its_pool(self, recorded: Recorded, event: TaskEvent, *, at_work: bool) -> None:
+        """I43."""
+        key = event.task
+        valve = self.valves[POOLS[key.kind]]
+        match event:
+            case Started():
+                valve.starts(key, recorded.recorded_at_ms, self.state.settings)
+            case RetryScheduled() | DeadLettered() if at_work:
+                valve.fails(key, event.cause)
+            case Cancelled():
+                valve.leaves(key)
+            case _ if event.verb in (Verb.COMPLETED, Verb.PROGRESSED):
+                valve.failures = 0
+            case _:
+                pass
+
+    def _about_its_attempt(self, recorded: Recorded, event: TaskEvent, before: Verb | None) -> None:
+        match event:
+            case Started():
+                self._started(recorded, event, before)
+            case RestoreProgressed() | CopyProgressed():
+                self._progressed(event)
+            case InDoubt():
+                assert before in AT_WORK, "I16"
+                assert event.task in self._undecided or self._at_once, "I16"
+            case Resolved():
+                assert before is Verb.IN_DOUBT, "I16: one decision for each doubt"
+                self._undecided.discard(event.task)
+            case DeadLettered():
+                self._undecided.discard(event.task)
+                self._dead(event)
+            case _ if isinstance(event, Completed):
+                assert before in AT_WORK, "I20: a success that masks what was recorded"
+                self._completed(event)
+            case _ if event.kind == "survey_invalidated":
+                self._surveyed = False
+            case _:
+                pass
+
+    def _about_its_budget(self, event: TaskEvent, before: Verb | None) -> None:
+        """I18, I19, I24: failures, waits and doubts, each bounded."""
+        key = event.task
+        match event:
+            case RetryScheduled():
+                self._retry(event)
+            case DeadLettered():
+                self._failures[key] += before in AT_WORK and event.cause is not UNAVAILABLE
+            case InDoubt():
+                self._doubts[key] += not self._at_once
+            case RestoreProgressed() | CopyProgressed():
+                for waits in (self._waited, self._waits, self._doubts):
+                    waits.pop(key, None)
+            case Requeued():
+                assert before is Verb.DEAD_LETTERED, "I19"
+                self._forgive(key)
+            case DumpInvalidated():
+                assert before is Verb.COMPLETED, "I24"
+                self._failures[key] += 1
+                self._positions.pop(TaskKey(TaskKind.RESTORE, event.entity), None)
+            case _:
+                pass
+        assert self._failures[key] <= max(1, self.settings.max_retries), "I18: the budget"
+        assert self._doubts[key] <= MAX_INTERRUPTIONS, "I18: interruptions are bounded"
+
+    def _forgive(self, key: TaskKey) -> None:
+        for budget in (self._failures, self._delays, self._doubts, self._waited, self._waits):
+            budget.pop(key, None)
+
+    def _started(self, recorded: Recorded, event: Started, before: Verb | None) -> None:
+        """I15, I16, I18, I19, I23, I28."""
+        key = event.task
+        unit = unit_of(key)
+        assert not self._pausing, "I28: a start during a pause"
+        assert before is not Verb.COMPLETED, "I15"
+        assert key.kind is TaskKind.SPLIT or key.entity not in self._gone, "I15: it is gone"
+        self._in_turn(key)
+        assert before not in (*AT_WORK, Verb.IN_DOUBT) and not self._undecided, "I16"
+        assert before is not Verb.DEAD_LETTERED, "I19"
+        assert not self._owed, "I19: a dead letter without a consequence"
+        again = ("open", "completed") if key.kind is TaskKind.INDEX else ("open",)
+        assert unit is None or self._units[unit] in again, "a start for a unit that has ended"
+        assert self.spec.kind != "plan" or key.kind in READERS, "I46"
+        assert self._ends[key] == self.attempts[key], "I18: an attempt without an end"
+        self.attempts[key] += 1
+        assert event.attempt == self.attempts[key], "I18: attempt numbers are consecutive"
+        due, now = self._not_before.pop(key, 0), recorded.recorded_at_ms
+        went_back = due > now + self.settings.retry_cap_ms  # the clock, since it was scheduled
+        assert now >= due or went_back, "I18: not before"
+        carrier = TaskKind.COPY if self.spec.mode == "direct" else TaskKind.RESTORE
+        stages = {TaskKind.RESTORE: TaskKind.DUMP, TaskKind.VERIFY: carrier}
+        if key.kind in stages and self.spec.kind == "migrate":
+            earlier = TaskKey(stages[key.kind], key.entity)
+            assert self.last.get(earlier) is Verb.COMPLETED, "I23"
+
+    def _in_turn(self, key: TaskKey) -> None:
+        """I27: retries leave room for what is fresh; what is fresh goes by priority, then first in
+        first out."""
+        state, settings = self.state, self.state.settings
+        assert settings is not None
+        task, pool = state.tasks[key], POOLS[key.kind]
+        workers = settings.dump_workers if pool is Pool.DUMP else settings.restore_workers
+        fresh = [
+            other
+            for (kind, status, _), queue in state.queues.items()
+            if status is Status.PENDING and POOLS[kind] is pool
+            for other in queue
+            if self._could_start(other)
+        ]
+        if task.status is Status.WAITING:
+            retrying = sum(
+                1
+                for other, each in state.tasks.items()
+                if each.status is Status.PROCESSING
+                and POOLS[other.kind] is pool
+                and each.failures + each.waits
+            )
+            allowed = not fresh or retrying < max(1, workers // 4)
+            assert allowed, "I27: a retry in the place of what is fresh"
+            return
+        higher = [other for other in fresh if state.tasks[other].priority > task.priority]
+        assert not higher, "I27: before one of higher priority"
+        same = state.queues[key.kind, Status.PENDING, task.priority]
+        earlier = next(other for other in same if self._could_start(other))
+        assert earlier == key, "I27: not the first in"
+
+    def _could_start(self, key: TaskKey) -> bool:
+        state, settings = self.state, self.state.settings
+        assert settings is not None
+        if key.kind is TaskKind.DUMP:
+            writing = sum(
+                1
+                for other, task in state.tasks.items()
+                if other.kind is TaskKind.DUMP and task.status is Status.PROCESSING
+            )
+            return state.files + writing < max(settings.files_ahead, settings.dump_workers)
+        if key.kind is TaskKind.RESTORE:
+            return state.chunks[key.entity].file is not None  # type: ignore[index]
+        return True
+
+    def _retry(self, event: RetryScheduled) -> None:
+        """I18: the delay lies in its interval and never shrinks; what waits has an end."""
+        key, settings = event.task, self.state.settings
+        assert settings is not None and settings.retry != "none", "A31"
+        n = self._failures[key] + self._waits[key]
+        last = self._delays.get(key, 0)
+        low, high = interval(settings, n, last)
+        if event.cause is UNAVAILABLE:
+            assert self._waited[key] < settings.patience_ms, "A9: waited beyond patience"
+            self._waited[key] += event.delay_ms
+            self._waits[key] += 1
+            high = max(high, 100)
+        else:
+            self._failures[key] += 1
+        assert event.delay_ms >= last, "I18: delays do not shrink"
+        assert int(low) <= event.delay_ms <= max(high, last), "I18: jitter in its interval"
+        self._not_before[key], self._delays[key] = event.not_before_ms, event.delay_ms
+
+    def _dead(self, event: DeadLettered) -> None:
+        """I19: one consequence, unless a pause is under way or only an index is lost; in direct
+        mode the job goes on while it can."""
+        lost_index = event.task.kind is TaskKind.INDEX and (
+            event.cause is Cause.PERMANENT or self.settings.on_exhausted != "pause"
+        )
+        on_and_on = (
+            self.spec.mode == "direct"
+            and self.settings.on_exhausted == "pause"
+            and unit_of(event.task) is not None
+        )
+        if not self._pausing and not lost_index and not on_and_on:
+            self._owed.add(event.task)
+
+    # --- outcomes are true in the world already ---
+
+    def _completed(self, event: Completed) -> None:
+        """I17, I24, I29."""
+        match event:
+            case DumpCompleted():
+                chunk = self._chunks[event.entity]
+                documents = self.world.range(chunk.unit, chunk.lower, chunk.upper)
+                assert event.documents == len(documents), "I17"
+                found = self.world.files.get(event.file)
+                assert found in (documents, None), "I17"
+            case RestoreCompleted() | CopyCompleted():
+                self._on_target(event, None)
+            case _:
+                self._surveyed |= event.kind == "survey_completed"
+
+    def _progressed(self, event: RestoreProgressed | CopyProgressed) -> None:
+        assert event.attempt == self.attempts[event.task], "I20"
+        assert event.position > self._positions.get(event.task, 0), "I31: it goes forward"
+        self._positions[event.task] = event.position
+        restored = isinstance(event, RestoreProgressed)
+        self._on_target(event, event.position // DOCUMENT if restored else event.position)
+
+    def _on_target(
+        self,
+        event: RestoreProgressed | RestoreCompleted | CopyProgressed | CopyCompleted,
+        count: int | None,
+    ) -> None:
+        """The first `count` documents of the chunk are on the target, or refused by it."""
+        condemned = (event.entity, self.attempts[event.task]) in self.world.condemned
+        assert not condemned, "I24: restored from a damaged file"
+        chunk = self._chunks[event.entity]
+        documents = list(self.world.range(chunk.unit, chunk.lower, chunk.upper).items())[:count]
+        target, refused = self.world.target[chunk.unit], self.world.refused.get(chunk.unit, set())
+        missing = [key for key, text in documents if target.get(key) != text and key not in refused]
+        assert not missing, "I17: restored, but not there"
+        assert event.documents + event.rejected == len(documents), "I25"

@@ -1,0 +1,101 @@
+"""Laws of units and their chunks: what is planned, replaced, left, and where its file stays."""
+
+from itertools import pairwise
+
+from statemachine.events import (
+    AnyEvent,
+    ChunkDropped,
+    ChunkKept,
+    ChunkPlanned,
+    ChunkReleased,
+    ChunkReplaced,
+    DocumentRejected,
+    PlanCompleted,
+    SplitRequested,
+    UnitCompleted,
+    UnitExcluded,
+    UnitRegistered,
+    UnitSkipped,
+)
+from statemachine.words import TaskKey, TaskKind, UnitId, Verb, unit_of
+from tests.simulation.history import History
+
+
+class UnitLaws(History):
+    """I14, I19, I21, I23, I29."""
+
+    def _about_units(self, event: AnyEvent) -> None:
+        """I21, I23, I29."""
+        match event:
+            case UnitRegistered():
+                assert event.unit not in self._units and not self._surveyed, "I29"
+                assert event.unit not in self.world.hidden or event.unit in self.state.added
+                self._units[event.unit] = "open"
+            case UnitCompleted():
+                assert self._units[event.unit] == "open", "I29"
+                self._units[event.unit] = "completed"
+            case UnitSkipped():
+                assert self.settings.on_exhausted == "skip-unit", "I19"
+                assert self._units[event.unit] == "open", "I19: given up twice"
+                self._units[event.unit] = "skipped"
+                self._owed = {key for key in self._owed if unit_of(key) != event.unit}
+            case UnitExcluded():
+                assert self._units[event.unit] == "open", "excluded after its end"
+                self._units[event.unit] = "skipped"
+                self._owed = {key for key in self._owed if unit_of(key) != event.unit}
+            case PlanCompleted():
+                self._partition(UnitId(event.entity))
+            case _:
+                pass
+
+    def _about_chunks(self, event: AnyEvent) -> None:
+        """I14, I21, I23."""
+        match event:
+            case ChunkPlanned():
+                assert event.chunk not in self._chunks, "I14: a chunk planned twice"
+                self._chunks[event.chunk] = event
+                self._inherit(event)
+            case SplitRequested():
+                self._leave(event.chunk)
+            case ChunkReplaced():
+                assert self._heirs is None, "I14"
+                self._leave(event.chunk)
+                self._heirs = (self._chunks[event.chunk], [])
+                unit = self._chunks[event.chunk].unit
+                if self._units[unit] == "completed":
+                    self._units[unit] = "open"
+            case ChunkDropped():
+                self._leave(event.chunk)
+                self._owed = {key for key in self._owed if key.entity != event.chunk}
+            case ChunkReleased() | ChunkKept():
+                kinds = (TaskKind.RESTORE, TaskKind.VERIFY)[: 1 + self.spec.verify]
+                done = [self.last.get(TaskKey(k, event.chunk)) is Verb.COMPLETED for k in kinds]
+                unit = UnitId(event.chunk.rpartition("#")[0])
+                left = self._units[unit] == "skipped" or event.chunk in self._gone
+                assert all(done) or left, "I23"
+            case DocumentRejected():
+                refused = self.world.refused[UnitId(event.chunk.rpartition("#")[0])]
+                assert int(event.key) in refused, "a document rejected that was not refused"
+            case _:
+                pass
+
+    def _inherit(self, event: ChunkPlanned) -> None:
+        """I14, I21: what replaces a chunk covers its range, in order, and nothing else."""
+        if self._heirs is None:
+            return
+        parent, heirs = self._heirs
+        heirs.append(event)
+        if event.upper == parent.upper:
+            assert heirs[0].lower == parent.lower, "I21"
+            assert all(a.upper == b.lower for a, b in pairwise(heirs)), "I21"
+            edges = [int(each.lower) for each in heirs if each.lower is not None]
+            assert edges == sorted(set(edges)), "I21"
+            self._heirs = None
+
+    def _partition(self, unit: UnitId) -> None:
+        """I21: the ranges are ordered, share their edges and are open at both ends."""
+        chunks = [each for each in self._chunks.values() if each.unit == unit]
+        assert chunks[0].lower is None and chunks[-1].upper is None, "I21"
+        assert all(a.upper == b.lower for a, b in pairwise(chunks)), "I21"
+        edges = [int(each.upper) for each in chunks if each.upper is not None]
+        assert len(edges) == len(chunks) - 1 and edges == sorted(set(edges)), "I21"
