@@ -13,6 +13,7 @@ import typer
 from executors.clients import secrets_of
 from ferrylog.cli import (
     check,
+    dead_letters,
     inspect,
     jobs,
     pause,
@@ -22,6 +23,7 @@ from ferrylog.cli import (
     status,
     stop,
     verify,
+    watch,
 )
 from ferrylog.cli.set import set_
 from ferrylog.errors import Usage
@@ -41,6 +43,7 @@ app.command("check")(check.check)
 app.command("start")(start.start)
 app.command("resume")(resume.resume)
 app.command("status")(status.status)
+app.command("watch")(watch.watch)
 app.command("replay")(replay.replay)
 app.command("verify")(verify.verify)
 app.command("pause")(pause.pause)
@@ -48,6 +51,7 @@ app.command("stop")(stop.stop)
 app.command("set")(set_)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(inspect.app, name="inspect")
+app.add_typer(dead_letters.app, name="dead-letters")
 
 GLOBAL: Final = {"--journal": 1, "--config": 1, "--json": 0, "--verbose": 0, "-v": 0, "--quiet": 0}
 """Options that may stand before the command, and how many values each takes."""

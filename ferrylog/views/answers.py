@@ -19,7 +19,7 @@ PER_CHUNKS: Final = 20
 ADVICE: Final = {
     Cause.UNAVAILABLE: "look at the network and at the servers' health; fewer workers ask less of "
     "a server that throttles",
-    Cause.TRANSIENT: "look at the servers' load; `ferrylog set {job} max_retries=N` raises the "
+    Cause.TRANSIENT: "look at the servers' load; `ferrylog set {job} max-retries=N` raises the "
     "limit",
 }
 
@@ -108,7 +108,7 @@ def _reasons(asked: Asked) -> Iterator[Answer]:
         if state.files >= limit:
             yield (
                 f"{state.files} chunk files wait to be restored, and no more than {limit} may.",
-                f"ferrylog set {asked.job} restore_workers=N, or files_ahead=N",
+                f"ferrylog set {asked.job} restore-workers=N, or files-ahead=N",
             )
     letters = state.count(Status.FAILED)
     if letters:
@@ -169,7 +169,7 @@ def _retries(asked: Asked) -> Answer:
 
 
 def _because(why: str) -> str:
-    return f": {why}" if why else ""
+    return f": {why.rstrip('.')}" if why else ""
 
 
 def _counted(number: int, word: str) -> str:

@@ -15,7 +15,7 @@ def status_text(report: StatusReport) -> str:
     width = max((len(one_line(unit.namespace)) for unit in report.units), default=0)
     lines += [_unit_line(unit, width) for unit in report.units]
     lines += map(_chunk_line, report.chunks or ())
-    lines += [*_mishaps(report), *_answers(report)]
+    lines += [*mishaps(report), *_answers(report)]
     return "\n".join(one_line(line) for line in lines)
 
 
@@ -46,10 +46,10 @@ def _head(report: StatusReport) -> Iterator[str]:
 
 def _pools(report: StatusReport) -> Iterator[str]:
     if report.running:
-        yield "  " + " · ".join(_pool(name, pool) for name, pool in report.pools.items())
+        yield "  " + " · ".join(pool_line(name, pool) for name, pool in report.pools.items())
 
 
-def _pool(name: str, pool: PoolReport) -> str:
+def pool_line(name: str, pool: PoolReport) -> str:
     text = f"{name} pool: {pool.busy} of {pool.workers} busy, {pool.pending:,} pending"
     text += f", {pool.waiting:,} waiting" if pool.waiting else ""
     return text if pool.breaker.state == "closed" else f"{text}, breaker {pool.breaker.state}"
@@ -79,7 +79,7 @@ def _chunk_line(chunk: ChunkReport) -> str:
     return f"    {chunk.chunk}  {place}  {sides}{state}{priority}{why}"
 
 
-def _mishaps(report: StatusReport) -> Iterator[str]:
+def mishaps(report: StatusReport) -> Iterator[str]:
     if report.retries:
         yield f"  {report.retries:,} retries"
     for letter in report.dead_letters[:LETTERS]:
@@ -97,11 +97,12 @@ def _mishaps(report: StatusReport) -> Iterator[str]:
 
 
 def _answers(report: StatusReport) -> Iterator[str]:
-    """Those that ask for something to be done."""
-    for each in report.answers:
+    """Those that ask for something to be done; who asked for a rest was said above."""
+    for number, each in enumerate(report.answers):
         if each.remedy:
-            yield f"  {each.question} {each.answer}"
-            yield f"    → {each.remedy}"
+            if number or report.control is None:
+                yield f"  {each.question} {each.answer}"
+            yield f"  → {each.remedy}"
 
 
 def bar(percent: float, cells: int = 24) -> str:

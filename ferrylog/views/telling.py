@@ -135,6 +135,11 @@ def _note(note: Note) -> list[str]:
     return [f"  {note.at}  {one_line(note.kind)}", *_paragraph(note.text, " " * 6)]
 
 
+def attempt_lines(attempts: Sequence[Attempt]) -> list[str]:
+    """Each with its run, its end, and what was decided then."""
+    return [line for attempt in attempts for line in _attempt(attempt)]
+
+
 def _attempt(attempt: Attempt) -> list[str]:
     run = attempt.run
     who = f"in run {run.epoch} ({run.by}, host {run.host}, process {run.pid})" if run else "no run"
