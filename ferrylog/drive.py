@@ -52,6 +52,7 @@ class Drive:
         self._handed: list[Request] = []
         self._looked_s = clock.monotonic_s()
         self._tick_ms = 0
+        self._turned_ms = clock.now_ms()
 
     def run(self, first: Sequence[Stimulus]) -> int:
         """Begin with these stimuli; return when the job rests: 0, or the number of the second
@@ -79,7 +80,8 @@ class Drive:
             self._turn([Measured(())])
 
     def _turn(self, stimuli: Sequence[Stimulus]) -> tuple[Effect, ...]:
-        effects = self._engine.turn(stimuli, now=clock.now_ms())
+        self._turned_ms = clock.now_ms()
+        effects = self._engine.turn(stimuli, now=self._turned_ms)
         if self._handed:
             with suppress(JournalUnreachable):
                 self._inbox.remove(self._handed)  # journaled, or no news
@@ -125,7 +127,7 @@ class Drive:
         return self._looked_s + self._tick_ms / 1000 - clock.monotonic_s()
 
     def _patience_s(self) -> float:
-        due = next_wake_ms(self._engine.state)
+        due = next_wake_ms(self._engine.state, self._turned_ms)
         left_s = self._left_s()
         if due is not None:
             left_s = min(left_s, (due - clock.now_ms()) / 1000)

@@ -189,8 +189,8 @@ def _job_imported(state: State, event: JobImported) -> None:
     state.why = f"imported by {event.by} on {event.host}"
 
 
-def _told(state: State, event: DocumentRejected | ResultIgnored | ConflictForeseen) -> None:
-    """For people; no decision depends on it."""
+def _told(state: State, event: AnyEvent) -> None:
+    """For people; no decision depends on it. But nothing is told of a job that nobody asked for."""
     if state.spec is None:
         raise UnknownEntity(entity=event.about, event=event.kind)
 
@@ -213,15 +213,14 @@ def _setting_changed(state: State, event: SettingChanged) -> None:
 
 def _priority_changed(state: State, event: PriorityChanged) -> None:
     """Of a unit with all its open chunks, or of one chunk."""
-    _answered(state, event.request)
-    if event.priority not in state.priorities:
-        state.priorities = tuple(sorted({*state.priorities, event.priority}, reverse=True))
     if unit := state.units.get(UnitId(event.entity)):
-        unit.priority = event.priority
+        unit.priority = unit.next_priority = event.priority
         entities = {unit.id, *(chunk.id for chunk in _open_chunks(state, unit))}
         entities |= {index_task(unit.id, index.name).entity for index in unit.indexes}
     else:
         entities = {_chunk(state, event.entity, event).id}
+    if event.priority not in state.priorities:
+        state.priorities = tuple(sorted({*state.priorities, event.priority}, reverse=True))
     for entity in entities:
         if chunk := state.chunks.get(ChunkId(entity)):
             chunk.priority = event.priority
@@ -230,11 +229,11 @@ def _priority_changed(state: State, event: PriorityChanged) -> None:
         _leave(state, key, task)
         task.priority = event.priority
         _enter(state, key, task)
+    _answered(state, event.request)
 
 
 def _namespaces_added(state: State, event: NamespacesAdded) -> None:
-    if state.spec is None:
-        raise UnknownEntity(entity=THE_JOB, event=event.kind)
+    _told(state, event)
     state.added += event.include
     _answered(state, event.request)
 
@@ -245,8 +244,7 @@ def _survey_invalidated(state: State, event: SurveyInvalidated) -> None:
 
 
 def _request_refused(state: State, event: RequestRefused) -> None:
-    if state.spec is None:
-        raise UnknownEntity(entity=THE_JOB, event=event.kind)
+    _told(state, event)
     _answered(state, event.request)
 
 
@@ -259,6 +257,7 @@ def _answered(state: State, request: int) -> None:
 
 
 def _breaker_opened(state: State, event: BreakerOpened) -> None:
+    _told(state, event)
     breaker = state.breakers[event.pool]
     breaker.opened += 1
     breaker.until_ms = event.until_ms
@@ -266,10 +265,12 @@ def _breaker_opened(state: State, event: BreakerOpened) -> None:
 
 
 def _breaker_closed(state: State, event: BreakerClosed) -> None:
+    _told(state, event)
     state.breakers[event.pool] = Breaker()
 
 
 def _alert_raised(state: State, event: AlertRaised) -> None:
+    _told(state, event)
     state.alerts[event.alert, event.entity] = None
 
 
@@ -597,7 +598,7 @@ def _chunk_planned(state: State, event: ChunkPlanned) -> None:
         unit.settled += 1
         return
     chunk = Chunk(event.chunk, unit.id, event.lower, event.upper, event.documents, event.natural)
-    chunk.priority = unit.priority
+    chunk.priority = unit.next_priority
     chunk.bisected = unit.bisecting
     state.chunks[chunk.id] = chunk
     _put(state, TaskKey(stages[0], chunk.id), Task(priority=chunk.priority))
@@ -625,7 +626,6 @@ def _split_requested(state: State, event: SplitRequested) -> None:
 
 def _chunk_replaced(state: State, event: ChunkReplaced) -> None:
     """An open chunk that was split, or a settled one with rejected documents."""
-    _answered(state, event.request)
     chunk = state.flawed.pop(event.chunk, None)
     if chunk is None:
         chunk = _chunk(state, event.chunk, event)
@@ -634,16 +634,18 @@ def _chunk_replaced(state: State, event: ChunkReplaced) -> None:
             raise ImpossibleTransition(entity=chunk.id, status="not split", event=event.kind)
         unit.planned -= 1
         unit.weight -= max(1, chunk.documents) * len(state.stages)
-        unit.bisecting = chunk.bisected
+        unit.bisecting, unit.next_priority = chunk.bisected, chunk.priority
         _close(state, chunk)
+        _answered(state, event.request)
         return
     unit = state.units[chunk.unit]
-    unit.bisecting = chunk.bisected
+    unit.bisecting, unit.next_priority = chunk.bisected, chunk.priority
     _take_back(state, chunk, unit)
     if unit.status is UnitStatus.COMPLETED:
         unit.status = next_unit_status(unit.status, event.kind, unit=unit.id)
         state.open_units[unit.id] = None
     state.ripe.pop(unit.id, None)
+    _answered(state, event.request)
 
 
 def _take_back(state: State, chunk: Chunk, unit: Unit) -> None:
@@ -676,14 +678,16 @@ def _chunk_dropped(state: State, event: ChunkDropped) -> None:
     stages = state.stages
     open_ones = [s for s in stages if not _is(state, TaskKey(s, chunk.id), Status.COMPLETED)]
     unit.weight_done += max(1, chunk.documents) * len(open_ones)
-    unit.restored -= not any(stage in CARRIES for stage in open_ones)
+    carries = any(stage in CARRIES for stage in stages)
+    unit.restored -= carries and not any(stage in CARRIES for stage in open_ones)
     unit.dropped += 1
     done = chunk.done._replace(rejected=chunk.done.rejected + event.documents)
     _add(state, chunk, done)
     chunk.done, chunk.dropped = done, True
     _close(state, chunk)
     state.flawed[chunk.id] = chunk
-    _open_indexes(state, unit)
+    if carries:
+        _open_indexes(state, unit)
     _ripen(state, unit)
     _answered(state, event.request)
 

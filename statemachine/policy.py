@@ -78,9 +78,10 @@ def exhausted(cause: Cause, task: Task, settings: RunSettings) -> bool:
 
 def backoff_ms(task: Task, jitter: float, settings: RunSettings) -> Millis:
     """The delay after the next failure of a task (A9, A31): `jitter` in 0..1 places it between
-    the bounds of `delay_bounds_ms`, and no delay is shorter than the one before it (I18)."""
+    the bounds of `delay_bounds_ms`; below the cap none is shorter than the one before (I18)."""
     low, high = delay_bounds_ms(task, settings)
-    return Millis(max(task.delay_ms, int(low + jitter * (high - low))))
+    drawn = max(task.delay_ms, int(low + jitter * (high - low)))
+    return Millis(min(settings.retry_cap_ms, drawn))
 
 
 def delay_bounds_ms(task: Task, settings: RunSettings) -> tuple[float, float]:

@@ -145,6 +145,8 @@ class Unit:
     """Chunks cut in two because something failed, since the last such part that was carried."""
     bisecting: bool = False
     """The chunks planned next are parts of one that failed."""
+    next_priority: int = 0
+    """Of the chunks planned next."""
     weight: int = 0
     """Estimated documents over all chunks, at least 1 each, times the stages of each."""
     weight_done: int = 0
@@ -273,6 +275,7 @@ def plain(state: State) -> dict[str, Any]:
         "spec": state.spec.model_dump(mode="json") if state.spec else None,
         "settings": state.settings.model_dump(mode="json") if state.settings else None,
         "added": list(state.added),
+        "priorities": list(state.priorities),
         "units": {unit_id: _unit(unit) for unit_id, unit in state.units.items()},
         "chunks": {chunk.id: _chunk(chunk) for chunk in state.chunks.values()},
         "flawed": {chunk.id: _chunk(chunk) for chunk in state.flawed.values()},

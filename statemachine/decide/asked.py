@@ -4,6 +4,7 @@ from typing import Final, assert_never
 
 from pydantic import ValidationError
 
+from statemachine.decide.outcomes import not_carried
 from statemachine.events import (
     AnyEvent,
     ChunkDropped,
@@ -159,7 +160,7 @@ def _answer(state: State, wish: Asked) -> list[AnyEvent]:
 
 def _pause(state: State, wish: PauseAsked) -> list[AnyEvent]:
     """A second, immediate one hastens the first."""
-    hastens = state.status is JobStatus.PAUSING and wish.immediate and not state.immediate
+    hastens = state.status is JobStatus.PAUSING and wish.immediate
     if state.status is not JobStatus.RUNNING and not hastens:
         raise _Refused(f"the job is {state.status}")
     event = PauseRequested(by=wish.by, why=wish.why, request=wish.request, immediate=wish.immediate)
@@ -168,7 +169,7 @@ def _pause(state: State, wish: PauseAsked) -> list[AnyEvent]:
 
 def _stop(state: State, wish: StopAsked) -> list[AnyEvent]:
     """A pause under way becomes a stop; a second, immediate one hastens the first."""
-    hastens = state.status is JobStatus.STOPPING and wish.immediate and not state.immediate
+    hastens = state.status is JobStatus.STOPPING and wish.immediate
     if state.terminal or state.status in (JobStatus.STOPPED, JobStatus.PENDING):
         raise _Refused(f"the job is {state.status}")
     if state.status is JobStatus.STOPPING and not hastens:
@@ -267,8 +268,6 @@ def _split(state: State, wish: SplitAsked) -> list[AnyEvent]:
         raise _Refused(f"{wish.chunk} is read in insertion order and stays whole")
     if TaskKey(TaskKind.SPLIT, chunk.id) in state.tasks:
         raise _Refused(f"{wish.chunk} is being split already")
-    if chunk.id in state.releasing:
-        raise _Refused(f"a file of {wish.chunk} is being removed; ask again")
     return [SplitRequested(chunk=chunk.id, by=wish.by, request=wish.request, why="asked for")]
 
 
@@ -332,7 +331,7 @@ def _drop(state: State, wish: DropAsked) -> list[AnyEvent]:
             chunk=chunk.id,
             by=wish.by,
             request=wish.request,
-            documents=max(0, chunk.documents - chunk.done.documents),
+            documents=not_carried(chunk),
             why=f"dropped by {wish.by}",
         )
     ]

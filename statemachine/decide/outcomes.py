@@ -239,8 +239,13 @@ def suspect(chunk: ChunkId, why: str) -> SplitRequested:
 
 def alone(chunk: Chunk, why: str) -> list[AnyEvent]:
     """The one document that was looked for: the job goes on without it (decision 7)."""
-    missing = max(0, chunk.documents - chunk.done.documents)
-    return [ChunkDropped(chunk=chunk.id, by=US, request=0, documents=missing, why=why)]
+    return [ChunkDropped(chunk=chunk.id, by=US, request=0, documents=not_carried(chunk), why=why)]
+
+
+def not_carried(chunk: Chunk) -> int:
+    """Documents of the chunk of which nothing is known but that they were there; an estimate."""
+    documents = chunk.file.documents if chunk.file is not None else chunk.documents
+    return max(0, documents - chunk.done.documents - chunk.done.rejected)
 
 
 # --- giving up ---

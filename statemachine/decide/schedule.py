@@ -171,9 +171,9 @@ def _busy(state: State) -> bool:
     return any(queue for (_, status, _), queue in state.queues.items() if status not in TERMINAL)
 
 
-def next_wake_ms(state: State) -> Millis | None:
-    """When the next retry or probe is due, as far as it is worth looking; `None` when nothing
-    waits. A tick comes in any case."""
+def next_wake_ms(state: State, now: Millis) -> Millis | None:
+    """When the next retry or probe comes due after `now`, the time of the last turn; `None` when
+    none does. What was due then and did not start waits for an outcome or for the next tick."""
     instants = [
         state.tasks[key].not_before_ms
         for (_, status, _), queue in state.queues.items()
@@ -181,4 +181,4 @@ def next_wake_ms(state: State) -> Millis | None:
         for key in islice(queue, LOOKED_AT)
     ]
     instants += [each.until_ms for each in state.breakers.values() if each.opened]
-    return Millis(min(instants)) if instants else None
+    return Millis(min((each for each in instants if each > now), default=0)) or None

@@ -332,7 +332,11 @@ class Host:
     def pass_time(self, ms: int) -> None:
         """At least to the next retry when there is nothing else to wait for."""
         self.now += ms
-        due = next_wake_ms(self.engine.state) if self.engine and not self.flying else None
+        due = (
+            next_wake_ms(self.engine.state, Millis(self.now))
+            if self.engine and not self.flying
+            else None
+        )
         if due is not None and due > self.now:
             self.now = due
 

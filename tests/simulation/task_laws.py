@@ -193,7 +193,7 @@ class TaskLaws(History):
             high = max(high, 100)
         else:
             self._failures[key] += 1
-        assert event.delay_ms >= last, "I18: delays do not shrink"
+        assert event.delay_ms >= min(last, settings.retry_cap_ms), "I18: delays do not shrink"
         assert int(low) <= event.delay_ms <= max(high, last), "I18: jitter in its interval"
         self._not_before[key], self._delays[key] = event.not_before_ms, event.delay_ms
 
