@@ -1,0 +1,118 @@
+"""Arms: what tasks bring about."""
+
+from statemachine.events import (
+    TASK_OF,
+    Completed,
+    CopyCompleted,
+    CopyProgressed,
+    CreateCompleted,
+    DumpCompleted,
+    DumpInvalidated,
+    IndexCompleted,
+    PlanCompleted,
+    RestoreCompleted,
+    RestoreProgressed,
+    SplitCompleted,
+    SurveyCompleted,
+    VerifyCompleted,
+)
+from statemachine.evolve.chunks import add_verified, advance, forget_progress, restored
+from statemachine.evolve.hands import healed, put, ripen, the_chunk, the_unit
+from statemachine.evolve.tasks import moved
+from statemachine.state import ChunkFile, State, Task
+from statemachine.transitions import next_unit_status
+from statemachine.words import (
+    TaskKey,
+    TaskKind,
+)
+
+
+def _done(state: State, event: Completed) -> Task:
+    task = moved(state, event)
+    healed(state, event)
+    return task
+
+
+def survey_completed(state: State, event: SurveyCompleted) -> None:
+    _done(state, event)
+    state.closed = True
+
+
+def create_completed(state: State, event: CreateCompleted) -> None:
+    _done(state, event)
+    unit = the_unit(state, event.entity, event)
+    unit.indexes = tuple(index for index in unit.indexes if index.name not in event.built)
+    unit.target_uuid = event.uuid
+    if unit.type == "collection":
+        put(state, TaskKey(TaskKind.PLAN, unit.id), Task(priority=unit.priority))
+    ripen(state, unit)
+
+
+def plan_completed(state: State, event: PlanCompleted) -> None:
+    _done(state, event)
+    unit = the_unit(state, event.entity, event)
+    unit.status = next_unit_status(unit.status, event.kind, unit=unit.id)
+    ripen(state, unit)
+
+
+def dump_completed(state: State, event: DumpCompleted) -> None:
+    _done(state, event)
+    chunk = the_chunk(state, event.entity, event)
+    unit = state.units[chunk.unit]
+    chunk.file = ChunkFile(event.file, event.documents, event.bytes, event.file_bytes, event.sha256)
+    state.files += 1
+    unit.dumped_documents += event.documents
+    unit.dumped_bytes += event.bytes
+    advance(state, chunk, unit, TaskKind.DUMP)
+
+
+def dump_invalidated(state: State, event: DumpInvalidated) -> None:
+    """The dump starts again: take back what its completion brought."""
+    task = moved(state, event)
+    task.failures += 1
+    task.why = event.why
+    chunk = the_chunk(state, event.entity, event)
+    forget_progress(state, chunk)
+    assert chunk.file is not None
+    unit = state.units[chunk.unit]
+    unit.weight_done -= max(1, chunk.documents)
+    unit.dumped_documents -= chunk.file.documents
+    unit.dumped_bytes -= chunk.file.bytes
+    chunk.file = None
+    state.files -= 1
+
+
+def progressed(state: State, event: RestoreProgressed | CopyProgressed) -> None:
+    task = moved(state, event)
+    task.interruptions = task.waits = task.waited_ms = 0
+    healed(state, event)
+    last_key = event.last_key if isinstance(event, CopyProgressed) else None
+    chunk = the_chunk(state, event.entity, event)
+    restored(state, chunk, event, position=event.position, last_key=last_key)
+
+
+def carried(state: State, event: RestoreCompleted | CopyCompleted) -> None:
+    """The chunk's documents are on the target."""
+    _done(state, event)
+    chunk = the_chunk(state, event.entity, event)
+    unit = state.units[chunk.unit]
+    restored(state, chunk, event, position=chunk.file.file_bytes if chunk.file else 0)
+    unit.restored += 1
+    if chunk.bisected:
+        unit.suspects = 0
+    advance(state, chunk, unit, TASK_OF[event.kind])
+
+
+def completed(state: State, event: IndexCompleted | SplitCompleted) -> None:
+    _done(state, event)
+
+
+def verify_completed(state: State, event: VerifyCompleted) -> None:
+    _done(state, event)
+    chunk = the_chunk(state, event.entity, event)
+    unit = state.units[chunk.unit]
+    chunk.verified = (int(not event.equal), event.source_documents, event.target_documents)
+    add_verified(unit, chunk, 1)
+    if len(state.stages) == 1:
+        state.done_documents += event.source_documents
+    advance(state, chunk, unit, TaskKind.VERIFY)

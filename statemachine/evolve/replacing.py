@@ -1,0 +1,112 @@
+"""Arms: chunks planned, cut in two, replaced, dropped, and their files."""
+
+from statemachine.errors import ImpossibleTransition, UnknownEntity
+from statemachine.events import (
+    ChunkDropped,
+    ChunkKept,
+    ChunkPlanned,
+    ChunkReleased,
+    ChunkReplaced,
+    SplitRequested,
+)
+from statemachine.evolve.chunks import CARRIES, SIDES, close_chunk, count, open_indexes, take_back
+from statemachine.evolve.hands import answered, put, remove, ripen, stands, the_chunk, the_unit
+from statemachine.policy import US
+from statemachine.state import Chunk, State, Task
+from statemachine.transitions import next_unit_status
+from statemachine.words import (
+    Status,
+    TaskKey,
+    TaskKind,
+    UnitStatus,
+)
+
+
+def chunk_planned(state: State, event: ChunkPlanned) -> None:
+    unit = the_unit(state, event.unit, event)
+    if event.chunk in state.chunks:
+        raise ImpossibleTransition(entity=event.chunk, status=unit.status, event=event.kind)
+    stages = state.stages
+    unit.named += 1
+    unit.planned += 1
+    unit.weight += max(1, event.documents) * len(stages)
+    if not stages:  # a dry run counts it and that is all
+        unit.settled += 1
+        return
+    chunk = Chunk(event.chunk, unit.id, event.lower, event.upper, event.documents, event.natural)
+    chunk.priority = unit.next_priority
+    chunk.bisected = unit.bisecting
+    state.chunks[chunk.id] = chunk
+    put(state, TaskKey(stages[0], chunk.id), Task(priority=chunk.priority))
+
+
+def split_requested(state: State, event: SplitRequested) -> None:
+    """What was done with the chunk is taken back, but for the documents on the target, which will
+    be found there."""
+    chunk = the_chunk(state, event.chunk, event)
+    unit = state.units[chunk.unit]
+    take_back(state, chunk, unit)
+    for kind in SIDES:
+        remove(state, TaskKey(kind, chunk.id))
+    if chunk.file is not None:
+        state.releasing[chunk.id] = chunk.file.name
+        chunk.file = None
+    unit.weight += max(1, chunk.documents) * len(state.stages)
+    unit.planned += 1
+    if event.by == US:
+        chunk.bisected = True
+        unit.suspects += 1
+    put(state, TaskKey(TaskKind.SPLIT, chunk.id), Task(priority=chunk.priority))
+    answered(state, event.request)
+
+
+def chunk_replaced(state: State, event: ChunkReplaced) -> None:
+    """An open chunk that was split, or a settled one with rejected documents."""
+    chunk = state.flawed.pop(event.chunk, None)
+    if chunk is None:
+        chunk = the_chunk(state, event.chunk, event)
+        unit = state.units[chunk.unit]
+        if not stands(state, TaskKey(TaskKind.SPLIT, chunk.id), Status.COMPLETED):
+            raise ImpossibleTransition(entity=chunk.id, status="not split", event=event.kind)
+        unit.planned -= 1
+        unit.weight -= max(1, chunk.documents) * len(state.stages)
+        unit.bisecting, unit.next_priority = chunk.bisected, chunk.priority
+        close_chunk(state, chunk)
+        answered(state, event.request)
+        return
+    unit = state.units[chunk.unit]
+    unit.bisecting, unit.next_priority = chunk.bisected, chunk.priority
+    take_back(state, chunk, unit)
+    if unit.status is UnitStatus.COMPLETED:
+        unit.status = next_unit_status(unit.status, event.kind, unit=unit.id)
+        state.open_units[unit.id] = None
+    state.ripe.pop(unit.id, None)
+    answered(state, event.request)
+
+
+def chunk_dropped(state: State, event: ChunkDropped) -> None:
+    chunk = the_chunk(state, event.chunk, event)
+    unit = state.units[chunk.unit]
+    stages = state.stages
+    open_ones = [s for s in stages if not stands(state, TaskKey(s, chunk.id), Status.COMPLETED)]
+    unit.weight_done += max(1, chunk.documents) * len(open_ones)
+    carries = any(stage in CARRIES for stage in stages)
+    unit.restored -= carries and not any(stage in CARRIES for stage in open_ones)
+    unit.dropped += 1
+    done = chunk.done._replace(rejected=chunk.done.rejected + event.documents)
+    count(state, chunk, done)
+    chunk.done, chunk.dropped = done, True
+    close_chunk(state, chunk)
+    state.flawed[chunk.id] = chunk
+    if carries:
+        open_indexes(state, unit)
+    ripen(state, unit)
+    answered(state, event.request)
+
+
+def file_decided(state: State, event: ChunkReleased | ChunkKept) -> None:
+    if event.chunk not in state.releasing:
+        raise UnknownEntity(entity=event.chunk, event=event.kind)
+    del state.releasing[event.chunk]
+    state.files -= 1
+    state.kept += isinstance(event, ChunkKept)

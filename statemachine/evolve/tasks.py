@@ -1,0 +1,113 @@
+"""Arms: the life that all tasks share."""
+
+from typing import Final
+
+from statemachine.errors import UnknownEntity
+from statemachine.events import (
+    TASK_OF,
+    Cancelled,
+    DeadLettered,
+    InDoubt,
+    Requeued,
+    Resolved,
+    RetryScheduled,
+    Started,
+    TaskEvent,
+)
+from statemachine.evolve.chunks import CARRIES, forget_progress
+from statemachine.evolve.hands import answered, hurt, probed, ripen, the_chunk
+from statemachine.policy import POOL_OF
+from statemachine.state import State, Task
+from statemachine.transitions import next_task_status
+from statemachine.words import (
+    Cause,
+    Status,
+    TaskKey,
+    TaskKind,
+    UnitId,
+)
+
+
+def moved(state: State, event: TaskEvent) -> Task:
+    """Move the task that the event is about along its table."""
+    kind, entity = TASK_OF[event.kind], event.entity
+    task: Task | None = state.tasks.get((kind, entity))  # type: ignore[call-overload] # = its TaskKey
+    if task is None:
+        raise UnknownEntity(entity=f"{kind} of {entity}", event=event.kind)
+    before = task.status
+    status = next_task_status(before, event.verb, entity, event.kind)
+    if status is not before:
+        key, queues, priority = TaskKey(kind, entity), state.queues, task.priority
+        if before is not Status.COMPLETED:
+            del queues[kind, before, priority][key]
+        if status is not Status.COMPLETED:
+            queues.setdefault((kind, status, priority), {})[key] = None
+        task.status = status
+        if kind is TaskKind.INDEX and (before in ENDS) is not (status in ENDS):
+            _index_moved(state, key, 1 if before in ENDS else -1)
+    return task
+
+
+ENDS: Final = (Status.COMPLETED, Status.FAILED)
+
+
+def _index_moved(state: State, key: TaskKey, change: int) -> None:
+    unit = state.units[UnitId(key.entity.rpartition("@")[0])]
+    unit.indexing += change
+    ripen(state, unit)
+
+
+def started(state: State, event: Started) -> None:
+    task = moved(state, event)
+    task.attempt = event.attempt
+    task.epoch = state.epoch
+    breaker = state.breakers[POOL_OF[TASK_OF[event.kind]]]
+    if breaker.opened:
+        breaker.probe = event.task
+
+
+def retry_scheduled(state: State, event: RetryScheduled) -> None:
+    task = moved(state, event)
+    if event.cause is Cause.UNAVAILABLE:
+        task.waits += 1
+        task.waited_ms += event.delay_ms
+    else:
+        task.failures += 1
+    task.delay_ms, task.not_before_ms = event.delay_ms, event.not_before_ms
+    task.code, task.why = event.code, event.why
+    state.retries += 1
+    hurt(state, event.task, event.cause)
+
+
+def dead_lettered(state: State, event: DeadLettered) -> None:
+    known = state.tasks.get(event.task)
+    failed = known is not None and known.status is Status.PROCESSING
+    task = moved(state, event)
+    task.code, task.why = event.code, event.why
+    if failed:  # else the failure is counted already
+        task.failures += 1
+        hurt(state, event.task, event.cause)
+
+
+def cancelled(state: State, event: Cancelled) -> None:
+    moved(state, event)
+    probed(state, event.task)
+
+
+def in_doubt(state: State, event: InDoubt) -> None:
+    """Nobody's fault where an operator wanted it at once."""
+    moved(state, event).interruptions += not state.immediate
+
+
+def resolved(state: State, event: Resolved) -> None:
+    moved(state, event)
+    if event.decision == "discard" and event.task.kind in CARRIES:
+        forget_progress(state, the_chunk(state, event.entity, event))
+
+
+def requeued(state: State, event: Requeued) -> None:
+    task = moved(state, event)
+    task.failures = task.interruptions = 0
+    task.waits = task.waited_ms = task.delay_ms = 0
+    task.code = task.why = ""
+    answered(state, event.request)

@@ -1,0 +1,89 @@
+"""Arms: units."""
+
+from statemachine.errors import ImpossibleTransition, UnknownEntity
+from statemachine.events import (
+    IndexDropped,
+    UnitCompleted,
+    UnitExcluded,
+    UnitRegistered,
+    UnitSkipped,
+)
+from statemachine.evolve.chunks import SIDES
+from statemachine.evolve.hands import answered, open_chunks, put, remove, ripen, stands, the_unit
+from statemachine.state import State, Task, Unit
+from statemachine.transitions import next_unit_status
+from statemachine.words import (
+    THE_JOB,
+    Status,
+    TaskKey,
+    TaskKind,
+    UnitId,
+    index_task,
+)
+
+
+def unit_registered(state: State, event: UnitRegistered) -> None:
+    if known := state.units.get(event.unit):
+        raise ImpossibleTransition(entity=known.id, status=known.status, event=event.kind)
+    if state.spec is None:
+        raise UnknownEntity(entity=THE_JOB, event=event.kind)
+    state.units[event.unit] = Unit(
+        id=event.unit,
+        target=event.target,
+        type=event.type,
+        uuid=event.uuid,
+        options=event.options,
+        indexes=event.indexes,
+        documents_estimate=event.documents,
+        bytes_estimate=event.bytes,
+    )
+    state.open_units[event.unit] = None
+    first = TaskKind.CREATE if state.spec.kind == "migrate" else TaskKind.PLAN
+    if first is TaskKind.CREATE or event.type == "collection":
+        put(state, TaskKey(first, event.unit), Task())
+    ripen(state, state.units[event.unit])
+
+
+def index_dropped(state: State, event: IndexDropped) -> None:
+    key = TaskKey(TaskKind.INDEX, event.entity)
+    if not stands(state, key, Status.FAILED):
+        raise UnknownEntity(entity=f"a dead letter of {event.entity}", event=event.kind)
+    remove(state, key)
+    unit = state.units[UnitId(event.entity.rpartition("@")[0])]
+    unit.indexes = tuple(i for i in unit.indexes if index_task(unit.id, i.name) != key)
+    state.dropped += 1
+    answered(state, event.request)
+
+
+def unit_completed(state: State, event: UnitCompleted) -> None:
+    unit = the_unit(state, event.unit, event)
+    unit.status = next_unit_status(unit.status, event.kind, unit=unit.id)
+    del state.open_units[unit.id]
+    state.ripe.pop(unit.id, None)
+
+
+def unit_left(state: State, event: UnitSkipped | UnitExcluded) -> None:
+    """Forget the open work of the unit. Its dead letters stay: somebody will ask."""
+    unit = the_unit(state, event.unit, event)
+    unit.status = next_unit_status(unit.status, event.kind, unit=unit.id)
+    del state.open_units[unit.id]
+    state.ripe.pop(unit.id, None)
+    kept = isinstance(event, UnitSkipped)
+    for chunk in open_chunks(state, unit):
+        del state.chunks[chunk.id]
+        if chunk.file is not None:
+            state.releasing[chunk.id] = chunk.file.name
+        for kind in SIDES:
+            _forget(state, TaskKey(kind, chunk.id), kept=kept)
+    for kind in (TaskKind.CREATE, TaskKind.PLAN):
+        _forget(state, TaskKey(kind, unit.id), kept=kept)
+    for index in unit.indexes:
+        _forget(state, index_task(unit.id, index.name), kept=kept)
+    if isinstance(event, UnitExcluded):
+        answered(state, event.request)
+
+
+def _forget(state: State, key: TaskKey, *, kept: bool) -> None:
+    """Remove the task; `kept`: unless it is a dead letter."""
+    if not (kept and stands(state, key, Status.FAILED)):
+        remove(state, key)
