@@ -304,7 +304,7 @@ def test_the_end_waits_for_an_index_of_a_unit_that_has_ended() -> None:
 
 
 def test_nothing_waits_when_nothing_failed() -> None:
-    assert next_wake_ms(Story().state) is None
+    assert next_wake_ms(Story().state, Millis(0)) is None
 
 
 def test_the_limits() -> None:

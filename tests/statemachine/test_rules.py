@@ -178,7 +178,7 @@ def test_retries_then_a_dead_letter_then_a_pause() -> None:
     for attempt, delay in ((1, 750), (2, 1500)):
         assert story.fail(DUMP, Cause.TRANSIENT) == ["dump_retry_scheduled"]
         assert story.state.tasks[DUMP].attempt == attempt
-        assert next_wake_ms(story.state) == story.now + delay
+        assert next_wake_ms(story.state, Millis(story.now)) == story.now + delay
         assert story.tell() == [], "not before its time"
         story.now += delay
         assert story.tell() == ["dump_started"]
