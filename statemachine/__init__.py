@@ -3,6 +3,6 @@
 Enters:  stimuli (outcomes of effects, requests of operators, the passing of time).
 Leaves:  events to be journaled, the state they fold to, the effects that state wants.
 Imports: pydantic and harmless stdlib. No clock, no chance, no file, no network.
-Start:   words.py (the vocabulary), transitions.py (the diagrams), events.py (the facts),
-         evolve.py (facts to state), decide/ (stimuli to facts), effects.py (state to wishes).
+Start:   words.py (the vocabulary), transitions.py (the diagrams), events/ (the facts),
+         evolve/ (facts to state), decide/ (stimuli to facts), effects.py (state to wishes).
 """

@@ -1,0 +1,128 @@
+"""All events."""
+
+from statemachine.events.control import (
+    AlertCleared,
+    AlertRaised,
+    BreakerClosed,
+    BreakerOpened,
+    NamespacesAdded,
+    PriorityChanged,
+    RequestRefused,
+    SettingChanged,
+)
+from statemachine.events.job import (
+    JobCompleted,
+    JobExported,
+    JobFailed,
+    JobImported,
+    JobPaused,
+    JobReopened,
+    JobRequested,
+    JobResumed,
+    JobStopped,
+    PauseRequested,
+    ResultIgnored,
+    RunStarted,
+    StopRequested,
+)
+from statemachine.events.outcomes import (
+    CopyCompleted,
+    CopyProgressed,
+    CreateCompleted,
+    DumpCompleted,
+    DumpInvalidated,
+    IndexCompleted,
+    PlanCompleted,
+    RestoreCompleted,
+    RestoreProgressed,
+    SplitCompleted,
+    SurveyCompleted,
+    SurveyInvalidated,
+    VerifyCompleted,
+)
+from statemachine.events.tasks import (
+    Cancelled,
+    DeadLettered,
+    InDoubt,
+    Requeued,
+    Resolved,
+    RetryScheduled,
+    Started,
+)
+from statemachine.events.units import (
+    ChunkDropped,
+    ChunkKept,
+    ChunkPlanned,
+    ChunkReleased,
+    ChunkReplaced,
+    ConflictForeseen,
+    DocumentRejected,
+    IndexDropped,
+    SplitRequested,
+    UnitCompleted,
+    UnitExcluded,
+    UnitRegistered,
+    UnitSkipped,
+)
+
+Completed = (
+    SurveyCompleted
+    | CreateCompleted
+    | PlanCompleted
+    | DumpCompleted
+    | RestoreCompleted
+    | CopyCompleted
+    | SplitCompleted
+    | IndexCompleted
+    | VerifyCompleted
+)
+
+
+AnyEvent = (
+    JobRequested
+    | RunStarted
+    | PauseRequested
+    | JobPaused
+    | StopRequested
+    | JobStopped
+    | JobReopened
+    | JobResumed
+    | JobCompleted
+    | JobFailed
+    | JobExported
+    | JobImported
+    | SettingChanged
+    | PriorityChanged
+    | NamespacesAdded
+    | RequestRefused
+    | BreakerOpened
+    | BreakerClosed
+    | AlertRaised
+    | AlertCleared
+    | ResultIgnored
+    | UnitRegistered
+    | ChunkPlanned
+    | UnitCompleted
+    | UnitSkipped
+    | UnitExcluded
+    | ConflictForeseen
+    | SplitRequested
+    | ChunkReplaced
+    | ChunkDropped
+    | IndexDropped
+    | ChunkReleased
+    | ChunkKept
+    | DocumentRejected
+    | Started
+    | RetryScheduled
+    | DeadLettered
+    | Cancelled
+    | InDoubt
+    | Resolved
+    | Requeued
+    | SurveyInvalidated
+    | DumpInvalidated
+    | RestoreProgressed
+    | CopyProgressed
+    | Completed
+)

@@ -1,0 +1,78 @@
+"""What a job is to do, and how a run does it."""
+
+from typing import Literal
+
+from pydantic import NonNegativeInt, PositiveInt
+
+from statemachine.events.base import Value
+from statemachine.words import (
+    BsonText,
+)
+
+
+class JobSpec(Value):
+    """What a job is to do; fixed for its life. URIs stand here without credentials."""
+
+    kind: Literal["migrate", "verify", "plan"]
+    """`plan` is a dry run: what a migration would do, and nothing done."""
+    mode: Literal["coordinated", "direct"]
+    source: str
+    target: str
+    source_id: str
+    """Identity of the source deployment, made by `executors.clients`."""
+    target_id: str
+    include: tuple[str, ...] = ()
+    """Globs over `db.collection`; empty means everything that is not the server's own."""
+    exclude: tuple[str, ...] = ()
+    chunk_docs: PositiveInt
+    chunk_bytes: PositiveInt
+    compression: Literal["none", "zstd"]
+    write_concern: str
+    """`majority`, or a number of members as text."""
+    drop: bool
+    on_conflict: Literal["stop", "skip", "overwrite"]
+    verify: bool
+    of: str = ""
+    """For a `verify` job: the job whose work it verifies."""
+
+
+class RunSettings(Value):
+    """What an operator may change from run to run."""
+
+    dump_workers: PositiveInt
+    restore_workers: PositiveInt
+    max_retries: PositiveInt
+    """Attempts of one task that may fail; the last of them dead-letters it (A8)."""
+    on_exhausted: Literal["pause", "skip-unit", "fail-job"]
+    retry_base_ms: NonNegativeInt
+    retry_cap_ms: NonNegativeInt
+    files_ahead: PositiveInt
+    """Chunk files that may lie in the work folder before dumping waits."""
+    work_dir: str
+    """Where chunk files lie; empty: beside the journal."""
+    retry: Literal["none", "fixed", "linear", "exponential"]
+    """How delays between attempts grow from `retry_base_ms` to `retry_cap_ms`."""
+    jitter: Literal["none", "full", "equal", "decorrelated"]
+    """How delays are drawn; see `policy.backoff_ms`."""
+    patience_ms: NonNegativeInt
+    """Of delays in all that one task waits for an unavailable deployment before it is given up."""
+    breaker_failures: PositiveInt
+    """Failures in a row, of one pool, that open its breaker."""
+    breaker_ms: PositiveInt
+    """How long a breaker stays open before the first probe; doubled by each probe that fails."""
+    tick_ms: PositiveInt
+    """Upper bound between two turns; outcomes wake the engine at once."""
+    hang_ms: PositiveInt
+    """A worker that shows no life for this long is given up and its attempt fails."""
+    read_preference: Literal[
+        "primary", "primaryPreferred", "secondary", "secondaryPreferred", "nearest"
+    ]
+    """Where the source is read."""
+
+
+class IndexSpec(Value):
+    """One index, as the source server describes it."""
+
+    name: str
+    unique: bool
+    spec: BsonText

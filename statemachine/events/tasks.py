@@ -1,0 +1,176 @@
+"""One life for all tasks: one class per verb, one kind per task and verb."""
+
+from typing import Annotated, ClassVar, Final, Literal, Self
+
+from pydantic import Field, NonNegativeInt, PositiveInt
+
+from statemachine.events.base import Event
+from statemachine.words import (
+    Cause,
+    Millis,
+    TaskKey,
+    TaskKind,
+    Verb,
+)
+
+TASK_OF: Final = {f"{task}_{verb}": task for task in TaskKind for verb in Verb}
+
+
+class TaskEvent(Event):
+    """Something that happened to a task; `kind` is `<task kind>_<verb>`."""
+
+    verb: ClassVar[Verb]
+    entity: str
+
+    @classmethod
+    def of(cls, task: TaskKey, **fields: object) -> Self:
+        """This verb for that task. Raises `ValidationError` for a task that knows no such verb."""
+        kind = f"{task.kind}_{cls.verb}"
+        return cls.model_validate({"kind": kind, "entity": task.entity, **fields})
+
+    @property
+    def task(self) -> TaskKey:
+        return TaskKey(TASK_OF[self.kind], self.entity)
+
+    @property
+    def about(self) -> str:
+        return self.entity
+
+
+class Started(TaskEvent):
+    """The task is about to be handed to an executor; its effect is unknown until an outcome."""
+
+    verb = Verb.STARTED
+    kind: Literal[
+        "survey_started",
+        "create_started",
+        "plan_started",
+        "dump_started",
+        "restore_started",
+        "copy_started",
+        "split_started",
+        "index_started",
+        "verify_started",
+    ]
+    attempt: PositiveInt
+
+
+class RetryScheduled(TaskEvent):
+    """The attempt did not succeed; the task may start again from `not_before_ms`."""
+
+    verb = Verb.RETRY_SCHEDULED
+    kind: Literal[
+        "survey_retry_scheduled",
+        "create_retry_scheduled",
+        "plan_retry_scheduled",
+        "dump_retry_scheduled",
+        "restore_retry_scheduled",
+        "copy_retry_scheduled",
+        "split_retry_scheduled",
+        "index_retry_scheduled",
+        "verify_retry_scheduled",
+    ]
+    attempt: PositiveInt
+    cause: Cause
+    code: str
+    why: str
+    delay_ms: NonNegativeInt
+    jitter: Annotated[float, Field(ge=0, le=1)]
+    not_before_ms: Millis
+
+
+class DeadLettered(TaskEvent):
+    """The task is given up until somebody requeues it (A34)."""
+
+    verb = Verb.DEAD_LETTERED
+    kind: Literal[
+        "survey_dead_lettered",
+        "create_dead_lettered",
+        "plan_dead_lettered",
+        "dump_dead_lettered",
+        "restore_dead_lettered",
+        "copy_dead_lettered",
+        "split_dead_lettered",
+        "index_dead_lettered",
+        "verify_dead_lettered",
+    ]
+    attempt: NonNegativeInt
+    cause: Cause
+    code: str
+    why: str
+
+
+class Cancelled(TaskEvent):
+    """The attempt ended without outcome and without blame; the task is pending again."""
+
+    verb = Verb.CANCELLED
+    kind: Literal[
+        "survey_cancelled",
+        "create_cancelled",
+        "plan_cancelled",
+        "dump_cancelled",
+        "restore_cancelled",
+        "copy_cancelled",
+        "split_cancelled",
+        "index_cancelled",
+        "verify_cancelled",
+    ]
+    attempt: PositiveInt
+    code: str
+    why: str
+
+
+class InDoubt(TaskEvent):
+    """The process that started this attempt is gone; nobody knows how far it came."""
+
+    verb = Verb.IN_DOUBT
+    kind: Literal[
+        "survey_in_doubt",
+        "create_in_doubt",
+        "plan_in_doubt",
+        "dump_in_doubt",
+        "restore_in_doubt",
+        "copy_in_doubt",
+        "split_in_doubt",
+        "index_in_doubt",
+        "verify_in_doubt",
+    ]
+    attempt: PositiveInt
+
+
+class Resolved(TaskEvent):
+    """What becomes of a task in doubt: done again from nothing, or continued after `position`."""
+
+    verb = Verb.RESOLVED
+    kind: Literal[
+        "survey_resolved",
+        "create_resolved",
+        "plan_resolved",
+        "dump_resolved",
+        "restore_resolved",
+        "copy_resolved",
+        "split_resolved",
+        "index_resolved",
+        "verify_resolved",
+    ]
+    decision: Literal["discard", "continue"]
+    position: NonNegativeInt
+
+
+class Requeued(TaskEvent):
+    """Somebody asked for a given-up task to be tried again, with a fresh budget."""
+
+    verb = Verb.REQUEUED
+    kind: Literal[
+        "survey_requeued",
+        "create_requeued",
+        "plan_requeued",
+        "dump_requeued",
+        "restore_requeued",
+        "copy_requeued",
+        "split_requeued",
+        "index_requeued",
+        "verify_requeued",
+    ]
+    by: str
+    request: NonNegativeInt
