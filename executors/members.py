@@ -3,6 +3,8 @@
 from typing import Any, Final
 
 from pymongo import MongoClient, ReadPreference
+from pymongo.common import clean_node
+from pymongo.errors import AutoReconnect
 from pymongo.read_preferences import (
     Nearest,
     PrimaryPreferred,
@@ -26,14 +28,15 @@ class OneMember(Nearest):
 
     __slots__ = ("_address",)
 
-    def __init__(self, address: tuple[str, int]) -> None:
+    def __init__(self, address: tuple[str, int | None]) -> None:
         super().__init__()
         self._address = address
 
     def __call__(self, selection: Selection) -> Selection:
-        return selection.with_server_descriptions(
-            [each for each in selection.server_descriptions if each.address == self._address]
-        )
+        found = [each for each in selection.server_descriptions if each.address == self._address]
+        if not found:  # to wait for it would be vain: another can go on at the last key
+            raise AutoReconnect("the member that was read is gone")
+        return selection.with_server_descriptions(found)
 
 
 def choose(client: MongoClient[Any], preference: str) -> tuple[Any, dict[str, Any]]:
@@ -46,5 +49,4 @@ def choose(client: MongoClient[Any], preference: str) -> tuple[Any, dict[str, An
         return ReadPreference.PRIMARY, MAJORITY
     since = client.admin.command("ping")["operationTime"]
     hello = client.admin.command("hello", read_preference=PREFERENCES[preference])
-    host, _, port = hello["me"].rpartition(":")
-    return OneMember((host, int(port))), {**MAJORITY, "afterClusterTime": since}
+    return OneMember(clean_node(hello["me"])), {**MAJORITY, "afterClusterTime": since}
