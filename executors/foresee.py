@@ -78,7 +78,9 @@ def free_bytes(client: MongoClient[Any]) -> int | None:
 
 
 def _refusal(error: PyMongoError) -> str:
-    return f"no answer in {LOOK_S:g} s" if error.timeout else classify(error)[2][:200]
+    if error.timeout:
+        return f"no answer in {LOOK_S:g} s"
+    return classify(error)[2].partition(" to execute command")[0][:200]
 
 
 @dataclass(frozen=True)

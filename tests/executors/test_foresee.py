@@ -4,6 +4,7 @@ import os
 import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,13 +14,14 @@ from pymongo.errors import OperationFailure
 from executors import foresee as looks
 from executors.classify import classify
 from executors.conflicts import KINDS
-from executors.foresee import foresee
+from executors.foresee import foresee, free_bytes
 from executors.metadata import build_index, create
 from executors.survey import survey
 from statemachine.events import JobSpec
 from statemachine.state import Unit
 from statemachine.words import UnitId, index_task
 from tests.conftest import Pair
+from tests.end_to_end.test_bad_input import guarded
 from tests.statemachine.examples import SPEC
 
 READS = {
@@ -314,3 +316,23 @@ def test_what_cannot_be_looked_at_is_said(
     assert list(found) == ["EPLAN016"]
     assert "what the target holds, options of the target" in found["EPLAN016"]
     assert "0.2 s" in found["EPLAN016"]
+
+
+def test_what_may_not_be_looked_at_is_said(tmp_path: Path, pair: Pair) -> None:
+    """A user who may list but not look: named look by look, with what the server said."""
+    fill(pair.source_client).create_index("n", unique=True, sparse=True)
+    unit = the_unit(pair)
+    with guarded(tmp_path / "target", "target") as side:
+        side.client.shop.orders.insert_one({"_id": 1})
+        may = {"resource": {"db": "shop", "collection": ""}, "actions": ["listCollections"]}
+        role = {"createRole": "lister", "privileges": [may], "roles": []}
+        side.client.admin.command(role)
+        roles = [{"role": "lister", "db": "admin"}]
+        side.client.admin.command({"createUser": "eve", "pwd": "eve", "roles": roles})
+        with MongoClient[Any](side.mongod.uri, username="eve", password="eve") as client:
+            found = dict(foresee(pair.source_client, client, unit, spec()))
+            assert free_bytes(client) is None
+    assert list(found) == ["EPLAN016"]
+    assert "what the target holds" in found["EPLAN016"]
+    assert "unique indexes of the target" in found["EPLAN016"]
+    assert "not authorized" in found["EPLAN016"]
