@@ -5,7 +5,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from ferrylog.clock import now_ms, when
+from ferrylog import clock
+from ferrylog.clock import when
 from ferrylog.past import Past
 from ferrylog.rates import Rates
 from ferrylog.views.answers import Asked, answers
@@ -45,7 +46,7 @@ def status_report(
     by one, too."""
     state, rates, counts = past.state, past.rates, Counts.of(past.state)
     assert state.spec is not None
-    at_ms = now_ms() if running else past.at_ms
+    at_ms = clock.now_ms() if running else past.at_ms
     units = tuple(_unit_report(unit, counts, told) for unit in state.units.values())
     totals = _totals(state, units)
     return StatusReport(

@@ -7,9 +7,11 @@ from pathlib import Path
 from ferrylog.engine import Engine
 from journal.sqlite import SqliteJournal
 from statemachine.effects import Effect
-from statemachine.events import Difference, IndexSpec
+from statemachine.events import Difference, IndexSpec, JobSpec, RunSettings
+from statemachine.state import State
 from statemachine.stimuli import (
     Built,
+    Copied,
     Created,
     Dumped,
     Failed,
@@ -19,10 +21,12 @@ from statemachine.stimuli import (
     PauseAsked,
     Planned,
     Progressed,
+    Rejection,
     Released,
     Restored,
     Result,
     RunBegan,
+    Split,
     Stimulus,
     Succeeded,
     Surveyed,
@@ -50,32 +54,40 @@ class Play:
     """By kind, entity, attempt: what is said after how many milliseconds."""
     leaps: Mapping[int, int] = field(default_factory=dict)
     """What a run's clock is wrong by, from the run of that epoch on."""
+    spec: JobSpec = SPEC
+    settings: RunSettings = SETTINGS
+    wishes: list[tuple[int, Stimulus]] = field(default_factory=list)
+    """What is asked for, so many milliseconds after the beginning; in order."""
     now: int = BEGIN
     deaths: int = 0
     away: list[tuple[int, int, Answer]] = field(default_factory=list)
     """When, in which order, which news."""
 
     def run(self, *, pause_at_ms: int | None = None) -> None:
-        with SqliteJournal.create(self.path) as journal:
-            while True:
-                engine = Engine(journal, JOB)
-                epoch = engine.state.epoch + 1
-                self.now += self.leaps.get(epoch, 0)
-                first: list[Stimulus] = [] if epoch > 1 else [JobAsked("ann@office", SPEC)]
-                began = RunBegan("ann@office", "office", 4710 + epoch, "0.1.0", SETTINGS)
-                self._turn(engine, [*first, began])
-                if self._to_the_rest(engine, pause_at_ms) and engine.state.terminal:
-                    return
-                pause_at_ms = None
-                self.away.clear()
-                self.now += 5000
+        """Process after process, until the job has ended."""
+        if pause_at_ms is not None:
+            self.wishes.append((pause_at_ms, PauseAsked("ben@desk", "lunch", request=1)))
+        while not self.once().terminal:
+            pass
 
-    def _to_the_rest(self, engine: Engine, pause_at_ms: int | None) -> bool:
-        """False when the process was killed on the way."""
+    def once(self) -> State:
+        """One process: until the job rests, or the process is killed."""
+        with SqliteJournal.create(self.path) as journal:
+            engine = Engine(journal, JOB)
+            epoch = engine.state.epoch + 1
+            self.now += self.leaps.get(epoch, 0)
+            first: list[Stimulus] = [] if epoch > 1 else [JobAsked("ann@office", self.spec)]
+            began = RunBegan("ann@office", "office", 4710 + epoch, "0.1.0", self.settings)
+            self._turn(engine, [*first, began])
+            self._to_the_rest(engine)
+            self.away.clear()
+            self.now += 5000
+            return engine.state
+
+    def _to_the_rest(self, engine: Engine) -> None:
         while not engine.state.resting:
-            if pause_at_ms is not None and self.now >= BEGIN + pause_at_ms:
-                self._turn(engine, [PauseAsked("ben@desk", "lunch", request=1)])
-                pause_at_ms = None
+            if self.wishes and self.now >= BEGIN + self.wishes[0][0]:
+                self._turn(engine, [self.wishes.pop(0)[1]])
                 continue
             if not self.away:
                 self.now += 1000  # a retry will be due
@@ -86,9 +98,8 @@ class Play:
             self.now = max(self.now, at)
             if isinstance(news, str):
                 self.deaths += 1
-                return False
+                return
             self._turn(engine, [news])
-        return True
 
     def _turn(self, engine: Engine, stimuli: Sequence[Stimulus]) -> None:
         for effect in engine.turn(stimuli, now=Millis(self.now)):
@@ -131,6 +142,10 @@ def _result(effect: Effect) -> Result:
             return Dumped(name, 10, 1000, 400, 2, "5e" * 32)
         case TaskKind.RESTORE:
             return Restored(1000, 10, 1000, 3 if effect.task.entity == CHUNK else 0, 0)
+        case TaskKind.COPY:
+            return Copied(10, Key('{"$numberInt":"19"}'), 10, 1000, 0, 0)
+        case TaskKind.SPLIT:
+            return Split((Key('{"$numberInt":"15"}'),), (5, 5))
         case TaskKind.INDEX:
             return Built()
         case TaskKind.VERIFY:
@@ -148,6 +163,27 @@ def progressed(documents: int) -> Progressed:
     nobody = ("", 0, 0)
     done = Restored(100 * documents, documents, 100 * documents, 0, 0)
     return Progressed(*nobody, done)  # type: ignore[arg-type]
+
+
+def rejecting(*numbers: int) -> Succeeded:
+    """A restore that left out the documents with these ids."""
+    nobody = ("", 0, 0)
+    done = Restored(1000, 10 - len(numbers), 900, 0, len(numbers), _refused(numbers))
+    return Succeeded(*nobody, done)  # type: ignore[arg-type]
+
+
+def rejected_so_far(*numbers: int) -> Progressed:
+    """The same, half-way."""
+    nobody = ("", 0, 0)
+    done = Restored(500, 5, 500, 0, len(numbers), _refused(numbers))
+    return Progressed(*nobody, done)  # type: ignore[arg-type]
+
+
+def _refused(numbers: Sequence[int]) -> tuple[Rejection, ...]:
+    return tuple(
+        Rejection(Key(f'{{"$numberInt":"{n}"}}'), "EMONGO121", "document failed validation")
+        for n in numbers
+    )
 
 
 def two_failures_and_a_kill(path: Path) -> Play:
