@@ -24,6 +24,7 @@ from typing import BinaryIO, Final, Literal
 import zstandard
 
 from executors.batches import Block
+from executors.protocol import Stopped, StopToken
 
 _HEAD: Final = struct.Struct("<4sIIII")
 _MAGIC: Final = b"FLB1"
@@ -91,7 +92,7 @@ def write_chunk_file(
     return Written(documents, size, file_bytes, count, digest.hexdigest())
 
 
-def check_chunk_file(path: Path, *, file_bytes: int, sha256: str) -> None:
+def check_chunk_file(path: Path, *, file_bytes: int, sha256: str, stop: StopToken) -> None:
     """Raise `DamagedFile` unless the file is, to the byte, the one that was written."""
     digest = hashlib.sha256()
     try:
@@ -100,6 +101,8 @@ def check_chunk_file(path: Path, *, file_bytes: int, sha256: str) -> None:
             if size != file_bytes:
                 raise DamagedFile(f"{path.name} has {size} bytes, {file_bytes} were written")
             while piece := file.read(READ_BYTES):
+                if stop.is_set():
+                    raise Stopped
                 digest.update(piece)
     except FileNotFoundError:
         raise DamagedFile(f"{path.name} is missing") from None

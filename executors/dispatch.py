@@ -75,7 +75,7 @@ class MongoExecutor:
     def _do(self, effect: Effect, stop: StopToken, report: Report) -> Result:
         unit, spec = effect.unit, self._spec
         if effect.task.kind is TaskKind.SURVEY:
-            return survey(self._source, spec.include, spec.exclude, effect.include)
+            return survey(self._source, spec.include, spec.exclude, added=effect.include, stop=stop)
         assert unit is not None
         match effect.task.kind:
             case TaskKind.CREATE:

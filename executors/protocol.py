@@ -7,11 +7,11 @@ from statemachine.effects import Effect
 from statemachine.stimuli import Outcome, Progressed
 
 Report = Callable[[Progressed], None]
-"""Called from the executor's thread with each part of a restore that is acknowledged."""
+"""Called from the executor's thread with each part of a restore or a copy that is acknowledged."""
 
 
 class StopToken(Protocol):
-    """Looked at once per batch."""
+    """Looked at once per batch: that is also the sign of life of what runs long."""
 
     def is_set(self) -> bool: ...
 

@@ -31,7 +31,7 @@ def restore(
     """
     assert chunk.file is not None
     path = inside(folder, chunk.file.name)
-    check_chunk_file(path, file_bytes=chunk.file.file_bytes, sha256=chunk.file.sha256)
+    check_chunk_file(path, file_bytes=chunk.file.file_bytes, sha256=chunk.file.sha256, stop=stop)
     began = chunk.done.position
     writer = Writer(client, unit, spec, stop)
     with Rejects(rejected_path(folder, unit.id, chunk.id)) as rejects:

@@ -12,6 +12,7 @@ from pymongo import MongoClient
 from executors.batches import RAW
 from executors.boundaries import to_text
 from executors.errors import CannotMigrate
+from executors.protocol import Stopped, StopToken
 from statemachine.events import IndexSpec
 from statemachine.stimuli import FoundUnit, Surveyed
 from statemachine.words import UnitId
@@ -113,14 +114,20 @@ def survey(
     client: MongoClient[Any],
     include: Sequence[str],
     exclude: Sequence[str],
+    *,
     added: Sequence[str] = (),
+    stop: StopToken | None = None,
 ) -> Surveyed:
     """Everything a job with this selection has to carry.
 
-    Raises `CannotMigrate` for what this version would have to leave behind.
+    Raises `CannotMigrate` for what this version would have to leave behind, `Stopped`.
     """
-    found = catalogue(client, include, exclude, added)
-    return Surveyed(tuple(_unit(client, entry) for entry in found))
+    units: list[FoundUnit] = []
+    for entry in catalogue(client, include, exclude, added):
+        if stop is not None and stop.is_set():
+            raise Stopped
+        units.append(_unit(client, entry))
+    return Surveyed(tuple(units))
 
 
 def _unit(client: MongoClient[Any], entry: Namespace) -> FoundUnit:

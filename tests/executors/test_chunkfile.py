@@ -7,6 +7,7 @@ import random
 import signal
 import struct
 import subprocess
+import threading
 import tracemalloc
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -48,7 +49,9 @@ def write(path: Path, content: Iterable[Block], compression: Compression = "zstd
 
 
 def check(path: Path, written: Written) -> None:
-    check_chunk_file(path, file_bytes=written.file_bytes, sha256=written.sha256)
+    check_chunk_file(
+        path, file_bytes=written.file_bytes, sha256=written.sha256, stop=threading.Event()
+    )
 
 
 @pytest.fixture

@@ -382,6 +382,34 @@ def test_a_stop_leaves_whole_blocks(bench: Bench) -> None:
     assert bench.there() == documents[:10]
 
 
+class Looks:
+    """Counts the looks at it; set from the n-th on."""
+
+    def __init__(self, n: int) -> None:
+        self.left = n
+
+    def is_set(self) -> bool:
+        self.left -= 1
+        return self.left < 0
+
+
+def test_a_stop_is_seen_inside_a_block(bench: Bench) -> None:
+    """A block of conflicts takes a command for each; what was not told is done again."""
+    lying = [document(_id=n, v="old") for n in range(50)]
+    bench.send(*lying)
+    sent = [document(_id=n, v="new") for n in range(50)]
+    chunk, merge = bench.chunk(sent), spec(on_conflict="overwrite")
+
+    with pytest.raises(Stopped):
+        list(restore(bench.client, UNIT, chunk, merge, bench.folder, Looks(20)))
+    changed = sum(b"new" in each for each in bench.there())
+    assert 0 < changed < 20
+
+    (news,) = bench.run(chunk, on_conflict="overwrite")
+    assert (news.documents, news.present) == (50, changed)
+    assert bench.there() == sent
+
+
 # --- damaged files --------------------------------------------------------------------------------
 
 
