@@ -139,8 +139,8 @@ class Simulation:
         world.bad_indexes.clear()
         if chunk := engine.state.flawed.get(ChunkId(wish.entity)):
             for key in world.range(chunk.unit, chunk.lower, chunk.upper):
-                world.refused[chunk.unit].discard(key)
-                world.poison[chunk.unit].pop(key, None)
+                world.refused.get(chunk.unit, set()).discard(key)
+                world.poison.get(chunk.unit, {}).pop(key, None)
 
     def step(self) -> None:
         self.steps += 1
