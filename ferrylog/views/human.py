@@ -81,7 +81,7 @@ def _chunk_line(chunk: ChunkReport) -> str:
 
 def mishaps(report: StatusReport) -> Iterator[str]:
     if report.retries:
-        yield f"  {report.retries:,} retries"
+        yield f"  {report.retries:,} {'retry' if report.retries == 1 else 'retries'}"
     for letter in report.dead_letters[:LETTERS]:
         yield f"  given up: {letter.task} of {letter.entity}: {letter.code}: {letter.why}"
     hidden = len(report.dead_letters) - LETTERS

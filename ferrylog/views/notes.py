@@ -47,9 +47,8 @@ from statemachine.policy import US
 
 def note_on(event: AnyEvent, *, others: int = 0) -> str:
     """A sentence. `others`: how many more of its kind it stands for."""
-    return (
-        _of_the_job(event) or _of_its_conduct(event) or _of_its_parts(event, others) or event.kind
-    )
+    said = _of_the_job(event) or _of_its_conduct(event) or _of_its_parts(event, others)
+    return said or f"{event.kind}."
 
 
 def _of_the_job(event: AnyEvent) -> str:  # noqa: C901, PLR0912 — an arm per event
@@ -117,8 +116,9 @@ def _of_its_conduct(event: AnyEvent) -> str:
             return f"{event.by} asked for a {event.verb}, which was refused: {event.why}."
         case BreakerOpened():
             return (
-                f"After {event.failures} failures in a row nothing of the {event.pool} pool starts "
-                f"before {when(event.until_ms)}, then one task probes: {event.why}."
+                f"After {event.failures} failure{'s' * (event.failures > 1)} in a row nothing of "
+                f"the {event.pool} pool starts before {when(event.until_ms)}, "
+                f"then one task probes: {event.why}."
             )
         case BreakerClosed():
             return f"Something of the {event.pool} pool succeeded: it works as before."

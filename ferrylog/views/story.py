@@ -256,6 +256,7 @@ class Teller:
         for draft in self._open.values():
             why = "the chunk is to be cut in two"
             self._end(draft, recorded, "cancelled", {"why": why})
+            self.statuses[draft.stage] = Status.PENDING
         self._open.clear()
 
     def _end(

@@ -8,11 +8,27 @@ import pytest
 
 from ferrylog.cli.inspect.explain import stories
 from ferrylog.cli.inspect.names import an_entity
+from ferrylog.engine import Engine
 from ferrylog.errors import Usage
+from ferrylog.views import live
+from ferrylog.views.notes import note_on
 from ferrylog.views.story import Attempt, Note, StoryReport
 from ferrylog.views.telling import stories_text, story_text
 from journal.sqlite import SqliteJournal
-from statemachine.words import Cause, JobId, TaskKind
+from statemachine.events import AnyEvent, TaskEvent
+from statemachine.stimuli import (
+    Copied,
+    ExcludeAsked,
+    PriorityAsked,
+    Progressed,
+    RequeueAsked,
+    SetAsked,
+    Split,
+    SplitAsked,
+    StopAsked,
+    Succeeded,
+)
+from statemachine.words import Cause, ChunkId, JobId, Key, Millis, TaskKey, TaskKind, UnitId
 from tests.ferrylog.histories import (
     BEGIN,
     CHUNK,
@@ -22,8 +38,10 @@ from tests.ferrylog.histories import (
     differing,
     failed,
     progressed,
+    rejecting,
     two_failures_and_a_kill,
 )
+from tests.statemachine.examples import SETTINGS, SPEC, examples
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "explain"
 TOLD = (CHUNK, "shop.orders", "shop.orders@when_1", "job")
@@ -129,6 +147,136 @@ def test_every_way_to_end(tmp_path: Path) -> None:
         assert said in words, told
     job = " ".join(story_text(report(path, "job")).split())
     assert "ferrylog paused the job by itself: EDISK001: no space left." in job
+
+
+def words_of(path: Path, entity: str) -> str:
+    return " ".join(story_text(report(path, entity)).split())
+
+
+def test_a_chunk_that_was_cut_in_two(tmp_path: Path) -> None:
+    """I45: asked for by whom; which chunks took its place, and whose place they took."""
+    path = tmp_path / "ferrylog.db"
+    Play(path, {}, wishes=[(310, SplitAsked("ben@desk", ChunkId(CHUNK), 1))]).run()
+    whole = report(path, CHUNK)
+    assert whole.replaced_by == ("shop.orders#3", "shop.orders#4")
+    assert whole.standing.startswith(
+        "It is no more: shop.orders#3 and shop.orders#4 took its place."
+    )
+    words = words_of(path, CHUNK)
+    for said in (
+        "ben@desk asked for it to be cut in two.",
+        "It was called off after 100 ms, and is not to blame: the chunk is to be cut in two.",
+        "split (find where to cut it in two), attempt 1",
+        "It succeeded after 100 ms: its range was cut into 2 parts.",
+        "It was cut, and its parts took its place.",
+    ):
+        assert said in words, words
+    for part in whole.replaced_by:
+        told = report(path, part)
+        assert told.replaces == CHUNK
+        assert f"It took the place of {CHUNK}." in words_of(path, part)
+        assert told.standing.startswith("It is finished")
+    assert report(path, "shop.orders#2").replaces == ""
+    parts = report(path, "shop.orders").parts
+    assert parts is not None
+    assert (parts.chunks, parts.restored) == (4, 4)
+
+
+def test_a_chunk_with_a_document_that_spoils_it(tmp_path: Path) -> None:
+    """I45: cut until the document is found, which is left out; each part says by whom and why."""
+    path = tmp_path / "ferrylog.db"
+    bad = failed(Cause.PERMANENT, "EBSON001", "a document cannot be read")
+    cut = Split((Key('{"$numberInt":"11"}'),), (1, 9))
+    script = {(TaskKind.DUMP, CHUNK, 1): [(10, bad)]}
+    script |= {(TaskKind.DUMP, "shop.orders#3", attempt): [(10, bad)] for attempt in (1, 2, 3)}
+    script[TaskKind.SPLIT, CHUNK, 1] = [(10, Succeeded(TaskKey(TaskKind.SPLIT, CHUNK), 1, 1, cut))]
+    Play(path, script).run()
+    assert "Something in it fails, so it is to be cut in two: EBSON001" in words_of(path, CHUNK)
+    with SqliteJournal.read_only(path) as journal:
+        dropped = [r.event.about for r in journal.read(JOB) if r.event.kind == "chunk_dropped"]
+    assert dropped == ["shop.orders#3"]
+    said = words_of(path, dropped[0])
+    assert "ferrylog left it out: the job goes on without about" in said
+    assert "The job goes on without it: EBSON001" in said
+
+
+def test_what_was_carried_again(tmp_path: Path) -> None:
+    """I45, A34: a chunk with rejected documents that somebody requeued, and its heir."""
+    path = tmp_path / "ferrylog.db"
+    play = Play(path, {(TaskKind.RESTORE, CHUNK, 1): [(10, rejecting(12, 13))]})
+    play.run()
+    with SqliteJournal.create(path) as journal:
+        Engine(journal, JOB).turn([RequeueAsked("ben@desk", CHUNK)], now=Millis(play.now))
+    assert "It was finished, and a part of it is carried again." in words_of(path, "shop.orders")
+    assert "ben@desk requeued a dead letter after its end" in words_of(path, "job")
+    play.run()
+    told = report(path, CHUNK)
+    assert told.replaced_by == ("shop.orders#3",)
+    assert "the same range once more" in told.standing
+    assert report(path, "shop.orders#3").replaces == CHUNK
+    assert "ben@desk had it carried again" in words_of(path, CHUNK)
+    assert "It is finished." in report(path, "shop.orders").standing
+
+
+def test_how_a_job_was_run(tmp_path: Path) -> None:
+    """I45: every setting and priority with what it was, what was refused, stops, breakers."""
+    path = tmp_path / "ferrylog.db"
+    down = failed(Cause.UNAVAILABLE, "ECONN001", "nobody answers")
+    settings = SETTINGS.model_copy(update={"breaker_failures": 1})
+    wishes = [
+        (120, SetAsked("ben@desk", "dump_workers", 1, 1)),
+        (130, PriorityAsked("ben@desk", "shop.orders", 5, 2)),
+        (140, SplitAsked("ben@desk", ChunkId("shop.orders#9"), 3)),
+        (150, ExcludeAsked("ben@desk", UnitId("shop.customers"), 4)),
+        (1250, StopAsked("ben@desk", "enough", 5, immediate=True)),
+    ]
+    script = {(TaskKind.CREATE, "shop.orders", 1): [(10, down)]}
+    play = Play(path, script, settings=settings, wishes=wishes)  # type: ignore[arg-type]
+    play.once()
+    words = words_of(path, "job")
+    for said in (
+        "ben@desk set dump_workers from 2 to 1.",
+        "ben@desk asked for a split, which was refused: shop.orders#9 is no open chunk",
+        "After 1 failure in a row nothing of the restore pool starts before",
+        "Something of the restore pool succeeded",
+        "ben@desk asked for a stop, at once: what runs is cancelled: enough.",
+        "The job is stopped: enough.",
+    ):
+        assert said in words, words
+    assert "the priority 5 instead of 0" in words_of(path, "shop.orders")
+    assert "ben@desk took it out of the job" in words_of(path, "shop.customers")
+    assert "an outage: the deployment served nobody then: ECONN001" in words_of(path, "shop.orders")
+    assert "nothing of the restore pool starts before" in words_of(path, "restore pool")
+    assert "It was cut off: somebody wanted a rest at once." in words_of(path, "shop.orders")
+
+
+def test_a_copied_chunk_is_told_like_the_others(tmp_path: Path) -> None:
+    """A1, I45: without a file, and it goes on after the documents that were read."""
+    path = tmp_path / "ferrylog.db"
+    half = Copied(5, Key('{"$numberInt":"14"}'), 5, 500, 0, 0)
+    news = Progressed(TaskKey(TaskKind.COPY, CHUNK), 1, 1, half)
+    direct = SPEC.model_copy(update={"mode": "direct"})
+    Play(path, {(TaskKind.COPY, CHUNK, 1): [(10, news), (20, KILLED)]}, spec=direct).run()
+    words = words_of(path, CHUNK)
+    for said in (
+        "copy (source to target), attempt 1",
+        "the target had acknowledged 5 documents of the chunk",
+        "go on after the 5 documents that were read.",
+        "of this chunk 10 documents (1.0 kB) lie on the target",
+        "It is finished: copied and verified.",
+    ):
+        assert said in words, words
+    assert "Of its 3 chunks 3 were copied and 3 verified" in words_of(path, "shop.orders")
+
+
+@pytest.mark.parametrize("event", examples(), ids=lambda event: str(event.kind))
+def test_every_event_has_words(event: AnyEvent) -> None:
+    """I45, A23: a sentence for what is no attempt, a log line for all."""
+    said = note_on(event)
+    assert said.endswith((".", "!", "?"))
+    told_elsewhere = isinstance(event, TaskEvent)
+    assert told_elsewhere or said != f"{event.kind}."
+    live._log(event)
 
 
 def test_a_pause_is_told(tmp_path: Path) -> None:
