@@ -210,7 +210,8 @@ class Teller:
                 self._note(recorded)
         self._tell_rejected()
         for draft in self._open.values():
-            self._end(draft, None, "open")
+            at_once = draft.doubted_in == draft.began.epoch
+            self._end(draft, None, "lost" if at_once else "open", {"at_once": at_once})
         self._open.clear()
         self.history.sort(key=lambda each: each.seq)
 
