@@ -4,17 +4,36 @@ import json
 
 from statemachine.decide import decide
 from statemachine.effects import wanted_effects
+from statemachine.evolve import evolve
 from statemachine.snapshot import freeze, thaw
 from statemachine.state import State, digest
-from statemachine.stimuli import RunBegan, Succeeded, Tick
-from statemachine.words import BsonText, Cause, Key, Millis, TaskKey, TaskKind
+from statemachine.stimuli import (
+    AddAsked,
+    DropAsked,
+    FoundUnit,
+    Gauge,
+    Measured,
+    PriorityAsked,
+    Rejection,
+    Restored,
+    RunBegan,
+    SetAsked,
+    StopAsked,
+    Succeeded,
+    Surveyed,
+    Tick,
+)
+from statemachine.words import Alert, BsonText, Cause, Key, Millis, Pool, TaskKey, TaskKind, UnitId
 from tests.statemachine.examples import SETTINGS
 from tests.statemachine.test_rules import (
     CHUNK,
     DUMP,
     DUMPED,
+    EQUAL,
     RESTORE,
     RESTORED,
+    UNIT,
+    VERIFY,
     Story,
     began,
 )
@@ -33,42 +52,111 @@ def eventful() -> Story:
     return story
 
 
+def dump(n: int) -> TaskKey:
+    return TaskKey(TaskKind.DUMP, f"{UNIT}#{n}")
+
+
+def asked() -> Story:
+    """All that operators, breakers and alerts leave behind; at last a breaker's probe."""
+    told = SETTINGS.model_copy(update={"breaker_failures": 1, "dump_workers": 4})
+    story = Story(told).planned(chunks=5, indexes=1)
+    story.tell(PriorityAsked("me", f"{UNIT}#3", -3, 1), PriorityAsked("me", f"{UNIT}#4", 3, 2))
+    story.tell(Measured((Gauge(Alert.SLOW, "job", 2, 1), Gauge(Alert.STALLED, CHUNK, 2, 1))))
+    story.succeed(DUMP, DUMPED)
+    bad = Rejection(Key("1"), "E", "")
+    story.succeed(RESTORE, Restored(50, 9, 90, 3, 1, (bad,)))
+    story.succeed(dump(1), DUMPED)
+    story.succeed(VERIFY, EQUAL)
+    view = FoundUnit(UnitId("a.v"), "a.v", "view", "", BsonText("{}"), (), 0, 0)
+    story.tell(AddAsked("me", ("a.*", "b.*"), 3))
+    story.succeed(TaskKey(TaskKind.SURVEY, "job"), Surveyed((view,)))
+    story.tell(StopAsked("me", "now", 4, immediate=True, rollback=True), began(told))
+    story.fail(dump(4), Cause.UNAVAILABLE)
+    story.now = 10**6
+    story.tell(SetAsked("me", "retry", "fixed", 5))
+    return story
+
+
+def given_up() -> Story:
+    """A verification: units that are ripe at once, and a job that goes on without a chunk."""
+    story = Story(kind="verify", of="j1").planned(chunks=2, indexes=1)
+    story.fail(VERIFY, Cause.PERMANENT)
+    story.tell(DropAsked("me", CHUNK, TaskKind.VERIFY, 1), began())
+    story.tell(Measured((Gauge(Alert.ERROR_RATE, "job", 2, 1),)))
+    story.succeed(TaskKey(TaskKind.VERIFY, f"{UNIT}#1"), EQUAL)
+    return story
+
+
+MAPS = (
+    "units", "chunks", "flawed", "tasks", "alerts", "open_units", "ripe", "releasing", "breakers",
+)  # fmt: skip
+
+
 def in_order(state: State) -> list[object]:
     queues = [(key, list(queue)) for key, queue in state.queues.items()]
-    maps = (state.units, state.chunks, state.tasks, state.open_units, state.releasing)
-    return [queues, *(list(each) for each in maps)]
+    return [queues, *(list(getattr(state, name)) for name in MAPS)]
 
 
 def test_nothing_is_lost_and_no_order_changes() -> None:
     """I9: at every point of a history, the empty one included."""
-    story = eventful()
-    for state in (State(), Story().state, story.state):
-        other = again(state)
-        assert other == state
-        assert digest(other) == digest(state)
-        assert in_order(other) == in_order(state)
-        assert list(wanted_effects(other)) == list(wanted_effects(state))
+    fresh, seen = State(), set()
+    for story in (eventful(), asked(), given_up()):
+        state = State()
+        for event in story.events:
+            evolve(state, event)
+            other = again(state)
+            assert other == state
+            assert digest(other) == digest(state)
+            assert in_order(other) == in_order(state)
+            assert list(wanted_effects(other)) == list(wanted_effects(state))
+            names = State.__slots__
+            seen |= {name for name in names if getattr(state, name) != getattr(fresh, name)}
+    assert set(State.__slots__) - seen == {"code", "dropped", "kept"}
+    assert again(fresh) == fresh
+
+
+def test_what_operators_changed_is_there() -> None:
+    """I9, A32, F4, F17: the example has what it is an example of."""
+    state = again(asked().state)
+    assert state.priorities == (3, 0, -3)
+    assert state.added == ("a.*", "b.*")
+    assert list(state.alerts) == [(Alert.SLOW, "job"), (Alert.STALLED, CHUNK)]
+    assert list(state.flawed) == [CHUNK]
+    assert state.request == 5
+    assert state.breakers[Pool.DUMP].opened == 1
+    assert state.breakers[Pool.DUMP].probe in state.tasks
+    assert state.breakers[Pool.DUMP].probe.__class__ is TaskKey
 
 
 def test_decides_the_same() -> None:
     """I9: whatever comes next, a thawed state has the same opinion."""
-    story = eventful()
-    other = again(story.state)
-    key, task = next((k, t) for k, t in story.state.tasks.items() if k.kind is TaskKind.VERIFY)
-    for stimulus in (Tick(), RunBegan("me", "h", 2, "0", SETTINGS)):
-        now = Millis(10**6)
-        assert decide(other, stimulus, now) == decide(story.state, stimulus, now)
-    late = Succeeded(key, task.attempt, task.epoch - 1, RESTORED)
-    assert decide(other, late, Millis(0)) == decide(story.state, late, Millis(0))
+    for story in (eventful(), asked()):
+        other = again(story.state)
+        key, task = next(iter(story.state.tasks.items()))
+        for stimulus in (
+            Tick(),
+            RunBegan("me", "h", 2, "0", SETTINGS),
+            Measured(()),
+            SetAsked("me", "retry", "linear", 9),
+            Succeeded(key, task.attempt, task.epoch - 1, RESTORED),
+        ):
+            now = Millis(10**6)
+            assert decide(other, stimulus, now) == decide(story.state, stimulus, now)
 
 
 def test_statuses_are_the_members_themselves() -> None:
     """Decisions compare them by identity."""
-    state = again(eventful().state)
+    state = again(asked().state)
     assert all(task.status.__class__.__name__ == "Status" for task in state.tasks.values())
     assert all(key.kind.__class__.__name__ == "TaskKind" for key in state.tasks)
     assert state.status.__class__.__name__ == "JobStatus"
     assert all(unit.status.__class__.__name__ == "UnitStatus" for unit in state.units.values())
+    assert all(pool.__class__.__name__ == "Pool" for pool in state.breakers)
+    probe = state.breakers[Pool.DUMP].probe
+    assert probe is not None
+    assert probe.kind.__class__.__name__ == "TaskKind"
+    raised = again(given_up().state).alerts
+    assert [alert.__class__.__name__ for alert, _ in raised] == ["Alert"]
 
 
 def test_texts_stay_as_they_are() -> None:
