@@ -20,7 +20,7 @@ from ferrylog import clock
 from ferrylog.engine import Engine
 from ferrylog.rates import Rates
 from ferrylog.redact import one_line, redact
-from ferrylog.views.model import percent, phase
+from ferrylog.views.model import job_percent, phase
 from ferrylog.views.notes import note_on
 from ferrylog.views.spans import duration, size
 from statemachine.events import (
@@ -157,7 +157,7 @@ class Live:
             self._bars[""] = self._progress.add_task("all", total=100, note="")
         self._progress.update(
             self._bars[""],
-            completed=round(self._percent(engine)),
+            completed=round(job_percent(engine.state)),
             note=f"{phase(engine.state)} {documents_s:,.0f} docs/s {size(bytes_s)}/s"
             f"{self._left(engine)}",
         )
@@ -166,7 +166,7 @@ class Live:
         documents_s, bytes_s = self.rates.current()
         logger.info(
             "{:5.1f} %  {}  {:,} documents  {:,.0f} docs/s  {}/s{}",
-            self._percent(engine),
+            job_percent(engine.state),
             phase(engine.state),
             self.rates.documents,
             documents_s,
@@ -174,15 +174,8 @@ class Live:
             self._left(engine),
         )
 
-    def _percent(self, engine: Engine) -> float:
-        units = engine.state.units.values()
-        weight = sum(unit.weight for unit in units)
-        if not weight:
-            return 100.0 if engine.state.terminal else 0.0
-        return sum(percent(unit) * unit.weight for unit in units) / weight
-
     def _left(self, engine: Engine) -> str:
-        share = self._percent(engine)
+        share = job_percent(engine.state)
         if not 0 < share < 100 or not self.rates.active_ms:
             return ""
         return f"  {duration(self.rates.active_ms / 1000 * (100 - share) / share)} left"

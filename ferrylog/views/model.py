@@ -31,7 +31,15 @@ from statemachine.events import StopRequested
 from statemachine.state import State, Unit
 from statemachine.words import JobStatus, Status, TaskKind, UnitStatus
 
-__all__ = ["Report", "dead_letters", "exit_code", "percent", "phase", "status_report"]
+__all__ = [
+    "Report",
+    "dead_letters",
+    "exit_code",
+    "job_percent",
+    "percent",
+    "phase",
+    "status_report",
+]
 
 T = TypeVar("T", bound=BaseModel)
 PHASES = (TaskKind.DUMP, TaskKind.RESTORE, TaskKind.COPY, TaskKind.INDEX, TaskKind.VERIFY)
@@ -204,7 +212,6 @@ def percent(unit: Unit) -> float:
 
 
 def _totals(state: State, units: Sequence[UnitReport]) -> Totals:
-    weight, done = _weights(state)
     return Totals(
         chunks=ChunkCounts(
             total=sum(unit.chunks.total for unit in units),
@@ -214,18 +221,20 @@ def _totals(state: State, units: Sequence[UnitReport]) -> Totals:
         ),
         documents=_sum(DocumentCounts, [unit.documents for unit in units]),
         bytes=sum(unit.bytes for unit in units),
-        percent=100.0 if state.status is JobStatus.COMPLETED else min(99.9, _share(done, weight)),
+        percent=job_percent(state),
     )
 
 
-def _weights(state: State) -> tuple[int, int]:
-    """Of the job in all and of what is done; what was taken out weighs what was done with it."""
+def job_percent(state: State) -> float:
+    """Weighted like that of units; what was taken out weighs what was done with it."""
+    if state.status is JobStatus.COMPLETED:
+        return 100.0
     weight = done = 0
     for unit in state.units.values():
         excluded = unit.status is UnitStatus.EXCLUDED
         weight += unit.weight_done if excluded else unit.weight
         done += unit.weight_done
-    return weight, done
+    return min(99.9, _share(done, weight))
 
 
 def _sum(model: type[T], parts: Sequence[T]) -> T:

@@ -121,6 +121,8 @@ def chunk_standing(
         status = statuses.get(stage, Status.PENDING)
         if status is not Status.COMPLETED:
             return HOW[status].format(done=DONE[stage])
+    if not stages:
+        return "It is planned: a dry run does no more with it."
     *others, last = [DONE[stage] for stage in stages]
     text = f"{', '.join(others)} and {last}" if others else last
     verified = [event for event in own if isinstance(event, VerifyCompleted)]
