@@ -17,9 +17,9 @@ from statemachine.effects import Effect
 from statemachine.stimuli import Failed, Outcome, Progressed
 from statemachine.words import Cause, TaskKey, TaskKind
 
-SILENT: Final = (TaskKind.INDEX, TaskKind.CREATE, TaskKind.SURVEY)
-"""Tasks that do not look at their token: index builds wait for the server for hours, with a client
-that has no time limit; a survey sends many commands, of which each has one."""
+SILENT: Final = (TaskKind.INDEX, TaskKind.CREATE)
+"""Tasks that do not look at their token: they wait for the server for hours, with a client that
+has no time limit."""
 MAX_LET_GO: Final = 64
 """Threads that were let go and have not ended: as many connections are lost. One more, and the
 world is in a state that no attempt heals."""

@@ -51,18 +51,16 @@ def end(common: Common, engine: Engine) -> None:
 
 def _last_words(common: Common, engine: Engine) -> str:
     journal = shlex.quote(str(common.journal))
-    if engine.state.status is JobStatus.PAUSED:
+    if engine.state.status in (JobStatus.PAUSED, JobStatus.STOPPED):
         resume = f"ferrylog resume {engine.job} --journal {journal}"
-        return f"paused: {one_line(engine.state.why)}\nresume with: {resume}"
+        return f"{engine.state.status}: {one_line(engine.state.why)}\nresume with: {resume}"
     if engine.state.status is JobStatus.FAILED:
         return f"failed: {one_line(engine.state.why)}"
     match exit_code(engine.state):
         case 0:
             return f"done · journal {journal} · ask it: ferrylog inspect events --journal {journal}"
         case 3:
-            documents = any(unit.rejected for unit in engine.state.units.values())
-            where = "inspect events --kind document_rejected" if documents else "status"
-            return f"done with rejects · see: ferrylog {where} --journal {journal}"
+            return f"done with rejects · see: ferrylog dead-letters list --journal {journal}"
         case _:
             return (
                 "source and target differ · see: ferrylog inspect events --kind verify_completed "

@@ -172,16 +172,18 @@ def test_a_look_at_the_token_is_a_sign_of_life(bench: Bench) -> None:
     assert "dump_retry_scheduled" not in bench.kinds()
 
 
-@pytest.mark.parametrize("kind", [TaskKind.CREATE, TaskKind.SURVEY])
-def test_what_cannot_show_life_is_waited_for(bench: Bench, kind: TaskKind) -> None:
+@pytest.mark.parametrize(
+    ("kind", "entity"), [(TaskKind.CREATE, "shop.orders"), (TaskKind.INDEX, "shop.orders@when_1")]
+)
+def test_what_cannot_show_life_is_waited_for(bench: Bench, kind: TaskKind, entity: str) -> None:
     def slow(effect: Effect, stop: StopToken) -> Outcome:
         time.sleep(0.5)
         return succeeded(effect)
 
-    entity = "job" if kind is TaskKind.SURVEY else "shop.orders"
     bench.hands.odd[kind, entity] = slow
     bench.run()
     assert not bench.of(RetryScheduled)
+    assert (kind, entity, 1) in bench.hands.ran
 
 
 def test_too_many_that_hang_are_no_matter_of_one_task(
