@@ -3,6 +3,7 @@
 from ferrylog.cli import options as o
 from ferrylog.cli.plan import end_plan
 from ferrylog.cli.running import a_run, end
+from ferrylog.cli.settings import run_settings
 from ferrylog.past import Past
 from ferrylog.recall import recall
 from ferrylog.wiring import deployments, find_job, journal_to_write, unfinished
@@ -42,7 +43,7 @@ def resume(
         wanted, past = _wanted(written, job)
         spec, before = past.state.spec, past.state.settings
         assert spec is not None
-        settings = o.run_settings(
+        settings = run_settings(
             before,
             dump_workers=dump_workers,
             restore_workers=restore_workers,

@@ -8,7 +8,8 @@ import typer
 from loguru import logger
 
 from executors.clients import Deployment
-from ferrylog.cli.options import Common, digest_every
+from ferrylog.cli.options import Common
+from ferrylog.cli.settings import digest_every
 from ferrylog.engine import Engine
 from ferrylog.logs import configure
 from ferrylog.redact import one_line

@@ -9,6 +9,7 @@ from ferrylog import clock
 from ferrylog.cli import options as o
 from ferrylog.cli.plan import SAME_WORK, end_plan
 from ferrylog.cli.running import a_run, end
+from ferrylog.cli.settings import defaults, run_settings
 from ferrylog.engine import Engine
 from ferrylog.errors import OtherSettings, Usage
 from ferrylog.past import Past
@@ -76,7 +77,7 @@ def start(
     include, exclude = o.selection(db, collection, ns_include, ns_exclude)
     uris = o.uri("source", source, source_uri_file), o.uri("target", target, target_uri_file)
     given = partial(
-        o.run_settings,
+        run_settings,
         dump_workers=dump_workers,
         restore_workers=restore_workers,
         max_retries=max_retries,
@@ -91,7 +92,7 @@ def start(
         tick=tick,
         read_preference=read_preference,
     )
-    fresh = given(o.defaults(uris[0]))
+    fresh = given(defaults(uris[0]))
     several = o.whole_number(write_concern) and 1 < int(write_concern) <= MAX_MEMBERS
     if write_concern != "majority" and not several:
         raise Usage(

@@ -8,6 +8,7 @@ from pydantic import Field
 from ferrylog import clock
 from ferrylog.cli import options as o
 from ferrylog.cli.running import a_run
+from ferrylog.cli.settings import run_settings
 from ferrylog.engine import Engine
 from ferrylog.recall import recall
 from ferrylog.redact import one_line
@@ -57,7 +58,7 @@ def verify(
 ) -> None:
     """Compare counts and content digests of every chunk; exit 4 when they differ."""
     common = o.Common(journal, json, verbose, quiet)
-    settings = o.run_settings(dump_workers=dump_workers, restore_workers=1)
+    settings = run_settings(dump_workers=dump_workers, restore_workers=1)
     SqliteJournal.read_only(journal).close()
     with journal_to_write(journal) as written:
         done = _work_of(written, job)
