@@ -225,7 +225,7 @@ def _pages(journal: SqliteJournal) -> Iterator[list[tuple[Any, ...]] | Unreadabl
         except FerrylogError as error:
             rows, trouble = _one_by_one(journal, after, until), str(error)
         if rows:
-            yield rows
+            yield _with_skipped(journal, rows, after)
             if rows[-1][0] <= after:
                 yield Unreadable(after, None, f"the pages lead back to seq {rows[-1][0]}")
                 return
@@ -238,6 +238,21 @@ def _pages(journal: SqliteJournal) -> Iterator[list[tuple[Any, ...]] | Unreadabl
             if before is None:
                 return
             after = before - 1
+
+
+def _with_skipped(
+    journal: SqliteJournal, rows: list[tuple[Any, ...]], after: int
+) -> list[tuple[Any, ...]]:
+    """The rows, and those between them that a damaged page on the way hides from a walk but not
+    from who asks for them by seq."""
+    whole: list[tuple[Any, ...]] = []
+    for row in rows:
+        for seq in range(after + 1, min(row[0], after + 1 + PROBES)):
+            with suppress(FerrylogError):
+                whole += journal.query(_PAGE, (seq, seq, 1))
+        whole.append(row)
+        after = row[0]
+    return whole
 
 
 def _one_by_one(journal: SqliteJournal, after: int, until: int) -> list[tuple[Any, ...]]:

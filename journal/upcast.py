@@ -68,7 +68,10 @@ def stamp(kind: str, data: bytes) -> bytes:
 def upcast(kind: str, data: bytes) -> bytes:
     """The fields in today's shape, without the mark. Raises `ValueError`."""
     steps = STEPS[kind]
-    fields = json.loads(data)
+    try:
+        fields = json.loads(data)
+    except RecursionError:
+        raise ValueError(f"{kind} is nested too deep") from None
     if not isinstance(fields, dict):
         raise ValueError(f"{kind} holds no object")  # noqa: TRY004 — of the data, not of a caller
     shape = fields.pop("shape", 1)

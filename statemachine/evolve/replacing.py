@@ -38,6 +38,7 @@ def chunk_planned(state: State, event: ChunkPlanned) -> None:
     chunk.bisected = unit.bisecting
     state.chunks[chunk.id] = chunk
     put(state, TaskKey(stages[0], chunk.id), Task(priority=chunk.priority))
+    ripen(state, unit)
 
 
 def split_requested(state: State, event: SplitRequested) -> None:
@@ -72,6 +73,7 @@ def chunk_replaced(state: State, event: ChunkReplaced) -> None:
         unit.weight -= max(1, chunk.documents) * len(state.stages)
         unit.bisecting, unit.next_priority = chunk.bisected, chunk.priority
         close_chunk(state, chunk)
+        ripen(state, unit)
         answered(state, event.request)
         return
     unit = state.units[chunk.unit]
@@ -80,7 +82,7 @@ def chunk_replaced(state: State, event: ChunkReplaced) -> None:
     if unit.status is UnitStatus.COMPLETED:
         unit.status = next_unit_status(unit.status, event.kind, unit=unit.id)
         state.open_units[unit.id] = None
-    state.ripe.pop(unit.id, None)
+    ripen(state, unit)
     answered(state, event.request)
 
 

@@ -32,7 +32,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with SqliteJournal.create(path) as journal:
         for number in range(COUNT):
             job = (ONE, TWO)[number % 2] if number < 4 else lots.choice((ONE, TWO))
-            event: AnyEvent = PauseRequested(by="me", why="x" * lots.choice((1, 900, 9000)))
+            event: AnyEvent = PauseRequested(
+                by="me", why="x" * lots.choice((1, 900, 9000)), request=0, immediate=False
+            )
             if versions[job] < 2:
                 event = began if versions[job] else JobRequested(by="me", spec=SPEC)
             versions[job] = journal.append(

@@ -33,7 +33,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def append(journal: SqliteJournal, version: int, count: int = 10) -> int:
-    events = [PauseRequested(by="me", why="x" * 500)] * count
+    events = [PauseRequested(by="me", why="x" * 500, request=0, immediate=False)] * count
     return journal.append(JOB, events, expected=version, epoch=1, at_ms=Millis(1)).version
 
 

@@ -49,7 +49,7 @@ def journal(path: Path) -> Iterator[SqliteJournal]:
 
 
 def note(text: str) -> PauseRequested:
-    return PauseRequested(by="me", why=text)
+    return PauseRequested(by="me", why=text, request=0, immediate=False)
 
 
 def append(journal: SqliteJournal, *events: AnyEvent, job: JobId = JOB, epoch: int = 1) -> Position:
@@ -367,7 +367,7 @@ from statemachine.events import PauseRequested
 with SqliteJournal.create(Path(sys.argv[1])) as journal:
     version = journal.last_seq()
     while True:
-        events = [PauseRequested(by="me", why=str(n)) for n in range(7)]
+        events = [PauseRequested(by="me", why=str(n), request=0, immediate=False) for n in range(7)]
         version = journal.append("j1", events, expected=version, epoch=1, at_ms=1).version
         os.write(1, b"%d\\n" % version)
 """

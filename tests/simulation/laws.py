@@ -74,7 +74,8 @@ def counters(state: State) -> None:
     assert sum(len(queue) for queue in state.queues.values()) == len(queued), "I14"
     open_units = [u for u, unit in state.units.items() if unit.status in OPEN]
     assert sorted(state.open_units) == sorted(open_units), "I14"
-    assert set(state.ripe) == {u for u in open_units if _has_no_work(state, u)}, "I29"
+    ripe = {u for u in open_units if not held[u] and _has_no_work(state, u)}
+    assert set(state.ripe) == ripe, "I29"
     flawed = [chunk for chunk in state.flawed.values() if chunk.dropped]
     assert len(flawed) == sum(unit.dropped for unit in state.units.values()), "I25"
 

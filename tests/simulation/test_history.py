@@ -20,6 +20,7 @@ from statemachine.state import digest
 from tests.counts import count
 from tests.simulation import laws
 from tests.simulation.simulate import JOB, Simulation
+from tests.simulation.valves import POOLS
 from tests.statemachine.examples import examples
 
 
@@ -83,7 +84,7 @@ def test_every_prefix_is_legal(eventful: History) -> None:
         evolve(state, recorded.event)
         laws.counters(state)
         if isinstance(recorded.event, Started):
-            laws.pools(state)
+            laws.pool(state, POOLS[recorded.event.task.kind])
 
 
 @given(place=st.integers(0, 10**6), choice=st.integers(0, 10**6))
