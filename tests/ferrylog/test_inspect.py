@@ -13,7 +13,9 @@ import pytest
 
 from ferrylog import clock
 from ferrylog.cli import main
+from ferrylog.engine import Engine
 from journal.sqlite import SqliteJournal
+from statemachine.stimuli import PauseAsked, RequeueAsked, StopAsked
 from statemachine.words import Cause, Millis, TaskKind
 from tests.ferrylog import histories
 from tests.ferrylog.histories import (
@@ -23,6 +25,7 @@ from tests.ferrylog.histories import (
     KILLED,
     Play,
     failed,
+    rejecting,
     two_failures_and_a_kill,
 )
 from tests.journal.test_forensics import alter
@@ -308,6 +311,32 @@ def test_pauses_and_a_clock_that_goes_back(ask: Ask, path: Path) -> None:
     durations += [stage["duration_ms"] for unit in report["units"] for stage in unit["stages"]]
     assert min(durations) >= 0
     assert "warning: the clock went back by" in ask("timeline").out
+
+
+def test_stops_and_what_was_opened_again(ask: Ask, path: Path) -> None:
+    """M2, A34: a stop is a rest by another word; a run after a requeue has something to do."""
+    for file in path.parent.iterdir():
+        file.unlink()
+    wishes = [
+        (350, PauseAsked("ben@desk", "lunch", 1)),
+        (360, StopAsked("ben@desk", "enough", 2, immediate=True)),
+    ]
+    script = {(TaskKind.RESTORE, CHUNK, 2): [(10, rejecting(12))]}
+    script |= {(TaskKind.RESTORE, CHUNK, 1): [(10, rejecting(12))]}
+    play = Play(path, script, wishes=wishes)  # type: ignore[arg-type]
+    play.run()
+    with SqliteJournal.create(path) as journal:
+        Engine(journal, JOB).turn([RequeueAsked("ben@desk", CHUNK)], now=Millis(play.now))
+    assert ask("timeline", "--json").document()["units"][0]["status"] == "unfinished"
+    play.run()
+    report = ask("timeline", "--json").document()
+    assert [run["end"] for run in report["runs"]] == ["stopped", "completed", "completed"]
+    assert [(each["what"], each["why"]) for each in report["pauses"]] == [
+        ("pause", "lunch"),
+        ("stop", "enough"),
+    ]
+    assert report["units"][0]["status"] == "completed"
+    assert "stop: asked for" in ask("timeline").out
 
 
 # --- diff ---
