@@ -7,7 +7,8 @@ Two throw-away servers on this machine; generated documents: small (about 230 by
 in turn; printed are medians: seconds, MB/s of raw BSON, CPU seconds and peak memory of the client,
 and how many times the peer's throughput ours is. Both write to page cache and disk alike; both
 restores are acknowledged by a majority, with 4 workers. `dump` and `restore` run ferrylog's
-executors over its own plan; `migrate` is the whole program with its journal, `--no-verify`.
+executors over its own plan; `migrate` is the whole program with its journal, `--no-verify`, once
+coordinated by chunk files (uncompressed, zstd), once direct.
 """
 
 import argparse
@@ -166,7 +167,8 @@ def contest(  # noqa: C901, PLR0915 — one table
                 [*me, "--do", "restore", target.uri, name, str(folder / f"dump-{compression}")]
             )
         words = [sys.executable, "-m", "ferrylog", "start", "--no-verify", "--new", "--quiet"]
-        words += ["-d", "bench", "-c", name, "--compression", compression]
+        mode = "direct" if step == "migrate direct" else "coordinated"
+        words += ["-d", "bench", "-c", name, "--compression", compression, "--mode", mode]
         words += ["--journal", str(fresh("migrate") / "j.db"), "--chunk-bytes", str(16 << 20)]
         return measured([*words, "--source", source.uri, "--target", target.uri], cwd=ROOT)
 
@@ -198,6 +200,11 @@ def contest(  # noqa: C901, PLR0915 — one table
         ("ferrylog restore, from zstd", lambda: ours("restore", "zstd"), "mongorestore"),
         ("ferrylog migrate, none", lambda: ours("migrate", "none"), "mongodump | mongorestore"),
         ("ferrylog migrate, zstd", lambda: ours("migrate", "zstd"), "mongodump | mongorestore"),
+        (
+            "ferrylog migrate, direct",
+            lambda: ours("migrate direct", "none"),
+            "mongodump | mongorestore",
+        ),
     ]
     results: dict[str, list[Figures]] = {label: [] for label, _, _ in contests}
     for _ in range(rounds):
