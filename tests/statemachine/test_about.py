@@ -2,10 +2,24 @@
 
 import pytest
 
-from statemachine.events import AnyEvent, JobSpec
-from statemachine.stimuli import Failed, PauseAsked, Restored
-from statemachine.words import Cause, TaskKey, TaskKind
+from statemachine.events import (
+    AnyEvent,
+    JobSpec,
+)
+from statemachine.stimuli import (
+    Failed,
+    PauseAsked,
+    Restored,
+)
+from statemachine.words import (
+    Cause,
+    TaskKey,
+    TaskKind,
+    index_task,
+    unit_of,
+)
 from tests.statemachine.examples import SPEC, classes, example, examples, kinds
+from tests.statemachine.story import UNIT
 
 UNITS = ("unit_", "conflict_foreseen", "create_", "plan_")
 CHUNKS = (
@@ -53,3 +67,19 @@ def test_what_nobody_gave() -> None:
 def test_an_only_kind_need_not_be_said(cls: type[AnyEvent]) -> None:
     whole = example(cls, kinds(cls)[0])
     assert cls.model_validate(whole.model_dump(exclude={"kind"})) == whole
+
+
+def test_tasks_know_their_unit() -> None:
+    assert unit_of(TaskKey(TaskKind.SURVEY, "job")) is None
+    assert unit_of(TaskKey(TaskKind.INDEX, "a.b@c@d%40e")) == "a.b@c@d%40e".rpartition("@")[0]
+    assert unit_of(TaskKey(TaskKind.DUMP, "a.b#c#12")) == "a.b#c"
+
+
+def test_what_is_shown_of_events() -> None:
+    """Every event names what it is about."""
+    about = {event.kind: event.about for event in examples()}
+    assert about["job_requested"] == "job"
+    assert about["unit_registered"] == "shop.orders"
+    assert about["chunk_planned"] == about["dump_started"] == "shop.orders#0"
+    assert about["index_started"] == "shop.orders@n_1"
+    assert index_task(UNIT, "a@b%c").entity == "shop.orders@a%40b%25c"

@@ -9,7 +9,7 @@ from statemachine.evolve import evolve, fold
 from statemachine.state import State, digest
 from statemachine.stimuli import ExportAsked, Gauge, Measured, PauseAsked, Surveyed
 from statemachine.words import Alert, Millis, TaskKey, TaskKind
-from tests.statemachine.test_rules import UNIT, Story
+from tests.statemachine.story import UNIT, Story
 
 
 def gauge(value: float, alert: Alert = Alert.SLOW, entity: str = "job") -> Gauge:

@@ -20,7 +20,7 @@ from statemachine.stimuli import (
 )
 from statemachine.words import Cause, ChunkId, Millis, Pool, Status, TaskKey, TaskKind
 from tests.statemachine.examples import SETTINGS
-from tests.statemachine.test_rules import DUMPED, RESTORED, UNIT, Story, began
+from tests.statemachine.story import DUMPED, RESTORED, UNIT, Story, began
 
 
 def dump(n: int) -> TaskKey:

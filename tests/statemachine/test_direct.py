@@ -19,7 +19,7 @@ from statemachine.stimuli import (
 )
 from statemachine.words import Cause, ChunkId, JobStatus, Key, Status, TaskKey, TaskKind
 from tests.statemachine.examples import SETTINGS, SPEC
-from tests.statemachine.test_rules import CHUNK, EQUAL, UNIT, VERIFY, Story, began
+from tests.statemachine.story import CHUNK, EQUAL, UNIT, VERIFY, Story, began
 from tests.statemachine.test_state import sums
 
 COPY = TaskKey(TaskKind.COPY, CHUNK)

@@ -41,7 +41,7 @@ from statemachine.words import (
     UnitStatus,
 )
 from tests.statemachine.examples import SETTINGS
-from tests.statemachine.test_rules import (
+from tests.statemachine.story import (
     CHUNK,
     DUMP,
     DUMPED,

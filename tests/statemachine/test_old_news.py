@@ -5,7 +5,7 @@ from dataclasses import replace
 from statemachine.stimuli import Built, Failed, PauseAsked, Progressed, Released, Succeeded
 from statemachine.words import Cause, JobStatus, Status, TaskKey, TaskKind
 from tests.statemachine.examples import SETTINGS
-from tests.statemachine.test_rules import (
+from tests.statemachine.story import (
     CHUNK,
     DUMP,
     DUMPED,

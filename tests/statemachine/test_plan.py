@@ -5,7 +5,7 @@ from statemachine.evolve import fold
 from statemachine.state import digest
 from statemachine.stimuli import FoundUnit, Planned, Surveyed
 from statemachine.words import BsonText, Cause, Key, TaskKey, TaskKind, UnitId, UnitStatus
-from tests.statemachine.test_rules import UNIT, Story, began
+from tests.statemachine.story import UNIT, Story, began
 from tests.statemachine.test_state import sums
 
 SURVEY, PLAN = TaskKey(TaskKind.SURVEY, "job"), TaskKey(TaskKind.PLAN, UNIT)

@@ -18,7 +18,7 @@ from statemachine.stimuli import (
 )
 from statemachine.words import BsonText, Cause, ChunkId, Key, Status, TaskKey, TaskKind, UnitId
 from tests.statemachine.examples import SETTINGS
-from tests.statemachine.test_rules import CHUNK, DUMP, DUMPED, UNIT, Story, began
+from tests.statemachine.story import CHUNK, DUMP, DUMPED, UNIT, Story, began
 
 TWO = UnitId("shop.two")
 ONE_WORKER = SETTINGS.model_copy(update={"dump_workers": 1, "restore_workers": 1})

@@ -5,19 +5,34 @@ import pytest
 from statemachine.errors import ImpossibleTransition, UnknownEntity
 from statemachine.events import (
     AnyEvent,
+    ChunkKept,
+    ChunkReleased,
+    CreateCompleted,
+    DumpCompleted,
     InDoubt,
     Resolved,
     RestoreCompleted,
     RestoreProgressed,
+    Started,
     TaskEvent,
+    UnitCompleted,
     VerifyCompleted,
 )
-from statemachine.evolve import evolve
+from statemachine.evolve import evolve, fold
 from statemachine.state import NOTHING, State, digest
-from statemachine.stimuli import FileDamaged, Progressed, Restored
-from statemachine.words import Status
+from statemachine.stimuli import (
+    FileDamaged,
+    Progressed,
+    Restored,
+)
+from statemachine.words import (
+    Status,
+    TaskKey,
+    TaskKind,
+    UnitId,
+)
 from tests.statemachine.examples import example, examples
-from tests.statemachine.test_rules import (
+from tests.statemachine.story import (
     CHUNK,
     DUMP,
     DUMPED,
@@ -123,3 +138,74 @@ def test_a_restore_without_a_file_ends_at_nothing() -> None:
     story.state.chunks[CHUNK].file = None
     story.succeed(RESTORE, Restored(1, 10, 100, 0, 0))
     assert story.state.chunks[CHUNK].done.position == 0
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Started.of(DUMP, attempt=1),
+        DumpCompleted.of(DUMP, file="f", documents=1, bytes=1, file_bytes=1, blocks=1, sha256=""),
+        VerifyCompleted.of(
+            VERIFY,
+            equal=True,
+            source_documents=1,
+            target_documents=1,
+            source_digest="",
+            target_digest="",
+            rejected=0,
+            differing=(),
+        ),
+        CreateCompleted.of(TaskKey(TaskKind.CREATE, "no.such"), built=(), uuid=""),
+        UnitCompleted(unit=UnitId("no.such")),
+        ChunkReleased(chunk=CHUNK),
+        ChunkKept(chunk=CHUNK, why=""),
+    ],
+    ids=lambda event: event.kind,
+)
+def test_an_event_about_nothing_is_refused_and_changes_nothing(event: AnyEvent) -> None:
+    """I11: refused before it can be appended."""
+    story = Story()
+    before = digest(story.state)
+    with pytest.raises((UnknownEntity, ImpossibleTransition)):
+        evolve(story.state, event)
+    assert digest(story.state) == before
+
+
+def test_a_chunk_nobody_planned() -> None:
+    """I11: a completion of a chunk that is not there is refused."""
+    story = Story().planned()
+    story.state.chunks.clear()
+    with pytest.raises(UnknownEntity, match=CHUNK):
+        story.succeed(DUMP, DUMPED)
+
+
+@pytest.mark.parametrize("kind", ["job_requested", "unit_registered", "chunk_planned"])
+def test_nothing_is_introduced_twice(kind: str) -> None:
+    """I11: a job, a unit, an open chunk exists once; a second introduction changes nothing."""
+    story = Story().planned()
+    again = next(event for event in story.events if event.kind == kind)
+    before = digest(story.state)
+    with pytest.raises(ImpossibleTransition, match=kind):
+        evolve(story.state, again)
+    assert digest(story.state) == before
+
+
+def test_no_unit_without_its_job() -> None:
+    """I11: a history begins with what was asked for."""
+    registered = next(
+        event for event in Story().planned().events if event.kind == "unit_registered"
+    )
+    with pytest.raises(UnknownEntity, match="job"):
+        fold([registered])
+
+
+@pytest.mark.parametrize("event", examples(), ids=lambda event: event.kind)
+def test_nothing_happens_to_a_job_that_nobody_asked_for(event: AnyEvent) -> None:
+    """I11: a history begins with its request and with nothing else."""
+    if event.kind == "job_requested":
+        assert fold([event]).spec is not None
+        return
+    state = State()
+    with pytest.raises((UnknownEntity, ImpossibleTransition)):
+        evolve(state, event)
+    assert state == State()

@@ -5,7 +5,10 @@ from typing import Any
 import pytest
 
 from statemachine.decide.schedule import next_wake_ms
-from statemachine.events import RetryScheduled, RunSettings
+from statemachine.events import (
+    RetryScheduled,
+    RunSettings,
+)
 from statemachine.policy import (
     LEAST_WAIT_MS,
     backoff_ms,
@@ -15,10 +18,22 @@ from statemachine.policy import (
     retries_of,
 )
 from statemachine.state import Task
-from statemachine.stimuli import Copied, Failed, Progressed, Succeeded
-from statemachine.words import Cause, Key, Millis, Status, TaskKey, TaskKind
+from statemachine.stimuli import (
+    Copied,
+    Failed,
+    Progressed,
+    Succeeded,
+)
+from statemachine.words import (
+    Cause,
+    Key,
+    Millis,
+    Status,
+    TaskKey,
+    TaskKind,
+)
 from tests.statemachine.examples import SETTINGS
-from tests.statemachine.test_rules import DUMP, DUMPED, RESTORE, RESTORED, UNIT, Story, began
+from tests.statemachine.story import DUMP, DUMPED, RESTORE, RESTORED, UNIT, Story, began
 
 
 def settings(**changes: Any) -> RunSettings:
@@ -273,4 +288,26 @@ def test_the_shortest_tick() -> None:
     told = settings(tick_ms=1)
     assert next_tick_ms(1, busy=True, settings=told) == 1
     assert next_tick_ms(0, busy=True, settings=told) == 1
-    assert next_tick_ms(0, busy=False, settings=told) == 1
+    assert next_tick_ms(0, busy=False, settings=settings(tick_ms=10)) == 1
+
+
+def test_delays_double_and_stay_below_the_cap() -> None:
+    """A9, I18: equal jitter; each interval begins where the one before ends."""
+    tasks = [Task(failures=n) for n in (0, 1, 2)]
+    assert [backoff_ms(task, 0.0, SETTINGS) for task in tasks] == [500, 1000, 2000]
+    assert [backoff_ms(task, 1.0, SETTINGS) for task in tasks] == [1000, 2000, 4000]
+    assert backoff_ms(Task(failures=1000), 1.0, SETTINGS) == SETTINGS.retry_cap_ms
+
+
+def test_a_retry_does_not_wait_for_a_clock_that_went_back() -> None:
+    """I18, I30: a delay has a cap; what seems further away was scheduled by another clock."""
+    story = Story().planned()
+    story.now = 10**9
+    assert story.fail(DUMP, Cause.TRANSIENT) == ["dump_retry_scheduled"]
+    due = story.state.tasks[DUMP].not_before_ms
+    story.now = due - 1
+    assert story.tell() == []
+    story.now = due - SETTINGS.retry_cap_ms
+    assert story.tell() == []
+    story.now = due - SETTINGS.retry_cap_ms - 1
+    assert story.tell() == ["dump_started"]

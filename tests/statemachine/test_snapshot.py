@@ -25,7 +25,7 @@ from statemachine.stimuli import (
 )
 from statemachine.words import Alert, BsonText, Cause, Key, Millis, Pool, TaskKey, TaskKind, UnitId
 from tests.statemachine.examples import SETTINGS
-from tests.statemachine.test_rules import (
+from tests.statemachine.story import (
     CHUNK,
     DUMP,
     DUMPED,

@@ -23,7 +23,7 @@ from statemachine.stimuli import (
 )
 from statemachine.words import Cause, ChunkId, Key, Status, TaskKey, TaskKind, UnitStatus
 from tests.statemachine.examples import SETTINGS
-from tests.statemachine.test_rules import (
+from tests.statemachine.story import (
     CHUNK,
     DUMP,
     DUMPED,

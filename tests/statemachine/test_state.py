@@ -39,7 +39,7 @@ from statemachine.words import (
     UnitStatus,
 )
 from tests.statemachine.examples import SETTINGS, SPEC
-from tests.statemachine.test_rules import CHUNK, DUMP, RESTORE, UNIT, VERIFY, Story, began
+from tests.statemachine.story import CHUNK, DUMP, RESTORE, UNIT, VERIFY, Story, began
 
 OTHER = ChunkId(f"{UNIT}#1")
 OTHER_DUMP, OTHER_RESTORE, OTHER_VERIFY = (

@@ -20,7 +20,7 @@ from statemachine.stimuli import (
     Succeeded,
 )
 from statemachine.words import Cause, ChunkId, JobStatus, Status, TaskKey, TaskKind
-from tests.statemachine.test_rules import (
+from tests.statemachine.story import (
     CHUNK,
     DUMP,
     DUMPED,
@@ -90,7 +90,7 @@ def test_ways_that_lead_nowhere(first: tuple[Asked, ...], wish: Asked, why: str)
 
 @pytest.mark.parametrize(("wish", "end"), [(PAUSE, "job_paused"), (STOP, "job_stopped")])
 def test_what_runs_ends_and_nothing_starts(wish: Asked, end: str) -> None:
-    """A18, I28: every task in flight reaches its outcome; nothing is in doubt at the end."""
+    """A10, A18, I28: every task in flight reaches its outcome; nothing is in doubt at the end."""
     story = story_of(wish)
     assert story.succeed(DUMP, DUMPED) == ["dump_completed"]
     assert story.fail(OTHER_DUMP, Cause.TRANSIENT) == ["dump_retry_scheduled", end]
