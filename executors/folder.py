@@ -1,6 +1,7 @@
 """The work folder: where chunk files lie between dump and restore."""
 
 import hashlib
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -37,14 +38,15 @@ def inside(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def remove_folder(folder: Path, *, keep_files: bool) -> None:
-    """Remove what a finished job left in its folder: all but the rejected documents, and on
-    demand but whole chunk files.
+def remove_folder(folder: Path, *, keep_files: bool, keep_rejected: Collection[Path]) -> None:
+    """Remove what a finished job left in its folder: all but these files of rejected documents,
+    and on demand but whole chunk files.
 
     The job is done: what cannot be removed stays, and is no reason to say otherwise.
     """
     for path in sorted(folder.rglob("*"), reverse=True):
-        kept = keep_files or path.is_relative_to(folder / REJECTED)
+        rejected = path.is_relative_to(folder / REJECTED)
+        kept = path in keep_rejected if rejected else keep_files
         with suppress(OSError):
             if path.is_dir():
                 path.rmdir()

@@ -15,6 +15,7 @@ from executors.clients import Deployment, connect, secrets_of
 from executors.dispatch import MongoExecutor
 from executors.folder import inside, prepare_folder, remove_folder, remove_if_empty
 from executors.preflight import examine, examine_deployments, examine_resume
+from executors.rejected import rejected_path
 from ferrylog import __version__, clock
 from ferrylog.drive import Drive
 from ferrylog.engine import Engine
@@ -31,6 +32,7 @@ from journal.opening import check_file, work_path
 from journal.sqlite import SqliteJournal
 from statemachine.errors import OperatorError
 from statemachine.events import JobRequested, JobSpec, RunSettings
+from statemachine.state import State
 from statemachine.stimuli import JobAsked, RunBegan, Stimulus
 from statemachine.words import JobId, JobStatus
 
@@ -131,12 +133,20 @@ class Run:
         with self.live:
             left_by = drive.run([*first, began])
         if engine.state.terminal:
-            remove_folder(folder, keep_files=engine.state.kept > 0)
+            _tidy(folder, engine.state)
             remove_if_empty(beside)
         if left_by:
             logger.error("left at once; what ran is in doubt: ferrylog resume {}", engine.job)
             raise SystemExit(128 + left_by)
         return engine
+
+
+def _tidy(folder: Path, state: State) -> None:
+    """What a job leaves at its end: rejected documents only where they are still missing on the
+    target; of chunks that were carried since they would be stale copies."""
+    missing = [*state.flawed.values(), *state.chunks.values()]
+    rejected = {rejected_path(folder, chunk.unit, chunk.id) for chunk in missing}
+    remove_folder(folder, keep_files=state.kept > 0, keep_rejected=rejected)
 
 
 def warn_of_clock(journal: SqliteJournal) -> None:

@@ -142,24 +142,30 @@ def test_names_stay_inside(tmp_path: Path, chunk: str) -> None:
     assert path.resolve().is_relative_to(tmp_path / "rejected")
 
 
-def test_the_end_of_a_job_keeps_them(tmp_path: Path) -> None:
+def test_the_end_of_a_job_keeps_what_is_still_missing(tmp_path: Path) -> None:
+    """Of another chunk's documents, carried since, no copy stays."""
     folder = tmp_path / "job"
     folder.mkdir()
     path = write(folder, *DOCUMENTS)
+    stale = path.with_name("8.bson")
+    stale.write_bytes(DOCUMENTS[0])
     (folder / "rejected" / "empty").mkdir()
     (folder / "shop.c").mkdir()
     (folder / "shop.c" / "0-1.flb").write_bytes(b"whole")
     (folder / "shop.c" / "1-1.flb.tmp").write_bytes(b"torn")
 
-    remove_folder(folder, keep_files=True)
+    remove_folder(folder, keep_files=True, keep_rejected={path, stale})
+    left = sorted(each for each in folder.rglob("*") if each.is_file())
+    assert left == [path, stale, folder / "shop.c" / "0-1.flb"]
+
+    remove_folder(folder, keep_files=True, keep_rejected={path})
     left = sorted(each for each in folder.rglob("*") if each.is_file())
     assert left == [path, folder / "shop.c" / "0-1.flb"]
 
-    remove_folder(folder, keep_files=False)
+    remove_folder(folder, keep_files=False, keep_rejected={path})
     assert sorted(folder.rglob("*")) == [path.parent.parent, path.parent, path]
 
-    path.unlink()
-    remove_folder(folder, keep_files=False)
+    remove_folder(folder, keep_files=False, keep_rejected=())
     assert not folder.exists()
 
 
