@@ -42,6 +42,21 @@ def test_dumping_waits_when_the_work_folder_is_full() -> None:
     ]
 
 
+def test_a_retry_waits_for_the_work_folder_too() -> None:
+    """A limit on everything: files ahead; two lie there, none is written."""
+    settings = SETTINGS.model_copy(update={"files_ahead": 2, "restore_workers": 1})
+    story = Story(settings).planned(chunks=3)
+    story.fail(DUMP, Cause.TRANSIENT)
+    for n in (1, 2):
+        story.succeed(TaskKey(TaskKind.DUMP, f"{UNIT}#{n}"), DUMPED)
+    story.now = 10_000
+    assert story.tell() == []
+    for kind, result in ((TaskKind.RESTORE, RESTORED), (TaskKind.VERIFY, EQUAL)):
+        assert "dump_started" not in story.succeed(TaskKey(kind, f"{UNIT}#1"), result)
+    release = TaskKey(TaskKind.RELEASE, f"{UNIT}#1")
+    assert story.succeed(release, Released()) == ["chunk_released", "dump_started"]
+
+
 def test_a_damaged_file_is_dumped_again() -> None:
     """I24, I25: counters go back, the attempt numbers do not."""
     story = Story().planned()

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from statemachine.decide.schedule import next_wake_ms
+from statemachine.decide.schedule import LOOKED_AT, is_retry, next_wake_ms
 from statemachine.events import (
     RetryScheduled,
     RunSettings,
@@ -19,6 +19,7 @@ from statemachine.policy import (
 )
 from statemachine.state import Task
 from statemachine.stimuli import (
+    AddAsked,
     Copied,
     Failed,
     Progressed,
@@ -198,6 +199,24 @@ def test_nobody_asks_an_outage_again_at_once() -> None:
     assert (story.status(other), story.attempt(other)) == (Status.PROCESSING, 2)
 
 
+def test_how_far_the_clock_looks() -> None:
+    """A limit on everything: a thousand retries of each kind, in the order in which they failed;
+    those that are due already wait for a worker, not for the clock."""
+    assert LOOKED_AT == 1000
+    story = Story(settings()).planned(chunks=1002)
+    for n in range(1002):
+        key = TaskKey(TaskKind.DUMP, f"{UNIT}#{n}")
+        story.state.tasks[key].not_before_ms = 5000 - n
+    story.state.queues = {
+        (TaskKind.DUMP, Status.WAITING, 0): {
+            TaskKey(TaskKind.DUMP, f"{UNIT}#{n}"): None for n in range(1002)
+        }
+    }
+    assert next_wake_ms(story.state, Millis(0)) == 5000 - 999
+    assert next_wake_ms(story.state, Millis(4500)) == 4501
+    assert next_wake_ms(story.state, Millis(5000)) is None
+
+
 # --- whose turn it is ---
 
 
@@ -245,6 +264,24 @@ def test_without_fresh_work_retries_have_all_workers() -> None:
     story.now = 100
     story.tell()
     assert started(story, seen) == ["0", "1", "2", "3"]
+
+
+def test_what_comes_fresh_goes_before_the_retries_that_are_too_many() -> None:
+    """I27: they had all workers; the next free one is not theirs, however many wait."""
+    story = failing(workers=4, chunks=5)
+    story.fail(TaskKey(TaskKind.DUMP, f"{UNIT}#4"), Cause.TRANSIENT)
+    story.now = 100
+    story.tell()
+    story.tell(AddAsked("me", ("a.*",), 1))
+    assert story.succeed(TaskKey(TaskKind.DUMP, f"{UNIT}#0"), DUMPED)[1] == "survey_started"
+    kinds = story.succeed(TaskKey(TaskKind.DUMP, f"{UNIT}#1"), DUMPED)
+    assert kinds[:2] == ["dump_completed", "dump_started"], "the last retry"
+
+
+def test_who_waited_for_an_outage_is_a_retry_too() -> None:
+    """I27."""
+    tasks = (Task(), Task(waits=1), Task(failures=1), Task(failures=1, waits=1))
+    assert [is_retry(task) for task in tasks] == [False, True, True, True]
 
 
 def test_the_rest_of_the_workers_after_what_is_fresh() -> None:

@@ -1,0 +1,128 @@
+"""What a new run makes of what an older one left: one decision each, and what they mean."""
+
+from typing import Any
+
+import pytest
+
+from statemachine.events import JobFailed, Requeued, UnitSkipped
+from statemachine.stimuli import PauseAsked, SplitAsked
+from statemachine.words import Cause, ChunkId, JobStatus, Status, TaskKey, TaskKind
+from tests.statemachine.examples import SETTINGS
+from tests.statemachine.story import CHUNK, DUMP, UNIT, Story, began
+
+OTHER = TaskKey(TaskKind.DUMP, f"{UNIT}#1")
+WHY = "was given up: ETASK001: the process died 50 times while this was running"
+
+
+def deadly(policy: str, **spec: Any) -> tuple[Story, list[str]]:
+    """Two dumps at work that nobody can cut, and that have killed 49 processes before this one;
+    others wait."""
+    told = SETTINGS.model_copy(update={"on_exhausted": policy})
+    story = Story(told, **spec).planned(chunks=4)
+    for chunk in story.state.chunks.values():
+        chunk.natural = True
+    for key, task in story.state.tasks.items():
+        if story.status(key) is Status.PROCESSING:
+            task.interruptions = 49
+    return story, story.tell(began(told))
+
+
+def test_several_letters_are_one_pause() -> None:
+    """I19: for the first; what waits stays where it is."""
+    story, kinds = deadly("pause")
+    assert kinds == ["run_started"] + 2 * ["dump_in_doubt", "dump_dead_lettered"] + [
+        "pause_requested",
+        "job_paused",
+    ]
+    assert story.state.why == f"dump of {CHUNK} {WHY}"
+
+
+def test_several_letters_of_a_unit_skip_it_once() -> None:
+    """A8, I19."""
+    story, kinds = deadly("skip-unit")
+    assert kinds.count("dump_dead_lettered") == 2
+    skipped = [event for event in story.events if isinstance(event, UnitSkipped)]
+    assert [(event.unit, event.why) for event in skipped] == [(UNIT, f"dump of {CHUNK} {WHY}")]
+    assert story.state.status is JobStatus.COMPLETED
+
+
+def test_several_letters_are_one_end() -> None:
+    """A8, I19."""
+    story, kinds = deadly("fail-job")
+    assert kinds[-1] == "job_failed"
+    failed = [event for event in story.events if isinstance(event, JobFailed)]
+    assert [(event.code, event.why) for event in failed] == [("ETASK001", f"dump of {CHUNK} {WHY}")]
+
+
+def test_in_direct_mode_the_others_go_on() -> None:
+    """A1, A8: no pause while anything is left to do."""
+    story, kinds = deadly("pause", mode="direct")
+    assert kinds == [
+        "run_started",
+        *2 * ["copy_in_doubt", "copy_dead_lettered"],
+        *2 * ["copy_started"],
+    ]
+    assert story.state.status is JobStatus.RUNNING
+
+
+def test_what_is_dropped_alone_skips_no_unit() -> None:
+    """Decision 7, I19: one letter has its consequence already, the other has not."""
+    told = SETTINGS.model_copy(update={"on_exhausted": "skip-unit"})
+    story = Story(told).planned(chunks=2)
+    for key in (DUMP, OTHER):
+        chunk = story.state.chunks[ChunkId(key.entity)]
+        chunk.bisected, chunk.documents = True, 1
+    story.tell(began(told))
+    assert story.tell(began(told)) == [
+        "run_started",
+        *2 * ["dump_in_doubt", "dump_dead_lettered", "chunk_dropped"],
+        "unit_completed",
+        "job_completed",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("bisected", "documents", "kind"),
+    [
+        (True, 0, "chunk_dropped"),
+        (True, 1, "chunk_dropped"),
+        (True, 2, "split_requested"),
+        (False, 1, "split_requested"),
+    ],
+)
+def test_only_a_part_with_one_document_is_given_up(
+    bisected: bool, documents: int, kind: str
+) -> None:
+    """I18: an estimate of one is no proof before somebody looked."""
+    story = Story().planned()
+    chunk = story.state.chunks[CHUNK]
+    chunk.bisected, chunk.documents = bisected, documents
+    story.tell(began())
+    assert kind in story.tell(began())
+
+
+def test_haste_cuts_nothing() -> None:
+    """I16: what an operator interrupted is not looked at for deaths of before."""
+    story = Story().planned()
+    story.state.tasks[DUMP].interruptions = 2
+    story.tell(PauseAsked("me", "", immediate=True))
+    assert story.tell(began()) == ["run_started", "dump_resolved", "job_resumed", "dump_started"]
+
+
+def test_who_resumes_requeues() -> None:
+    """A19, A34: in his name, by no request."""
+    story = Story().planned()
+    story.fail(DUMP, Cause.PERMANENT)
+    story.tell(began())
+    [requeued] = [event for event in story.events if isinstance(event, Requeued)]
+    assert (requeued.by, requeued.request) == ("me", 0)
+
+
+def test_a_letter_that_nobody_may_requeue_is_left() -> None:
+    """I19: a split under way in another chunk of the job changes nothing for it."""
+    told = SETTINGS.model_copy(update={"on_exhausted": "skip-unit"})
+    story = Story(told).planned(chunks=2)
+    story.tell(SplitAsked("me", CHUNK, 1))
+    story.fail(OTHER, Cause.PERMANENT)
+    assert story.tell(began(told)) == ["run_started"]
+    assert story.status(OTHER) is Status.FAILED
