@@ -70,7 +70,7 @@ def resume(
             engine = run.resume(wanted, past)
             if spec.kind == "plan":
                 end_plan(common, run, engine)
-            end(common, engine)
+            end(common, written, engine)
 
 
 def _wanted(journal: SqliteJournal, job: str | None) -> tuple[JobId, Past]:

@@ -16,6 +16,7 @@ from ferrylog.redact import one_line
 from ferrylog.views.human import status_text
 from ferrylog.views.live import Live
 from ferrylog.views.model import exit_code, status_report
+from ferrylog.views.told import told
 from ferrylog.wiring import Run
 from journal.sqlite import SqliteJournal
 from statemachine.events import RunSettings
@@ -36,10 +37,11 @@ def a_run(
     yield Run(journal, *sides, settings, live)
 
 
-def end(common: Common, engine: Engine) -> None:
+def end(common: Common, journal: SqliteJournal, engine: Engine) -> None:
     """Say how it ended, and leave with that exit code."""
     logger.info("state digest seq={} digest={}", engine.position.seq, digest(engine.state))
-    report = status_report(engine.job, engine.past, running=False)
+    facts = told(journal, engine.job, engine.past)
+    report = status_report(engine.job, engine.past, running=False, told=facts)
     if common.json:
         typer.echo(report.as_json())
     elif not common.quiet:

@@ -124,7 +124,7 @@ def start(
                 engine = _start_or_continue(run, spec, same)
                 if dry_run:
                     end_plan(common, run, engine)
-                end(common, engine)
+                end(common, written, engine)
 
 
 def _start_or_continue(run: Run, spec: JobSpec, same: tuple[JobId, Past] | None) -> Engine:
