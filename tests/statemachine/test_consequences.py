@@ -307,6 +307,13 @@ def test_nothing_waits_when_nothing_failed() -> None:
     assert next_wake_ms(Story().state, Millis(0)) is None
 
 
+def test_what_runs_is_not_waited_for_by_the_clock() -> None:
+    """I30: started by a clock that went back since, long before its time."""
+    story = Story().planned()
+    story.state.tasks[DUMP].not_before_ms = 500
+    assert next_wake_ms(story.state, Millis(0)) is None
+
+
 def test_the_limits() -> None:
     """A limit on everything, named; at the limit of doubling, too."""
     assert (MAX_INTERRUPTIONS, MAX_DEATHS, MAX_SUSPECTS, MAX_REPORTED) == (50, 2, 20, 1000)

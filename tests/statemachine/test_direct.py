@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from statemachine.effects import wanted_effects
+from statemachine.events import PauseRequested
 from statemachine.evolve import fold
 from statemachine.state import STAGES, Done, digest, stages_of
 from statemachine.stimuli import (
@@ -153,6 +154,9 @@ def test_a_dead_letter_pauses_only_when_nothing_else_is_left() -> None:
     kinds = story.succeed(TaskKey(TaskKind.VERIFY, f"{UNIT}#3"), EQUAL)
     assert kinds == ["verify_completed", "pause_requested", "job_paused"]
     assert story.state.why == "nothing is left to do but 1 dead letter"
+    asked = story.events[-2]
+    assert isinstance(asked, PauseRequested)
+    assert (asked.by, asked.request, asked.immediate) == ("ferrylog", 0, False)
     assert story.tell(began()) == ["run_started", "job_resumed", "copy_requeued", "copy_started"]
 
 

@@ -4,9 +4,13 @@ from typing import Any
 
 import pytest
 
+from statemachine.decide import decide
+from statemachine.errors import UnknownEntity
 from statemachine.events import JobFailed, Requeued, UnitSkipped
+from statemachine.evolve import fold
+from statemachine.state import State
 from statemachine.stimuli import PauseAsked, SplitAsked
-from statemachine.words import Cause, ChunkId, JobStatus, Status, TaskKey, TaskKind
+from statemachine.words import Cause, ChunkId, JobStatus, Millis, Status, TaskKey, TaskKind
 from tests.statemachine.examples import SETTINGS
 from tests.statemachine.story import CHUNK, DUMP, UNIT, Story, began
 
@@ -107,6 +111,14 @@ def test_haste_cuts_nothing() -> None:
     story.state.tasks[DUMP].interruptions = 2
     story.tell(PauseAsked("me", "", immediate=True))
     assert story.tell(began()) == ["run_started", "dump_resolved", "job_resumed", "dump_started"]
+
+
+def test_a_run_of_a_job_that_nobody_asked_for() -> None:
+    """I11: it is decided like any other, and refused by the fold."""
+    events = decide(State(), began(), Millis(0))
+    assert [event.kind for event in events] == ["run_started"]
+    with pytest.raises(UnknownEntity):
+        fold(events)
 
 
 def test_who_resumes_requeues() -> None:
