@@ -90,12 +90,14 @@ class MongoExecutor:
         return self._of_chunk(effect, stop, report)
 
     def _plan(self, unit: Unit, preference: str, stop: StopToken) -> Planned:
-        """Of a dry run also what will go wrong, or may."""
-        must_be_same(self._source, unit)
-        capped = is_capped(from_text(unit.options))
-        planned = plan(
-            self._source, unit, self._spec, stop, capped=capped, read_preference=preference
-        )
+        """Of a dry run also what will go wrong, or may; it plans views too, which have no chunks."""
+        planned = Planned((), 0, natural=False)
+        if unit.type == "collection":
+            must_be_same(self._source, unit)
+            capped = is_capped(from_text(unit.options))
+            planned = plan(
+                self._source, unit, self._spec, stop, capped=capped, read_preference=preference
+            )
         if self._spec.kind != "plan":
             return planned
         conflicts = foresee(self._source, self._target, unit, self._spec)

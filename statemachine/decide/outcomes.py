@@ -371,6 +371,8 @@ def _planned(state: State, unit: UnitId, plan: Planned) -> list[AnyEvent]:
     foreseen: list[AnyEvent] = [
         ConflictForeseen(unit=unit, code=code, why=why) for code, why in plan.conflicts
     ]
+    if state.units[unit].type == "view":
+        return [*foreseen, PlanCompleted(entity=unit, chunks=0)]
     count = len(plan.boundaries) + 1
     chunks = _chunks(
         state,

@@ -36,7 +36,8 @@ class PlanCompleted(TaskEvent):
 
     verb = Verb.COMPLETED
     kind: Literal["plan_completed"] = "plan_completed"
-    chunks: PositiveInt
+    chunks: NonNegativeInt
+    """None of a view, which a dry run only looks at."""
 
 
 class DumpCompleted(TaskEvent):

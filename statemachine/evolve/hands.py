@@ -79,8 +79,8 @@ def stands(state: State, key: TaskKey, status: Status) -> bool:
 def ripen(state: State, unit: Unit) -> None:
     """Note whether the unit has no work left: every chunk settled, every index tried."""
     if unit.type == "view":
-        key = TaskKey(TaskKind.CREATE, unit.id)
-        done = key not in state.tasks or stands(state, key, Status.COMPLETED)
+        keys = (TaskKey(TaskKind.CREATE, unit.id), TaskKey(TaskKind.PLAN, unit.id))
+        done = all(state.tasks[k].status is Status.COMPLETED for k in keys if k in state.tasks)
     else:
         whole = unit.settled + unit.dropped == unit.planned
         done = unit.status is UnitStatus.PROCESSING and whole and not unit.indexing

@@ -39,7 +39,7 @@ def unit_registered(state: State, event: UnitRegistered) -> None:
     )
     state.open_units[event.unit] = None
     first = TaskKind.CREATE if state.spec.kind == "migrate" else TaskKind.PLAN
-    if first is TaskKind.CREATE or event.type == "collection":
+    if event.type == "collection" or state.spec.kind != "verify":
         put(state, TaskKey(first, event.unit), Task())
     ripen(state, state.units[event.unit])
 

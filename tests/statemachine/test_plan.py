@@ -10,6 +10,7 @@ from tests.statemachine.test_state import sums
 
 SURVEY, PLAN = TaskKey(TaskKind.SURVEY, "job"), TaskKey(TaskKind.PLAN, UNIT)
 VIEW = UnitId("shop.v")
+PLAN_VIEW = TaskKey(TaskKind.PLAN, VIEW)
 
 
 def surveyed() -> Story:
@@ -17,6 +18,7 @@ def surveyed() -> Story:
     unit = FoundUnit(UNIT, UNIT, "collection", "00", BsonText("{}"), (), 100, 1000)
     view = FoundUnit(VIEW, VIEW, "view", "", BsonText("{}"), (), 0, 0)
     story.succeed(SURVEY, Surveyed((unit, view)))
+    story.succeed(PLAN_VIEW, Planned((), 0, natural=False, conflicts=(("EPLAN004", "taken"),)))
     return story
 
 
@@ -47,6 +49,7 @@ def test_what_would_go_wrong_is_said() -> None:
     kinds = story.succeed(PLAN, Planned((), 0, natural=True, conflicts=conflicts))
     assert kinds[:2] == ["conflict_foreseen", "conflict_foreseen"]
     told = [event for event in story.events if event.kind == "conflict_foreseen"]
+    assert told.pop(0).about == VIEW
     assert [(event.about, event.code, event.why) for event in told] == [  # type: ignore[union-attr]
         (UNIT, code, why) for code, why in conflicts
     ]
