@@ -90,7 +90,7 @@ class MongoExecutor:
         return self._of_chunk(effect, stop, report)
 
     def _plan(self, unit: Unit, preference: str, stop: StopToken) -> Planned:
-        """Of a dry run also what will go wrong, or may; it plans views too, which have no chunks."""
+        """Of a dry run also what will go wrong; it plans views too, which have no chunks."""
         planned = Planned((), 0, natural=False)
         if unit.type == "collection":
             must_be_same(self._source, unit)
