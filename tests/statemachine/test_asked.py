@@ -222,6 +222,24 @@ def test_what_fits_is_done_once(kind: str, wish: Asked) -> None:
 # --- how it runs ---
 
 
+def test_the_limits_of_settings() -> None:
+    """A limit on everything: each number, written down a second time."""
+    day = 24 * 60 * 60 * 1000
+    assert {
+        "dump_workers": 64,
+        "restore_workers": 64,
+        "max_retries": 1000,
+        "files_ahead": 100_000,
+        "breaker_failures": 100_000,
+        "retry_base_ms": day,
+        "retry_cap_ms": day,
+        "patience_ms": 7 * day,
+        "breaker_ms": day,
+        "tick_ms": day // 24,
+        "hang_ms": 7 * day,
+    } == AT_MOST
+
+
 def test_every_live_setting_may_change() -> None:
     """A5, A28, A31: within its limit; the limit itself is allowed."""
     words = {"on_exhausted": "skip-unit", "retry": "fixed", "jitter": "full"}
