@@ -39,6 +39,7 @@ MAPS: Final = (
     "alerts",
     "open_units",
     "ripe",
+    "quarantine",
     "releasing",
 )
 PLAIN: Final = tuple(name for name in State.__slots__ if name not in MAPS)
@@ -65,6 +66,7 @@ def freeze(state: State) -> dict[str, Any]:
         "alerts": list(state.alerts),
         "open_units": list(state.open_units),
         "ripe": list(state.ripe),
+        "quarantine": [places[key] for key in state.quarantine],
         "releasing": list(state.releasing.items()),
     }
 
@@ -92,6 +94,7 @@ def thaw(data: dict[str, Any]) -> State:
         key = TaskKey(KINDS[probe[0]], probe[1]) if probe is not None else None
         state.breakers[Pool(pool)] = Breaker(failures, opened, until_ms, key)
     state.alerts = {(Alert(alert), entity): None for alert, entity in data["alerts"]}
+    state.quarantine = dict.fromkeys(keys[place] for place in data["quarantine"])
     state.ripe = dict.fromkeys(map(UnitId, data["ripe"]))
     state.open_units = dict.fromkeys(map(UnitId, data["open_units"]))
     state.releasing = {ChunkId(chunk): file for chunk, file in data["releasing"]}

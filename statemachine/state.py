@@ -214,6 +214,8 @@ class State:
     """Of them, those with no work left."""
     flawed: dict[ChunkId, Chunk] = field(default_factory=dict)
     """Settled chunks with documents that were rejected: they may be requeued."""
+    quarantine: dict[TaskKey, None] = field(default_factory=dict)
+    """Pending tasks with which the process died: each runs alone, to be cleared or convicted."""
     breakers: dict[Pool, Breaker] = field(
         default_factory=lambda: {pool: Breaker() for pool in Pool}
     )
@@ -289,6 +291,7 @@ def plain(state: State) -> dict[str, Any]:
         "alerts": [list(alert) for alert in state.alerts],
         "open_units": list(state.open_units),
         "ripe": list(state.ripe),
+        "quarantine": [list(key) for key in state.quarantine],
         "releasing": state.releasing,
     }
 

@@ -64,6 +64,7 @@ VERBS: Final = {
     DropAsked: "drop",
 }
 """What each request is called in the journal."""
+COMPLETED: Final = JobStatus.COMPLETED
 LIVE: Final = (
     "dump_workers",
     "restore_workers",
@@ -137,6 +138,8 @@ def _answer(state: State, wish: Asked) -> list[AnyEvent]:
             return _stop(state, wish)
         case RequeueAsked():
             return _requeue(state, wish)
+        case DropAsked():
+            return _drop(state, wish)
         case _ if state.terminal:
             raise _Refused(f"the job is {state.status}")
         case SetAsked():
@@ -149,8 +152,6 @@ def _answer(state: State, wish: Asked) -> list[AnyEvent]:
             return _add(state, wish)
         case SplitAsked():
             return _split(state, wish)
-        case DropAsked():
-            return _drop(state, wish)
         case _:
             assert_never(wish)
 
@@ -317,6 +318,9 @@ def _again(state: State, wish: RequeueAsked) -> list[AnyEvent]:
 
 
 def _drop(state: State, wish: DropAsked) -> list[AnyEvent]:
+    """Of a job that has ended only an index: it went on without it already."""
+    if state.terminal and not (wish.task is TaskKind.INDEX and state.status is COMPLETED):
+        raise _Refused(f"the job is {state.status}")
     key = TaskKey(wish.task, wish.entity)
     task = state.tasks.get(key)
     if task is None or task.status is not Status.FAILED:

@@ -17,8 +17,17 @@ from statemachine.events import (
     Started,
     UnitCompleted,
 )
-from statemachine.policy import LEAST_WAIT_MS, POOLS, US, files_limit, retries_of, workers_of
-from statemachine.state import State, Task
+from statemachine.policy import (
+    BISECTED,
+    LEAST_WAIT_MS,
+    POOL_OF,
+    POOLS,
+    US,
+    files_limit,
+    retries_of,
+    workers_of,
+)
+from statemachine.state import ChunkFile, State, Task
 from statemachine.words import (
     ChunkId,
     JobStatus,
@@ -53,27 +62,58 @@ def _paused(state: State) -> list[AnyEvent]:
 
 
 def _starts(state: State, now: Millis) -> list[AnyEvent]:
-    return [_start(state, key) for pool in Pool for key in _chosen(state, pool, now)]
+    """Of both pools. With a suspect at work, or waiting for those before it to end, nothing starts
+    that carries documents: the next death shall tell who kills."""
+    suspect = _suspect(state, now)
+    if suspect is None:
+        held: tuple[TaskKind, ...] = ()
+    else:
+        held = BISECTED
+        if not state.busy(BISECTED):
+            return [_start(state, suspect)]
+    return [_start(state, key) for pool in Pool for key in _chosen(state, pool, now, held)]
 
 
-def _chosen(state: State, pool: Pool, now: Millis) -> list[TaskKey]:
-    """The tasks of one pool that start now, at most as many as it has free workers.
+def _suspect(state: State, now: Millis) -> TaskKey | None:
+    """The task that is, or is to be, alone: one with which the process died."""
+    for kind in BISECTED:
+        for key in state.queue(kind, Status.PROCESSING):
+            if state.tasks[key].interruptions:
+                return key
+    for key in state.quarantine:
+        ready = key.kind is not TaskKind.RESTORE or _file(state, key) is not None
+        if ready and _Room(state).takes(key.kind) and _free(state, POOL_OF[key.kind], now) > 0:
+            return key
+    return None
 
-    Retries go first, as many as their share allows; then what is fresh; then the other retries
-    (I27). Behind an open breaker nobody goes; behind one whose time is up, one alone (I43).
-    """
+
+def _free(state: State, pool: Pool, now: Millis) -> int:
+    """Workers that may take something on. Behind an open breaker nobody goes; behind one whose
+    time is up, one alone (I43)."""
     assert state.settings is not None
-    kinds, workers = POOLS[pool], workers_of(pool, state.settings)
-    free = workers - state.busy(kinds)
+    free = workers_of(pool, state.settings) - state.busy(POOLS[pool])
     breaker = state.breakers[pool]
     if breaker.opened:
         shut = now < breaker.until_ms <= now + LONGEST_OPEN_MS  # else the clock went back
         free = min(free, 0 if shut or breaker.probe is not None else 1)
+    return free
+
+
+def _chosen(state: State, pool: Pool, now: Millis, held: tuple[TaskKind, ...]) -> list[TaskKey]:
+    """The tasks of one pool that start now, at most as many as it has free workers.
+
+    Retries go first, as many as their share allows; then what is fresh; then the other retries
+    (I27).
+    """
+    assert state.settings is not None
+    kinds = tuple(kind for kind in POOLS[pool] if kind not in held)
+    workers = workers_of(pool, state.settings)
+    free = _free(state, pool, now)
     if free <= 0:
         return []
     room = _Room(state)
     due = _due(state, kinds, now, room)
-    allowed = max(0, retries_of(workers) - _retrying(state, kinds))
+    allowed = max(0, retries_of(workers) - _retrying(state, POOLS[pool]))
     chosen = list(islice(due, min(free, allowed)))
     chosen += islice(_fresh(state, kinds, room), free - len(chosen))
     chosen += islice(due, free - len(chosen))
@@ -111,11 +151,15 @@ def _fresh(state: State, kinds: tuple[TaskKind, ...], room: "_Room") -> Iterator
     for priority in state.priorities:
         for kind in kinds:
             for key in state.queues.get((kind, Status.PENDING, priority), ()):
-                if kind is TaskKind.RESTORE and state.chunks[ChunkId(key.entity)].file is None:
+                if kind is TaskKind.RESTORE and _file(state, key) is None:
                     continue  # a chunk whose file was lost is dumped again first
                 if not room.takes(kind):
                     break
                 yield key
+
+
+def _file(state: State, key: TaskKey) -> ChunkFile | None:
+    return state.chunks[ChunkId(key.entity)].file
 
 
 class _Room:

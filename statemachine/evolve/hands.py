@@ -59,6 +59,7 @@ def remove(state: State, key: TaskKey) -> None:
     if task is not None:
         leave(state, key, task)
         probed(state, key)
+        state.quarantine.pop(key, None)
 
 
 def enter(state: State, key: TaskKey, task: Task) -> None:

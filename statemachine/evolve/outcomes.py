@@ -29,6 +29,7 @@ from statemachine.words import (
 
 def _done(state: State, event: Completed) -> Task:
     task = moved(state, event)
+    task.interruptions = 0
     healed(state, event)
     return task
 

@@ -16,7 +16,7 @@ from statemachine.events import (
 )
 from statemachine.evolve.chunks import CARRIES, forget_progress
 from statemachine.evolve.hands import answered, hurt, probed, ripen, the_chunk
-from statemachine.policy import POOL_OF
+from statemachine.policy import BISECTED, POOL_OF
 from statemachine.state import State, Task
 from statemachine.transitions import next_task_status
 from statemachine.words import (
@@ -64,10 +64,13 @@ def started(state: State, event: Started) -> None:
     breaker = state.breakers[POOL_OF[TASK_OF[event.kind]]]
     if breaker.opened:
         breaker.probe = event.task
+    if task.interruptions:
+        state.quarantine.pop(event.task, None)
 
 
 def retry_scheduled(state: State, event: RetryScheduled) -> None:
     task = moved(state, event)
+    task.interruptions = 0  # it can end without the process
     if event.cause is Cause.UNAVAILABLE:
         task.waits += 1
         task.waited_ms += event.delay_ms
@@ -90,7 +93,7 @@ def dead_lettered(state: State, event: DeadLettered) -> None:
 
 
 def cancelled(state: State, event: Cancelled) -> None:
-    moved(state, event)
+    moved(state, event).interruptions = 0  # it can end without the process
     probed(state, event.task)
 
 
@@ -100,7 +103,8 @@ def in_doubt(state: State, event: InDoubt) -> None:
 
 
 def resolved(state: State, event: Resolved) -> None:
-    moved(state, event)
+    if moved(state, event).interruptions and event.task.kind in BISECTED:
+        state.quarantine[event.task] = None
     if event.decision == "discard" and event.task.kind in CARRIES:
         forget_progress(state, the_chunk(state, event.entity, event))
 

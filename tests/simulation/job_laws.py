@@ -34,7 +34,7 @@ class JobLaws(History):
     def _about_the_job(self, event: AnyEvent) -> None:
         """I13, I19, I28, I29."""
         if self._over:
-            told = ("run_started", "result_ignored", "request_refused", *REQUEUES)
+            told = ("run_started", "result_ignored", "request_refused", "index_dropped", *REQUEUES)
             assert event.kind in told, "I13"
             self._over = not isinstance(event, JobReopened)
             return

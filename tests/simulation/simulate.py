@@ -10,7 +10,7 @@ from random import Random
 
 from journal.protocol import Recorded
 from statemachine.events import JobSpec, RunSettings
-from statemachine.state import State
+from statemachine.state import Chunk, State
 from statemachine.stimuli import Asked, Gauge, Measured, RequeueAsked, Stimulus
 from statemachine.words import Alert, ChunkId, JobStatus
 from tests.simulation.hands import News
@@ -128,16 +128,18 @@ class Simulation:
         self._requeues -= 1
         self._calm()
         wish = self.random.choice(wishes)
-        self._heal(wish)
+        assert isinstance(wish, RequeueAsked)
+        chunk = engine.state.flawed.get(ChunkId(wish.entity))
         self.host.turn([wish])
-        return self.host.engine is not None and not self.host.ended
+        if self.host.engine is not None:  # else nobody knows that it was asked for
+            self._heal(chunk)
+        return not self.host.ended
 
-    def _heal(self, wish: Asked) -> None:
-        """Nothing is wrong any more with what the wish is about."""
-        world, engine = self.host.world, self.host.engine
-        assert isinstance(wish, RequeueAsked) and engine is not None
+    def _heal(self, chunk: Chunk | None) -> None:
+        """Nothing is wrong any more with what was asked for again."""
+        world = self.host.world
         world.bad_indexes.clear()
-        if chunk := engine.state.flawed.get(ChunkId(wish.entity)):
+        if chunk is not None:
             for key in world.range(chunk.unit, chunk.lower, chunk.upper):
                 world.refused.get(chunk.unit, set()).discard(key)
                 world.poison.get(chunk.unit, {}).pop(key, None)

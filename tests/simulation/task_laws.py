@@ -28,6 +28,9 @@ READERS = (TaskKind.SURVEY, TaskKind.PLAN)
 ENDS = (Verb.RETRY_SCHEDULED, Verb.DEAD_LETTERED, Verb.CANCELLED, Verb.IN_DOUBT, Verb.COMPLETED)
 
 
+CARRIERS = (TaskKind.DUMP, TaskKind.RESTORE, TaskKind.COPY)
+
+
 class TaskLaws(History):
     """I15-I20, I23-I27, I31, I46."""
 
@@ -84,6 +87,7 @@ class TaskLaws(History):
         key = event.task
         match event:
             case RetryScheduled():
+                self._doubts.pop(key, None)
                 self._retry(event)
             case DeadLettered():
                 self._failures[key] += before in AT_WORK and event.cause is not UNAVAILABLE
@@ -92,6 +96,10 @@ class TaskLaws(History):
             case RestoreProgressed() | CopyProgressed():
                 for waits in (self._waited, self._waits, self._doubts):
                     waits.pop(key, None)
+            case Cancelled():
+                self._doubts.pop(key, None)
+            case _ if isinstance(event, Completed):
+                self._doubts.pop(key, None)
             case Requeued():
                 assert before is Verb.DEAD_LETTERED, "I19"
                 self._forgive(key)
@@ -140,6 +148,10 @@ class TaskLaws(History):
         state, settings = self.state, self.state.settings
         assert settings is not None
         task, pool = state.tasks[key], POOLS[key.kind]
+        if key.kind in CARRIERS:
+            self._alone(key)
+            if self._doubts[key] or state.quarantine:
+                return  # suspects go before all
         workers = settings.dump_workers if pool is Pool.DUMP else settings.restore_workers
         fresh = [
             other
@@ -165,9 +177,22 @@ class TaskLaws(History):
         earlier = next(other for other in same if self._could_start(other))
         assert earlier == key, "I27: not the first in"
 
+    def _alone(self, key: TaskKey) -> None:
+        """Who was at work when the process died carries documents alone: else a death would tell
+        nothing."""
+        beside = [
+            other
+            for other, task in self.state.tasks.items()
+            if task.status is Status.PROCESSING and other.kind in CARRIERS
+        ]
+        suspects = [other for other in (*beside, key) if self._doubts[other]]
+        assert not beside or not suspects, "a suspect is not alone"
+
     def _could_start(self, key: TaskKey) -> bool:
         state, settings = self.state, self.state.settings
         assert settings is not None
+        if key.kind in CARRIERS and (state.quarantine or self._suspect_at_work()):
+            return False  # or perhaps it could, beside a suspect that cannot
         if key.kind is TaskKind.DUMP:
             writing = sum(
                 1
@@ -178,6 +203,13 @@ class TaskLaws(History):
         if key.kind is TaskKind.RESTORE:
             return state.chunks[key.entity].file is not None  # type: ignore[index]
         return True
+
+    def _suspect_at_work(self) -> bool:
+        return any(
+            self._doubts[key] and task.status is Status.PROCESSING
+            for key, task in self.state.tasks.items()
+            if key.kind in CARRIERS
+        )
 
     def _retry(self, event: RetryScheduled) -> None:
         """I18: the delay lies in its interval and never shrinks; what waits has an end."""

@@ -135,7 +135,10 @@ def test_nothing_of_the_pool_starts_while_it_is_open() -> None:
     assert story.state.breakers[Pool.DUMP].opened == 1
     assert story.state.breakers[Pool.RESTORE] == Breaker()
     story.fail(restore(0), Cause.PERMANENT, code="EMONGO073")
-    assert story.tell(began())[-1] == "restore_started"
+    story.tell(began())
+    [alone] = story.state.queue(TaskKind.DUMP, Status.PROCESSING)
+    story.succeed(alone, DUMPED)
+    assert story.status(restore(0)) is Status.PROCESSING
 
 
 def test_one_alone_probes() -> None:
@@ -234,7 +237,8 @@ def test_a_new_run_begins_with_closed_breakers() -> None:
     story = probing()
     kinds = story.tell(began())
     assert "breaker_closed" not in kinds
-    assert kinds[-2:] == ["dump_started", "dump_started"]
+    assert kinds[-2:] == ["dump_resolved", "dump_started"], "alone: the process died with it"
+    assert story.succeed(dump(4), DUMPED)[-3:].count("dump_started") == 2
     assert story.state.breakers[Pool.DUMP] == Breaker()
 
 

@@ -8,11 +8,11 @@ from statemachine.decide import decide
 from statemachine.errors import UnknownEntity
 from statemachine.events import JobFailed, Requeued, UnitSkipped
 from statemachine.evolve import fold
-from statemachine.state import State
+from statemachine.state import Breaker, State
 from statemachine.stimuli import PauseAsked, SplitAsked
-from statemachine.words import Cause, ChunkId, JobStatus, Millis, Status, TaskKey, TaskKind
+from statemachine.words import Cause, ChunkId, JobStatus, Millis, Pool, Status, TaskKey, TaskKind
 from tests.statemachine.examples import SETTINGS
-from tests.statemachine.story import CHUNK, DUMP, UNIT, Story, began
+from tests.statemachine.story import CHUNK, DUMP, DUMPED, RESTORED, UNIT, Story, began
 
 OTHER = TaskKey(TaskKind.DUMP, f"{UNIT}#1")
 WHY = "was given up: ETASK001: the process died 50 times while this was running"
@@ -77,12 +77,56 @@ def test_what_is_dropped_alone_skips_no_unit() -> None:
         chunk = story.state.chunks[ChunkId(key.entity)]
         chunk.bisected, chunk.documents = True, 1
     story.tell(began(told))
-    assert story.tell(began(told)) == [
-        "run_started",
-        *2 * ["dump_in_doubt", "dump_dead_lettered", "chunk_dropped"],
-        "unit_completed",
-        "job_completed",
-    ]
+    convicted = ["run_started", "dump_in_doubt", "dump_dead_lettered", "chunk_dropped"]
+    assert story.tell(began(told)) == [*convicted, "dump_started"]
+    assert story.tell(began(told)) == [*convicted, "unit_completed", "job_completed"]
+
+
+def test_whom_the_process_died_with_carries_alone() -> None:
+    """The next death shall tell who kills: suspects one after the other, before all else that
+    carries documents; what does not goes on beside them."""
+    story = Story(SETTINGS.model_copy(update={"dump_workers": 3})).planned(chunks=6)
+    third = OTHER._replace(entity=f"{UNIT}#2")
+    kinds = story.tell(began(SETTINGS.model_copy(update={"dump_workers": 3})))
+    assert kinds[-1] == "dump_started" and kinds.count("dump_started") == 1
+    assert list(story.state.quarantine) == [OTHER, third]
+    assert story.succeed(DUMP, DUMPED) == ["dump_completed", "dump_started"], "no restore beside"
+    assert story.fail(OTHER, Cause.TRANSIENT) == ["dump_retry_scheduled", "dump_started"]
+    assert not story.state.tasks[OTHER].interruptions, "it can end without the process"
+    kinds = story.succeed(third, DUMPED)
+    assert kinds.count("dump_started") == 3 and kinds.count("restore_started") == 2
+
+
+def test_a_suspect_that_cannot_start_holds_nobody_back() -> None:
+    """I30: no room for its file, no file to restore from, no free worker behind the breaker."""
+    restore = DUMP._replace(kind=TaskKind.RESTORE)
+    story = Story().planned(chunks=4)
+    story.succeed(DUMP, DUMPED)
+    story.tell(began())
+    assert list(story.state.quarantine) == [OTHER._replace(entity=f"{UNIT}#2"), restore]
+    story.state.files = 1000
+    story.succeed(OTHER, DUMPED)
+    assert story.status(restore) is Status.PROCESSING, "the dump has no room"
+    story.succeed(restore, RESTORED)
+    assert list(story.state.quarantine) == [OTHER._replace(entity=f"{UNIT}#2")]
+    other = restore._replace(entity=OTHER.entity)
+    assert story.status(other) is Status.PROCESSING
+
+    story = Story().planned(chunks=4)
+    story.succeed(DUMP, DUMPED)
+    story.tell(began())
+    story.state.chunks[CHUNK].file = None
+    story.state.quarantine = {restore: None}
+    story.succeed(OTHER, DUMPED)
+    assert story.status(restore) is Status.PENDING
+    assert story.state.size(TaskKind.DUMP, Status.PROCESSING) == 2
+
+    story = Story().planned(chunks=4)
+    story.succeed(DUMP, DUMPED)
+    story.tell(began())
+    story.state.breakers[Pool.DUMP] = Breaker(opened=1, until_ms=10_000, probe=OTHER)
+    story.fail(OTHER, Cause.UNAVAILABLE)
+    assert story.status(restore) is Status.PROCESSING, "the other pool goes on"
 
 
 @pytest.mark.parametrize(

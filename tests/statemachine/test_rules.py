@@ -171,6 +171,8 @@ def test_what_was_in_flight_is_in_doubt_and_decided_once() -> None:
         "restore_resolved",
     ]
     assert story.state.chunks[CHUNK].done.position == 25, "continued, not begun anew"
+    other = TaskKey(TaskKind.DUMP, f"{UNIT}#1")
+    assert story.succeed(other, DUMPED) == ["dump_completed", "restore_started"], "alone"
     assert story.state.tasks[RESTORE].attempt == 2
     assert story.state.tasks[RESTORE].failures == 0
     old = Succeeded(RESTORE, 1, 1, RESTORED)
