@@ -94,15 +94,13 @@ def delay_bounds_ms(task: Task, settings: RunSettings) -> tuple[float, float]:
     base, cap, n = settings.retry_base_ms, settings.retry_cap_ms, task.failures + task.waits
     growth = {"none": 1, "fixed": 1, "linear": n + 1, "exponential": 2 ** min(n, 40)}
     ceiling = min(cap, base * growth[settings.retry])
-    match settings.jitter:
-        case "none":
-            return ceiling, ceiling
-        case "full":
-            return 0, ceiling
-        case "equal":
-            return ceiling / 2, ceiling
-        case "decorrelated":
-            return min(base, cap), min(cap, max(base, 3 * task.delay_ms))
+    bounds: dict[str, tuple[float, float]] = {
+        "none": (ceiling, ceiling),
+        "full": (0, ceiling),
+        "equal": (ceiling / 2, ceiling),
+        "decorrelated": (min(base, cap), min(cap, max(base, 3 * task.delay_ms))),
+    }
+    return bounds[settings.jitter]
 
 
 def open_ms(opened: int, settings: RunSettings) -> int:
