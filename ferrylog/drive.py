@@ -5,6 +5,7 @@ threads of their own (`workers`): their time goes to the network, the disk and c
 run beside each other.
 """
 
+import gc
 import queue
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -26,12 +27,16 @@ from statemachine.decide.schedule import next_wake_ms
 from statemachine.effects import Effect
 from statemachine.events import RunSettings
 from statemachine.policy import next_tick_ms
-from statemachine.stimuli import Failed, Measured, PauseAsked, Stimulus
+from statemachine.stimuli import Failed, Measured, PauseAsked, Progressed, Stimulus
 
 END_S: Final = 10.0
 """What workers get to end in when the job rests; those of a controlled pause have ended."""
 HURRIED_END_S: Final = 1.0
 """The same after a second signal."""
+GATHER_S: Final = 0.02
+"""How long progress may wait for more of it; outcomes and requests never wait."""
+MANY_EVENTS: Final = 1000
+"""Of one turn: their objects stay, and the collector need not look at them again and again."""
 
 Observer = Callable[[Engine], None]
 """Called after each turn, in the engine's thread."""
@@ -86,6 +91,8 @@ class Drive:
             with suppress(JournalUnreachable):
                 self._inbox.remove(self._handed)  # journaled, or no news
             self._handed.clear()
+        if len(self._engine.news) >= MANY_EVENTS:
+            gc.freeze()
         self._workers.keep(self._engine.wanted)
         self._gauges.seen(self._engine.news, self._engine.state, clock.monotonic_s())
         self._tick_ms = self._next_tick_ms()
@@ -117,8 +124,14 @@ class Drive:
         arrived: list[News | PauseAsked] = []
         with suppress(queue.Empty):
             arrived.append(self._news.get(timeout=self._patience_s()))
+            enough_s = clock.monotonic_s() + GATHER_S
             while True:
-                arrived.append(self._news.get_nowait())
+                # Progress starts nothing: more of it in one commit costs less than each its own.
+                hurry = not isinstance(arrived[-1], Progressed)
+                left_s = 0.0 if hurry else max(0.0, enough_s - clock.monotonic_s())
+                arrived.append(
+                    self._news.get(timeout=left_s) if left_s else self._news.get_nowait()
+                )
         stimuli = [self._stimulus(each) for each in arrived]
         return [*stimuli, *self._look()] if self._left_s() <= 0 else stimuli
 

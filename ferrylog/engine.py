@@ -9,7 +9,7 @@ from itertools import repeat
 from ferrylog.past import Past
 from journal.protocol import Journal, Position
 from statemachine.decide import decide
-from statemachine.effects import Effect, wanted_effects
+from statemachine.effects import Effect, effect, wanted
 from statemachine.events import AnyEvent
 from statemachine.state import State
 from statemachine.stimuli import Stimulus, Tick
@@ -33,7 +33,7 @@ class Engine:
         self.past = past if past is not None else Past()
         self.news: tuple[AnyEvent, ...] = ()
         """What the last turn journaled."""
-        self.wanted: set[tuple[TaskKey, int]] = set()
+        self.wanted: dict[tuple[TaskKey, int], None] = {}
         """The attempts that were asked for and have not ended: all other work is for nothing."""
         self.past.follow(journal.pages(job, after=self.position.version))
 
@@ -83,7 +83,5 @@ class Engine:
         return events
 
     def _newly_wanted(self) -> tuple[Effect, ...]:
-        wanted = {(effect.task, effect.attempt): effect for effect in wanted_effects(self.state)}
-        new = [effect for key, effect in wanted.items() if key not in self.wanted]
-        self.wanted = set(wanted)
-        return tuple(new)
+        before, self.wanted = self.wanted, dict.fromkeys(wanted(self.state))
+        return tuple(effect(self.state, key) for key, n in self.wanted if (key, n) not in before)

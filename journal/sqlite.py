@@ -47,7 +47,9 @@ from statemachine.events import AnyEvent
 from statemachine.words import JobId, Millis
 
 CHECKPOINT_BYTES: Final = 4 << 20
-"""Event bytes between two checkpoints: bounds the WAL, keeps commits free of surprises."""
+CHECKPOINT_COMMITS: Final = 1000
+"""Event bytes and commits between two checkpoints: bound the WAL (a commit writes some 27 KB into it
+however small it is), keep commits free of surprises."""
 BACKUP_PAGES: Final = 1000
 """Copied at a time."""
 
@@ -65,7 +67,7 @@ class SqliteJournal(Reading):
         super().__init__(path, connection, disk)
         self._leave = ExitStack()
         self._tip: TipFile | None = None
-        self._uncheckpointed = 0
+        self._uncheckpointed = self._commits = 0
 
     @classmethod
     def create(cls, path: Path, disk: Disk = DISK) -> Self:
@@ -242,9 +244,10 @@ class SqliteJournal(Reading):
         return tuple(row) if row is not None else (0, 0, GENESIS)
 
     def _checkpoint_sometimes(self) -> None:
-        if self._uncheckpointed < CHECKPOINT_BYTES:
+        self._commits += 1
+        if self._uncheckpointed < CHECKPOINT_BYTES and self._commits < CHECKPOINT_COMMITS:
             return
-        self._uncheckpointed = 0
+        self._uncheckpointed = self._commits = 0
         # The commit is durable already. A checkpoint that fails loses nothing and is tried
         # again; if the disk is the reason, the next commit will say so.
         with suppress(apsw.Error):

@@ -40,19 +40,28 @@ def wanted_effects(state: State) -> Iterator[Effect]:
 
     Nothing while the job rests.
     """
+    return (effect(state, key) for key, _ in wanted(state))
+
+
+def wanted(state: State) -> Iterator[tuple[TaskKey, int]]:
+    """The same by task and attempt."""
     if state.resting:
         return
     for (_, status, _), queue in state.queues.items():
         if status is Status.PROCESSING:
             for key in queue:
-                yield _effect(state, key)
-    for chunk_id, file in state.releasing.items():
-        unit = replace(state.units[UnitId(chunk_id.rpartition("#")[0])])
-        key = TaskKey(TaskKind.RELEASE, chunk_id)
-        yield Effect(key, attempt=0, epoch=state.epoch, unit=unit, file=file)
+                yield key, state.tasks[key].attempt
+    for chunk_id in state.releasing:
+        yield TaskKey(TaskKind.RELEASE, chunk_id), 0
 
 
-def _effect(state: State, key: TaskKey) -> Effect:
+def effect(state: State, key: TaskKey) -> Effect:
+    """What a wanted task asks for."""
+    if key.kind is TaskKind.RELEASE:
+        chunk_id = ChunkId(key.entity)
+        released = replace(state.units[UnitId(chunk_id.rpartition("#")[0])])
+        file = state.releasing[chunk_id]
+        return Effect(key, attempt=0, epoch=state.epoch, unit=released, file=file)
     task = state.tasks[key]
     unit = unit_of(key)
     chunk = state.chunks.get(ChunkId(key.entity))

@@ -6,12 +6,13 @@ of a big state is chunks that wait for their first stage, one behind the other: 
 runs, so that a state of 100,000 chunks is read in a fraction of a second.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
 from statemachine.events import IndexSpec, JobSpec, RunSettings
-from statemachine.state import Breaker, Chunk, ChunkFile, Done, State, Task, Unit
+from statemachine.state import NOTHING, Breaker, Chunk, ChunkFile, Done, State, Task, Unit
 from statemachine.words import (
     Alert,
     ChunkId,
@@ -82,10 +83,10 @@ def thaw(data: dict[str, Any]) -> State:
     state.status = JobStatus(data["status"])
     state.units = {unit.id: unit for unit in map(_thawed_unit, data["units"])}
     state.chunks = {chunk.id: chunk for chunk in _thawed_chunks(data["chunks"])}
-    state.tasks = dict(_thawed_tasks(data["tasks"]))
+    state.tasks = dict(_thawed_tasks(data["tasks"], {id_: id_ for id_ in state.chunks}))
     keys = list(state.tasks)
     for kind, status, priority, places in data["queues"]:
-        queue = dict.fromkeys([keys[place] for place in places])
+        queue = OrderedDict.fromkeys([keys[place] for place in places])
         state.queues[KINDS[kind], STATUSES[status], priority] = queue
     state.priorities = tuple(data["priorities"])
     state.added = tuple(data["added"])
@@ -168,15 +169,18 @@ def _frozen_tasks(state: State) -> Iterator[tuple[Any, ...]]:
         yield run
 
 
-def _thawed_tasks(data: Iterable[Sequence[Any]]) -> Iterator[tuple[TaskKey, Task]]:
+def _thawed_tasks(
+    data: Iterable[Sequence[Any]], shared: Mapping[str, str]
+) -> Iterator[tuple[TaskKey, Task]]:
+    """`shared`: texts that the state holds already."""
     for name, second, *rest in data:
         kind = KINDS[name]
         if len(rest) == 1:
             for entity in rest[0]:
-                yield TaskKey(kind, entity), Task(priority=second)
+                yield TaskKey(kind, shared.get(entity, entity)), Task(priority=second)
         else:
             status, *fields = rest
-            yield TaskKey(kind, second), Task(STATUSES[status], *fields)
+            yield TaskKey(kind, shared.get(second, second)), Task(STATUSES[status], *fields)
 
 
 def _frozen_unit(unit: Unit) -> list[Any]:
@@ -196,7 +200,7 @@ def _thawed_chunk(values: list[Any]) -> Chunk:
     *plain, file, done = values
     chunk = Chunk(*plain)
     chunk.file = ChunkFile(*file) if file is not None else None
-    chunk.done = Done(*done)
+    chunk.done = Done(*done) if any(done) else NOTHING
     mismatched, source, target = chunk.verified
     chunk.verified = (mismatched, source, target)
     return chunk

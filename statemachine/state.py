@@ -7,6 +7,7 @@ by one fold and changed in place: effects carry copies.
 
 import hashlib
 import json
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, NamedTuple
@@ -205,8 +206,11 @@ class State:
     units: dict[UnitId, Unit] = field(default_factory=dict)
     chunks: dict[ChunkId, Chunk] = field(default_factory=dict)
     tasks: dict[TaskKey, Task] = field(default_factory=dict)
-    queues: dict[tuple[TaskKind, Status, int], dict[TaskKey, None]] = field(default_factory=dict)
-    """The same tasks by kind, status and priority, first in first out; completed ones left out."""
+    queues: dict[tuple[TaskKind, Status, int], OrderedDict[TaskKey, None]] = field(
+        default_factory=dict
+    )
+    """The same tasks by kind, status and priority, first in first out; completed ones left out.
+    A plain dict forgets nothing: looking for its first key walks over all that were removed."""
     priorities: tuple[int, ...] = (0,)
     """All that were ever given, the highest first."""
     open_units: dict[UnitId, None] = field(default_factory=dict)

@@ -1,5 +1,7 @@
 """Small hands of the arms: tasks in their queues, look-ups, ripeness, breakers."""
 
+from collections import OrderedDict
+
 from statemachine.errors import UnknownEntity
 from statemachine.events import (
     TASK_OF,
@@ -63,8 +65,13 @@ def remove(state: State, key: TaskKey) -> None:
 
 
 def enter(state: State, key: TaskKey, task: Task) -> None:
-    if task.status is not Status.COMPLETED:
-        state.queues.setdefault((key.kind, task.status, task.priority), {})[key] = None
+    if task.status is Status.COMPLETED:
+        return
+    place = (key.kind, task.status, task.priority)
+    queue = state.queues.get(place)
+    if queue is None:
+        queue = state.queues[place] = OrderedDict()
+    queue[key] = None
 
 
 def leave(state: State, key: TaskKey, task: Task) -> None:

@@ -15,7 +15,7 @@ from statemachine.events import (
     TaskEvent,
 )
 from statemachine.evolve.chunks import CARRIES, forget_progress
-from statemachine.evolve.hands import answered, hurt, probed, ripen, the_chunk
+from statemachine.evolve.hands import answered, enter, hurt, leave, probed, ripen, the_chunk
 from statemachine.policy import BISECTED, POOL_OF
 from statemachine.state import State, Task
 from statemachine.transitions import next_task_status
@@ -37,12 +37,10 @@ def moved(state: State, event: TaskEvent) -> Task:
     before = task.status
     status = next_task_status(before, event.verb, entity, event.kind)
     if status is not before:
-        key, queues, priority = TaskKey(kind, entity), state.queues, task.priority
-        if before is not Status.COMPLETED:
-            del queues[kind, before, priority][key]
-        if status is not Status.COMPLETED:
-            queues.setdefault((kind, status, priority), {})[key] = None
+        key = TaskKey(kind, entity)
+        leave(state, key, task)
         task.status = status
+        enter(state, key, task)
         if kind is TaskKind.INDEX and (before in ENDS) is not (status in ENDS):
             _index_moved(state, key, 1 if before in ENDS else -1)
     return task
