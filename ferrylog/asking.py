@@ -7,9 +7,9 @@ from typing import Final
 from ferrylog import clock, requests
 from ferrylog.engine import Engine
 from ferrylog.errors import NotRunning, Refused
+from ferrylog.jobs import find_job, journal_to_write, unfinished
 from ferrylog.past import Past
 from ferrylog.recall import recall
-from ferrylog.wiring import find_job, journal_to_write, unfinished
 from journal.inbox import Inbox, Request
 from journal.lease import held
 from journal.protocol import Recorded

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from ferrylog import __version__, clock
 from ferrylog.engine import Engine
+from ferrylog.jobs import operator
 from ferrylog.recall import recall, rules
-from ferrylog.wiring import operator
 from journal.errors import BadEvidence, JobElsewhere
 from journal.evidence import Evidence, Reader, check_place, examine, write
 from journal.sqlite import SqliteJournal

@@ -48,8 +48,8 @@ from statemachine.words import JobId, Millis
 
 CHECKPOINT_BYTES: Final = 4 << 20
 CHECKPOINT_COMMITS: Final = 1000
-"""Event bytes and commits between two checkpoints: bound the WAL (a commit writes some 27 KB into it
-however small it is), keep commits free of surprises."""
+"""Event bytes and commits between two checkpoints: bound the WAL (a commit writes some 27 KB
+into it, however small it is), keep commits free of surprises."""
 BACKUP_PAGES: Final = 1000
 """Copied at a time."""
 

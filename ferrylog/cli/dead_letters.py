@@ -16,6 +16,7 @@ from ferrylog.asking import Answer, ask
 from ferrylog.cli import options as o
 from ferrylog.cli.answers import lines, show
 from ferrylog.errors import Usage
+from ferrylog.jobs import find_job, operator
 from ferrylog.letters import Letter, job_of, letter, letters
 from ferrylog.past import collector_at_rest
 from ferrylog.recall import recall
@@ -28,7 +29,6 @@ from ferrylog.views.dead import (
     shown_text,
 )
 from ferrylog.views.story import Teller, runs_of
-from ferrylog.wiring import find_job, operator
 from journal import audit
 from journal.audit import Wanted
 from journal.opening import work_path

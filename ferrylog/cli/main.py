@@ -5,53 +5,59 @@ import os
 import sys
 import tomllib
 import traceback
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import typer
 
-from executors.clients import secrets_of
-from ferrylog.cli import (
-    check,
-    dead_letters,
-    inspect,
-    jobs,
-    pause,
-    replay,
-    resume,
-    start,
-    status,
-    stop,
-    verify,
-    watch,
-)
-from ferrylog.cli.set import set_
 from ferrylog.errors import Usage
 from ferrylog.redact import learn, printable, redact
 from statemachine.errors import FerrylogError
 
 app = typer.Typer(
     name="ferrylog",
-    help="Move MongoDB collections in journaled chunks: kill it anywhere, resume, prove it.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["--help"]},
 )
-app.command("check")(check.check)
-app.command("start")(start.start)
-app.command("resume")(resume.resume)
-app.command("status")(status.status)
-app.command("watch")(watch.watch)
-app.command("replay")(replay.replay)
-app.command("verify")(verify.verify)
-app.command("pause")(pause.pause)
-app.command("stop")(stop.stop)
-app.command("set")(set_)
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(inspect.app, name="inspect")
-app.add_typer(dead_letters.app, name="dead-letters")
+
+
+@app.callback()
+def ferrylog() -> None:
+    """Move MongoDB collections in journaled chunks: kill it anywhere, resume, prove it."""
+
+
+COMMANDS: Final = {
+    "check": "check",
+    "start": "start",
+    "resume": "resume",
+    "status": "status",
+    "watch": "watch",
+    "replay": "replay",
+    "verify": "verify",
+    "pause": "pause",
+    "stop": "stop",
+    "set": "set_",
+    "jobs": "",
+    "inspect": "",
+    "dead-letters": "",
+}
+"""By name: the function in the module of that name; none for a group of commands."""
+
+
+def learn_commands(named: str) -> None:
+    """Register the command of that name, or all of them when it is none: looking at a journal
+    shall not wait for what reaches servers."""
+    for name in [named] if named in COMMANDS else COMMANDS:
+        module = import_module(f"ferrylog.cli.{name.replace('-', '_')}")
+        if function := COMMANDS[name]:
+            app.command(name)(getattr(module, function))
+        else:
+            app.add_typer(module.app, name=name)
+
 
 GLOBAL: Final = {"--journal": 1, "--config": 1, "--json": 0, "--verbose": 0, "-v": 0, "--quiet": 0}
 """Options that may stand before the command, and how many values each takes."""
@@ -61,7 +67,9 @@ def main() -> NoReturn:
     arguments = sys.argv[1:]
     _learn_secrets(arguments)
     try:
-        arguments, config = _settings_file(_globals_last(arguments))
+        arguments, file = _settings_file(_globals_last(arguments))
+        learn_commands("" if file or not arguments else arguments[0])
+        config = _defaults(file) if file else {}
         code = app(arguments, standalone_mode=False, default_map=config)
         sys.exit(code if isinstance(code, int) else 0)
     except FerrylogError as error:
@@ -84,6 +92,8 @@ def _learn_secrets(arguments: list[str]) -> None:
     given = [value for name, value in os.environ.items() if name.startswith("FERRYLOG_")]
     for text in (*arguments, *given):
         if "://" in text:
+            from executors.clients import secrets_of  # noqa: PLC0415 — most commands need none
+
             learn(secrets_of(text.partition("=")[2] if text.startswith("--") else text))
 
 
@@ -96,15 +106,15 @@ def _globals_last(arguments: list[str]) -> list[str]:
     return arguments[at:] + arguments[:at]
 
 
-def _settings_file(arguments: list[str]) -> tuple[list[str], dict[str, Any]]:
+def _settings_file(arguments: list[str]) -> tuple[list[str], Path | None]:
     """Take `--config FILE` out; the file's keys are option names, at the top or per command."""
     for at, argument in enumerate(arguments):
         name, equals, value = argument.partition("=")
         if name == "--config":
             end = at + 1 if equals else at + 2
             file = Path(value if equals else "".join(arguments[at + 1 : end]))
-            return arguments[:at] + arguments[end:], _defaults(file)
-    return arguments, {}
+            return arguments[:at] + arguments[end:], file
+    return arguments, None
 
 
 def _defaults(file: Path) -> dict[str, Any]:

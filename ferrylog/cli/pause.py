@@ -7,8 +7,8 @@ import typer
 from ferrylog.asking import ask, wanted_job
 from ferrylog.cli import options as o
 from ferrylog.cli.answers import show
+from ferrylog.jobs import operator
 from ferrylog.requests import WHY
-from ferrylog.wiring import operator
 from statemachine.stimuli import PauseAsked
 
 

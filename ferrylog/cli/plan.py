@@ -17,10 +17,11 @@ from executors.foresee import free_bytes
 from ferrylog.cli.options import Common
 from ferrylog.engine import Engine
 from ferrylog.estimate import learn
+from ferrylog.jobs import unfinished
 from ferrylog.redact import one_line
 from ferrylog.views.model import exit_code
 from ferrylog.views.plan import PlanReport, Room, plan_report, plan_text
-from ferrylog.wiring import Run, unfinished
+from ferrylog.wiring import Run
 from journal import audit
 from journal.audit import Wanted
 from journal.opening import work_path

@@ -4,9 +4,10 @@ from ferrylog.cli import options as o
 from ferrylog.cli.plan import end_plan
 from ferrylog.cli.running import a_run, end
 from ferrylog.cli.settings import run_settings
+from ferrylog.jobs import find_job, journal_to_write, unfinished
 from ferrylog.past import Past
 from ferrylog.recall import recall
-from ferrylog.wiring import deployments, find_job, journal_to_write, unfinished
+from ferrylog.wiring import deployments
 from journal.sqlite import SqliteJournal
 from statemachine.words import JobId
 

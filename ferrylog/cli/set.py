@@ -11,7 +11,7 @@ from ferrylog.asking import Answer, ask, state_of, wanted_job
 from ferrylog.cli import options as o
 from ferrylog.cli.answers import lines, show
 from ferrylog.errors import Usage
-from ferrylog.wiring import operator
+from ferrylog.jobs import operator
 from statemachine.decide.asked import LIVE
 from statemachine.errors import FerrylogError
 from statemachine.state import State

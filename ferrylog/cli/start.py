@@ -12,8 +12,9 @@ from ferrylog.cli.running import a_run, end
 from ferrylog.cli.settings import defaults, run_settings
 from ferrylog.engine import Engine
 from ferrylog.errors import OtherSettings, Usage
+from ferrylog.jobs import journal_to_write, without_end
 from ferrylog.past import Past
-from ferrylog.wiring import Run, deployments, journal_to_write, without_end
+from ferrylog.wiring import Run, deployments
 from journal.errors import JobMoved
 from journal.sqlite import SqliteJournal
 from statemachine.events import JobSpec

@@ -5,12 +5,12 @@ from typing import Annotated
 import typer
 
 from ferrylog.cli import options as o
+from ferrylog.jobs import find_job
 from ferrylog.past import collector_at_rest
 from ferrylog.recall import recall
 from ferrylog.views.human import status_text
 from ferrylog.views.model import status_report
 from ferrylog.views.told import told
-from ferrylog.wiring import find_job
 from journal.lease import held
 from journal.sqlite import SqliteJournal
 

@@ -10,17 +10,11 @@ from ferrylog.cli import options as o
 from ferrylog.cli.running import a_run
 from ferrylog.cli.settings import run_settings
 from ferrylog.engine import Engine
+from ferrylog.jobs import find_job, journal_to_write, spec_of, unfinished
 from ferrylog.recall import recall
 from ferrylog.redact import one_line
 from ferrylog.views.model import Report, exit_code
-from ferrylog.wiring import (
-    Run,
-    deployments,
-    find_job,
-    journal_to_write,
-    spec_of,
-    unfinished,
-)
+from ferrylog.wiring import Run, deployments
 from journal.sqlite import SqliteJournal
 from statemachine.events import Difference, JobSpec, VerifyCompleted
 from statemachine.state import State

@@ -14,13 +14,13 @@ from rich.text import Text
 
 from ferrylog import clock
 from ferrylog.cli import options as o
+from ferrylog.jobs import find_job
 from ferrylog.past import Past
 from ferrylog.recall import recall
 from ferrylog.views.model import exit_code, status_report
 from ferrylog.views.shapes import StatusReport
 from ferrylog.views.told import told
 from ferrylog.views.watch import Pace, dashboard, line
-from ferrylog.wiring import find_job
 from journal.lease import held
 from journal.sqlite import SqliteJournal
 from statemachine.words import JobId

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from ferrylog.engine import Engine
+from ferrylog.jobs import unfinished
 from ferrylog.moving import JobEnded, arriving, export_job, import_job
 from ferrylog.recall import recall
-from ferrylog.wiring import unfinished
 from journal.disk import DISK
 from journal.errors import BadEvidence, EvidenceExists, EvidenceUnreachable, JobElsewhere
 from journal.opening import tip_path

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from ferrylog.wiring import journal_to_write
+from ferrylog.jobs import journal_to_write
 from journal import mounts
 from journal.errors import JournalUnreachable
 from journal.mounts import file_system, refuse_network

@@ -9,9 +9,9 @@ from pydantic import Field
 from ferrylog.cli import options as o
 from ferrylog.cli.inspect.evidence import check_evidence
 from ferrylog.cli.inspect.forensic import faults_of, place
+from ferrylog.jobs import renew
 from ferrylog.redact import one_line
 from ferrylog.views.model import Report
-from ferrylog.wiring import renew
 from journal.errors import DamagedJournal
 from journal.forensics import Examination, Found, Unreadable, examine, first_impossible
 from journal.sqlite import SqliteJournal

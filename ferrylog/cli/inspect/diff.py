@@ -10,11 +10,11 @@ from ferrylog.cli import options as o
 from ferrylog.cli.inspect.timeline import history
 from ferrylog.cli.plan import foreseen
 from ferrylog.estimate import learn
+from ferrylog.jobs import find_job
 from ferrylog.recall import recall
 from ferrylog.views.compare import Told, diff_report, diff_text, told
 from ferrylog.views.foretold import MISHAPS, Forecast, Mishap, mishap
 from ferrylog.views.plan import expected
-from ferrylog.wiring import find_job
 from journal import audit
 from journal.audit import Wanted
 from journal.sqlite import SqliteJournal

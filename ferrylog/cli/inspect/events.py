@@ -12,8 +12,8 @@ from ferrylog.cli.inspect.forensic import forensic_events
 from ferrylog.cli.inspect.names import a_kind, an_entity
 from ferrylog.cli.moment import parse_time
 from ferrylog.clock import when
+from ferrylog.jobs import find_job
 from ferrylog.redact import ascii_json, one_line
-from ferrylog.wiring import find_job
 from journal.audit import LAST, Wanted, find
 from journal.codec import encode
 from journal.overview import types

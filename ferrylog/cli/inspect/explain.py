@@ -10,6 +10,7 @@ import typer
 from ferrylog.cli import options as o
 from ferrylog.cli.inspect.names import an_entity
 from ferrylog.clock import when
+from ferrylog.jobs import find_job
 from ferrylog.views.standing import (
     chunk_standing,
     index_standing,
@@ -19,7 +20,6 @@ from ferrylog.views.standing import (
 )
 from ferrylog.views.story import Asked, Parts, StoryReport, Teller, proof, runs_of
 from ferrylog.views.telling import stories_text
-from ferrylog.wiring import find_job
 from journal import audit, overview
 from journal.audit import Wanted
 from journal.entities import Type

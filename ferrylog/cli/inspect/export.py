@@ -7,9 +7,9 @@ import typer
 from pydantic import Field
 
 from ferrylog.cli import options as o
+from ferrylog.jobs import find_job
 from ferrylog.moving import write_evidence
 from ferrylog.views.model import Report
-from ferrylog.wiring import find_job
 from journal.sqlite import SqliteJournal
 
 

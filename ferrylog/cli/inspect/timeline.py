@@ -6,9 +6,9 @@ from typing import Annotated
 import typer
 
 from ferrylog.cli import options as o
+from ferrylog.jobs import find_job
 from ferrylog.views.drawing import timeline_text
 from ferrylog.views.timeline import JOB_KINDS, Timeline, TimelineReport, timeline_report
-from ferrylog.wiring import find_job
 from journal import audit, overview
 from journal.audit import Wanted
 from journal.lease import held

@@ -8,10 +8,10 @@ import typer
 from pydantic import Field
 
 from ferrylog.cli import options as o
+from ferrylog.jobs import find_job, journal_to_write
 from ferrylog.moving import arriving, export_job, import_job
 from ferrylog.redact import one_line
 from ferrylog.views.model import Report
-from ferrylog.wiring import find_job, journal_to_write
 from journal.sqlite import SqliteJournal
 
 
