@@ -15,6 +15,7 @@ from statemachine.stimuli import (
     Failed,
     PauseAsked,
     Progressed,
+    SetAsked,
     SplitAsked,
     Succeeded,
 )
@@ -93,6 +94,26 @@ def test_progress_is_a_success() -> None:
     story.fail(restore(0), Cause.TRANSIENT)
     story.tell(Progressed(restore(1), 1, 1, RESTORED))
     assert story.fail(restore(1), Cause.TRANSIENT) == ["restore_retry_scheduled"]
+
+
+def test_progress_closes_an_open_one() -> None:
+    """I43: what was at work all the time serves as well as a probe."""
+    story = story_of(breaker_failures=2, restore_workers=3)
+    for n in range(3):
+        story.succeed(dump(n), DUMPED)
+    story.fail(restore(0), Cause.TRANSIENT)
+    assert "breaker_opened" in story.fail(restore(1), Cause.TRANSIENT)
+    assert story.tell(Progressed(restore(2), 1, 1, RESTORED)) == [
+        "restore_progressed",
+        "breaker_closed",
+    ]
+
+
+def test_a_probe_fails_by_itself() -> None:
+    """I43: however many failures in a row somebody allows by now."""
+    story = probing()
+    story.tell(SetAsked("me", "breaker_failures", 1000, 1))
+    assert "breaker_opened" in story.fail(dump(4), Cause.TRANSIENT)
 
 
 def test_what_says_nothing_of_the_deployment_is_not_counted() -> None:

@@ -30,6 +30,8 @@ def test_progress_only_goes_forward() -> None:
     assert story.tell(first) == ["restore_progressed"]
     assert story.tell(second) == ["restore_progressed"]
     assert story.tell(second, first) == ["result_ignored", "result_ignored"]
+    progressed = next(event for event in story.events if event.kind == "restore_progressed")
+    assert (progressed.about, progressed.attempt, progressed.position) == (CHUNK, 1, 10)  # type: ignore[union-attr]
     assert story.state.chunks[CHUNK].done.position == 20
     assert story.state.units[UNIT].restored_documents == 4
 
