@@ -218,7 +218,7 @@ class Told:
         return self.kind.partition("_")[2]
 
 
-TASKS = ("survey", "create", "plan", "dump", "restore", "index", "verify")
+TASKS = ("survey", "create", "plan", "dump", "restore", "split", "index", "verify")
 OUTCOMES = ("completed", "retry_scheduled", "dead_lettered", "cancelled")
 DECISIONS = ("resolved", "dead_lettered")
 
@@ -285,7 +285,10 @@ class _Reader:
         self.old: dict[tuple[str, str], Told] = {}
         """Started in an epoch that is over, and not yet said to be in doubt."""
         self.planned: dict[str, int] = defaultdict(int)
-        self.chunks: dict[str, int] = {}
+        self.chunks: dict[str, dict[str, tuple[str | None, str | None]]] = defaultdict(dict)
+        """By unit: the chunks that count, and their ranges."""
+        self.whole: set[str] = set()
+        """Units whose plan was completed."""
         self.stages: tuple[str, ...] = ()
         """Of a chunk, in order."""
         self.pausing = False
@@ -300,8 +303,8 @@ class _Reader:
                 self._invalidated(event.entity)
             elif event.kind == "unit_skipped":
                 self._skipped(event.entity)
-            elif event.kind == "chunk_planned":
-                self.planned[event.data["unit"]] += 1
+            elif event.kind in ("chunk_planned", "split_requested", "chunk_replaced"):
+                self._chunk(event)
             elif event.kind in ("pause_requested", "job_resumed"):
                 self.pausing = event.kind == "pause_requested"
             elif event.kind == "job_paused":
@@ -376,7 +379,9 @@ class _Reader:
         if event.verb == "completed":
             self.completed.add(task)
             if event.kind == "plan_completed":
-                self.chunks[event.entity] = event.data["chunks"]
+                self.whole.add(event.entity)
+                if self.planned[event.entity] != event.data["chunks"]:
+                    self._say(event, f"{self.planned[event.entity]} chunks were planned (I21)")
         if event.verb == "retry_scheduled":
             self.not_before[task] = event.data["not_before_ms"]
 
@@ -390,9 +395,27 @@ class _Reader:
     def _invalidated(self, chunk: str) -> None:
         self.completed -= {("dump", chunk), ("restore", chunk)}
 
+    def _chunk(self, event: Told) -> None:
+        chunk = event.data["chunk"]
+        unit = chunk.rpartition("#")[0]
+        if event.kind == "chunk_planned":
+            self.planned[unit] += 1
+            self.chunks[unit][chunk] = (event.data["lower"], event.data["upper"])
+            return
+        self._taken_back(chunk)
+        if event.kind == "chunk_replaced":
+            del self.chunks[unit][chunk]
+
+    def _taken_back(self, chunk: str) -> None:
+        """Cut in two, or carried again under another name: nothing of it counts any more."""
+        for kind in self.stages:
+            for told in (self.running, self.doubted, self.old):
+                told.pop((kind, chunk), None)
+            self.completed.discard((kind, chunk))
+
     def _skipped(self, unit: str) -> None:
         """Given up by policy: what of it still runs reports into the void, none of it is owed."""
-        self.chunks.pop(unit, None)
+        self.whole.discard(unit)
         parts = (f"{unit}#", f"{unit}@")
         for task in list(self.running):
             if task[1] != unit and not task[1].startswith(parts):
@@ -406,22 +429,38 @@ class _Reader:
     def _end(self, event: Told) -> None:
         for task, running in self.running.items():
             self._say(event, f"{task} of seq {running.seq} still runs (I29)")
-        for unit, chunks in self.chunks.items():
-            if self.planned[unit] != chunks:
-                self._say(event, f"{unit}: {chunks} chunks, {self.planned[unit]} planned (I21)")
-            for number in range(chunks):
+        for unit in self.whole:
+            if not _covers(list(self.chunks[unit].values())):
+                self._say(event, f"{unit}: its chunks do not cover it once (I21)")
+            for chunk in self.chunks[unit]:
                 for kind in self.stages:
-                    task = (kind, f"{unit}#{number}")
+                    task = (kind, chunk)
                     if task not in self.completed and task not in self.given_up:
                         self._say(event, f"{task} never completed (I14)")
 
 
+def _covers(ranges: Sequence[tuple[str | None, str | None]]) -> bool:
+    """Whether the ranges lead from the open end below to the one above, each once."""
+    follows = dict(ranges)
+    if len(follows) != len(ranges) or None not in follows:
+        return False
+    edge, steps = follows[None], 1
+    while edge is not None and edge in follows:
+        edge, steps = follows[edge], steps + 1
+    return edge is None and steps == len(ranges)
+
+
 def sums(told: Sequence[Told]) -> dict[str, int]:
     """Documents that the journal calls restored, per unit: must be what the target holds (I25)."""
-    found: dict[str, int] = defaultdict(int)
+    by_chunk: dict[str, int] = {}
     for event in told:
-        if event.kind == "restore_completed":
-            found[event.entity.rpartition("#")[0]] += event.data["documents"]
+        if event.kind in ("restore_completed", "copy_completed"):
+            by_chunk[event.entity] = event.data["documents"]
+        elif event.kind in ("split_requested", "chunk_replaced"):
+            by_chunk.pop(event.data["chunk"], None)
+    found: dict[str, int] = defaultdict(int)
+    for chunk, documents in by_chunk.items():
+        found[chunk.rpartition("#")[0]] += documents
     return dict(found)
 
 

@@ -30,7 +30,20 @@ def damaged(kind: Kind, seed: int, n: int, *, large: bool = False) -> tuple[str,
     name = draw.choice([name for name in FILES if image.get(name)])
     with large_journal() if large else nullcontext():
         new = HOW[kind](image[name], older[0].get(name, b""), draw)
-        return name.removeprefix(str(PATH)) or "db", verdict({**image, name: new}, promise)
+        where = name.removeprefix(str(PATH)) or "db"
+        if where == "-wal" and _spared(seed):
+            where = "-wal, all of it in the database"
+        return where, verdict({**image, name: new}, promise)
+
+
+@cache
+def _spared(seed: int) -> bool:
+    """Whether a checkpoint had just brought the whole log into the database: a log that breaks off
+    before its first commit takes nothing away then."""
+    image, promise = states(seed)[1]
+    return (
+        verdict({name: raw for name, raw in image.items() if name != FILES[1]}, promise) == "whole"
+    )
 
 
 def shorter_pages(seed: int) -> Iterator[tuple[Image, Promise]]:
