@@ -4,7 +4,7 @@ from typing import Any, Final
 
 import bson
 from pymongo import MongoClient
-from pymongo.errors import OperationFailure
+from pymongo.errors import OperationFailure, WriteConcernError
 
 from executors.batches import RAW, TOLERANT
 from executors.boundaries import from_text
@@ -42,11 +42,13 @@ def create(client: MongoClient[Any], unit: Unit, spec: JobSpec) -> Created:
     database, collection = split(unit.target)
     db = client.get_database(database)
     if spec.drop:
-        db.command({"drop": collection, "writeConcern": concern(spec)}, allowable_errors=[26])
+        acknowledged(
+            db.command({"drop": collection, "writeConcern": concern(spec)}, allowable_errors=[26])
+        )
     options = fields(from_text(unit.options))
     command = {"create": collection, **{k: options[k] for k in options if k not in GONE_OPTIONS}}
     try:
-        db.command({**command, "writeConcern": concern(spec)})
+        acknowledged(db.command({**command, "writeConcern": concern(spec)}))
     except OperationFailure as error:
         if error.code != NAMESPACE_EXISTS:
             raise
@@ -98,7 +100,7 @@ def _build(client: MongoClient[Any], unit: Unit, index: IndexSpec) -> None:
     wanted = {name: value for name, value in spec.items() if name not in GONE_INDEX_FIELDS}
     if "collation" not in wanted and "collation" in fields(from_text(unit.options)):
         wanted["collation"] = {"locale": "simple"}  # else it would inherit the collection's
-    client.get_database(database).command(
+    reply = client.get_database(database).command(
         {
             "createIndexes": collection,
             "indexes": [wanted],
@@ -107,6 +109,18 @@ def _build(client: MongoClient[Any], unit: Unit, index: IndexSpec) -> None:
         },
         codec_options=TOLERANT,
     )
+    acknowledged(reply)
+
+
+def acknowledged(reply: dict[str, Any]) -> dict[str, Any]:
+    """The reply of a command that writes, if it is acknowledged as asked for.
+
+    Raises `WriteConcernError`, which `command` does not: applied, perhaps not where a failover
+    looks.
+    """
+    if problem := reply.get("writeConcernError"):
+        raise WriteConcernError(problem.get("errmsg", ""), problem.get("code"), problem)
+    return reply
 
 
 def fields(raw: bytes) -> dict[str, Any]:

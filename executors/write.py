@@ -11,12 +11,12 @@ from typing import Any, Final, Self
 
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient, ReadPreference
-from pymongo.errors import OperationFailure, WriteConcernError
+from pymongo.errors import OperationFailure
 
 from executors.batches import RAW, TOLERANT, Block
 from executors.boundaries import to_key
 from executors.classify import cause_of, classify, without_values
-from executors.metadata import concern, split
+from executors.metadata import acknowledged, concern, split
 from executors.protocol import Stopped, StopToken
 from executors.rawbson import (
     Slab,
@@ -214,10 +214,7 @@ class Writer:
         reply = self._db.command(
             {**command, "writeConcern": concern(self._spec)}, codec_options=TOLERANT
         )
-        if problem := reply.get("writeConcernError"):
-            # `command` does not raise for this: applied here, perhaps not where a failover looks.
-            raise WriteConcernError(problem.get("errmsg", ""), problem.get("code"), problem)
-        return reply
+        return acknowledged(reply)
 
     def _look(self) -> None:
         """Before each command: one block may take many of them."""

@@ -572,6 +572,7 @@ class Run:
     def _look_at_the_wreck(self) -> None:
         """Before anything repairs it: what the journal calls done is there (I17)."""
         settled = {entity for entity, _ in self._watch.data("verify_completed")}
+        settled |= {entity for entity, _ in self._watch.data("split_requested")}  # cut in two
         job = self._watch.job()
         for chunk, done in self._watch.data("dump_completed"):
             if chunk in settled:
