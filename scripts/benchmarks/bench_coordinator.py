@@ -234,6 +234,7 @@ def main() -> None:
         step, path, mode = options.do
         print(json.dumps(STEPS[step](path, mode, options)))
         return
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     with tempfile.TemporaryDirectory(prefix="ferrylog-bench-", dir=Path.cwd()) as name:
         for table in (cpu, memory, turns):
             for mode in options.modes.split(","):
