@@ -20,12 +20,16 @@ from executors.errors import (
     BadUri,
     NotAReplicaSet,
     NotAuthorised,
+    ServerSaid,
     Unreachable,
     WeakWriteConcern,
 )
 
 Role = Literal["source", "target"]
 
+NOT_AUTHORISED: Final = 13
+AUTHENTICATION_FAILED: Final = (8000, 18, 11, 334)
+"""Of Atlas and of servers: a wrong password, an unknown user or mechanism."""
 SELECT_MS: Final = 20_000
 """A failover takes seconds; longer than this is an outage and the rules decide."""
 FIRST_SELECT_MS: Final = 5_000
@@ -182,8 +186,10 @@ def _refuse_weak(options: Any) -> None:
 
 
 def _refused(role: Role, where: str, user: str, error: OperationFailure) -> Exception:
-    if error.code == 13:
+    if error.code == NOT_AUTHORISED:
         return NotAuthorised(role, where, "the right to ask anything: does the URI name a user?")
+    if error.code is not None and error.code not in AUTHENTICATION_FAILED:
+        return ServerSaid(role, where, f"EMONGO{error.code:03d}", _short(error))
     return AuthenticationFailed(role, where, user, _short(error))
 
 
@@ -191,7 +197,11 @@ def _replica_set_id(client: MongoClient[Any]) -> str:
     try:
         config = client.local.system.replset.find_one({}, {"settings.replicaSetId": 1})
         return str(config["settings"]["replicaSetId"]) if config else ""
-    except (OperationFailure, KeyError):
+    except KeyError:
+        return ""
+    except OperationFailure as error:
+        if error.code != NOT_AUTHORISED:  # anything else would be another identity, by accident
+            raise
         return ""
 
 

@@ -14,6 +14,7 @@ SHORT = (
     "coordinated, target, insert, 13 not authorised, to the end",
     "coordinated, target, createIndexes, 8000 unknown, to the end",
     "coordinated, target, insert, write concern 64, 4 times",
+    "coordinated, target, createIndexes, write concern 64, 2 times",
     "coordinated, source, find, 429 throttled, 1.5 s",
     "coordinated, source, getMore, 43 cursor lost, 8 times",
     "coordinated, source, listCollections, 8000 unknown, to the end",
