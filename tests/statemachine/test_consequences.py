@@ -2,9 +2,17 @@
 
 from dataclasses import replace
 
+import pytest
+
 from statemachine.decide import decide
 from statemachine.decide.schedule import next_wake_ms
-from statemachine.events import IndexSpec
+from statemachine.events import (
+    ChunkDropped,
+    ChunkReplaced,
+    IndexSpec,
+    PauseRequested,
+    SplitRequested,
+)
 from statemachine.policy import (
     MAX_DEATHS,
     MAX_INTERRUPTIONS,
@@ -26,6 +34,7 @@ from statemachine.stimuli import (
     Rejection,
     Released,
     Restored,
+    Split,
     Succeeded,
     Surveyed,
     Tick,
@@ -328,3 +337,27 @@ def test_a_job_says_where_it_went() -> None:
     assert story.state.why == "exported by me on here"
     story.tell(ImportAsked("you", "there"))
     assert story.state.why == "imported by you on there"
+
+
+@pytest.mark.parametrize("cause", [Cause.FATAL, Cause.PERMANENT])
+def test_what_ferrylog_does_by_itself_answers_no_request(cause: Cause) -> None:
+    """A20, I28: and its pauses let what runs go on to its end."""
+    story = Story().planned(chunks=2)
+    story.fail(DUMP, cause)
+    [pause] = [event for event in story.events if isinstance(event, PauseRequested)]
+    assert (pause.by, pause.request, pause.immediate) == ("ferrylog", 0, False)
+
+
+def test_what_ferrylog_cuts_and_drops_answers_no_request() -> None:
+    """A34."""
+    story = Story().planned()
+    story.fail(DUMP, Cause.PERMANENT, code="EDOC")
+    story.succeed(TaskKey(TaskKind.SPLIT, CHUNK), Split((Key("1"),), (1, 99)))
+    story.fail(TaskKey(TaskKind.DUMP, f"{UNIT}#1"), Cause.PERMANENT, code="EDOC")
+    own = [event for event in story.events if isinstance(event, OWN)]
+    assert [(event.kind, event.by, event.request) for event in own] == [
+        (kind, "ferrylog", 0) for kind in ("split_requested", "chunk_replaced", "chunk_dropped")
+    ]
+
+
+OWN = (SplitRequested, ChunkReplaced, ChunkDropped)

@@ -182,6 +182,7 @@ def suspecting(suspects: int, *, bisected: bool, documents: int = 50) -> Story:
         (0, True, 50, 0, True),
         (19, True, 50, 0, True),
         (20, True, 50, 2, False),
+        (0, True, 2, 0, True),
         (0, True, 1, 1, False),
         (0, True, 1, 2, True),
         (0, True, 0, 1, False),
@@ -256,6 +257,13 @@ def test_the_last_document_alone_counts_for_the_breaker() -> None:
         "breaker_opened",
         "chunk_dropped",
     ]
+
+
+def test_an_estimate_of_one_is_no_proof() -> None:
+    """A34: only a part that was looked at is given up as one document."""
+    story = suspecting(0, bisected=False, documents=1)
+    kinds = story.fail(DUMP, Cause.PERMANENT, code="EDOC")
+    assert kinds == ["dump_cancelled", "split_requested", "split_started"]
 
 
 def test_what_an_operator_cuts_is_no_suspect() -> None:
