@@ -41,13 +41,18 @@ class Namespace:
 def selected(
     name: str, include: Sequence[str], exclude: Sequence[str], added: Sequence[str] = ()
 ) -> bool:
-    """Globs over `db.collection`; exclude wins, no include means all; what was added later, by
-    name, wins over exclude."""
-    if any(fnmatchcase(name, glob) for glob in added):
+    """Globs over `db.collection`; exclude wins, no include means all. What was added later joins
+    the include; only a whole name among it wins over exclude."""
+    if any(is_literal(each) and name == each for each in added):
         return True
     if any(fnmatchcase(name, glob) for glob in exclude):
         return False
-    return not include or any(fnmatchcase(name, glob) for glob in include)
+    return not include or any(fnmatchcase(name, glob) for glob in (*include, *added))
+
+
+def is_literal(glob: str) -> bool:
+    """Whether it can mean but one name."""
+    return not set(glob) & set("*?[")
 
 
 def catalogue(

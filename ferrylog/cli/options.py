@@ -299,11 +299,11 @@ def selection(
     if database is not None:
         if not database or set(database) & set('/\\. "$\0'):
             raise Usage(f"{database!r} is no database name", remedy="see --ns-include for globs")
-        wanted.append(f"{_literal(database)}.{_literal(collection) if collection else '*'}")
+        wanted.append(f"{literal(database)}.{literal(collection) if collection else '*'}")
     return tuple(wanted), tuple(exclude or ())
 
 
-def _literal(name: str) -> str:
+def literal(name: str) -> str:
     """A name as a glob that matches only itself."""
     return "".join(f"[{character}]" if character in "*?[" else character for character in name)
 

@@ -1,10 +1,12 @@
 """`ferrylog verify`: source against target, chunk by chunk; a job of its own, so it resumes."""
 
+from fnmatch import fnmatchcase
 from typing import Literal
 
 import typer
 from pydantic import Field
 
+from executors.survey import is_literal
 from ferrylog import clock
 from ferrylog.cli import options as o
 from ferrylog.cli.running import a_run
@@ -18,7 +20,7 @@ from ferrylog.wiring import Run, deployments
 from journal.sqlite import SqliteJournal
 from statemachine.events import Difference, JobSpec, VerifyCompleted
 from statemachine.state import State
-from statemachine.words import JobId
+from statemachine.words import JobId, JobStatus, UnitStatus
 
 
 class VerifiedUnit(Report):
@@ -80,12 +82,36 @@ def _work_of(journal: SqliteJournal, job: str | None) -> JobId:
 
 
 def _verify(run: Run, journal: SqliteJournal, done: JobId, spec: JobSpec) -> Engine:
+    include, exclude = _selection(spec, recall(journal, done).state)
+    wanted = spec.model_copy(
+        update={
+            "kind": "verify",
+            "of": done,
+            "verify": True,
+            "include": include,
+            "exclude": exclude,
+        }
+    )
     for job, past in unfinished(journal):
-        known = past.state.spec
-        if known is not None and (known.kind, known.of) == ("verify", done):
+        if past.state.spec == wanted:
             return run.resume(job, past)
-    wanted = spec.model_copy(update={"kind": "verify", "of": done, "verify": True})
     return run.start(clock.new_job_id(), wanted)
+
+
+def _selection(spec: JobSpec, state: State) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Include and exclude of a job that compares what a job carries now: with what was added to
+    it, without what was left out of it."""
+    if any(
+        is_literal(name) and fnmatchcase(name, glob)
+        for name in state.added
+        for glob in spec.exclude
+    ):
+        # Added in spite of an exclude, as no two lists of globs can say: one by one.
+        left = [unit.id for unit in state.units.values() if unit.status is not UnitStatus.EXCLUDED]
+        return tuple(map(o.literal, left)), () if left else ("*",)
+    include = (*spec.include, *state.added) if spec.include else ()
+    out = [unit.id for unit in state.units.values() if unit.status is UnitStatus.EXCLUDED]
+    return include, (*spec.exclude, *map(o.literal, out))
 
 
 def _report(journal: SqliteJournal, engine: Engine, of: JobId) -> VerifyReport:
@@ -99,18 +125,19 @@ def _report(journal: SqliteJournal, engine: Engine, of: JobId) -> VerifyReport:
         job=engine.job,
         of=of,
         status=engine.state.status,
-        equal=engine.state.terminal and all(unit.equal for unit in units),
+        equal=engine.state.status is JobStatus.COMPLETED and all(unit.equal for unit in units),
         units=units,
     )
 
 
 def _units(state: State, differing: dict[str, list[Difference]]) -> tuple[VerifiedUnit, ...]:
+    """Equal is only what was compared from end to end."""
     return tuple(
         VerifiedUnit(
             namespace=unit.id,
             source_count=unit.source_documents,
             target_count=unit.target_documents,
-            equal=unit.mismatched == 0,
+            equal=unit.status is UnitStatus.COMPLETED and not (unit.mismatched or unit.dropped),
             differing=tuple(differing.get(unit.id, ())),
         )
         for unit in state.units.values()
@@ -131,7 +158,9 @@ def _gone(journal: SqliteJournal, state: State, of: JobId) -> tuple[VerifiedUnit
             differing=(),
         )
         for unit in moved
-        if unit.type == "collection" and unit.id not in state.units
+        if unit.type == "collection"
+        and unit.id not in state.units
+        and unit.status is not UnitStatus.EXCLUDED
     )
 
 

@@ -55,7 +55,8 @@ def hands(filled: Pair, tmp_path: Path) -> Iterator[Hands]:
     [
         (("shop.*",), (), (), {"shop.items", "shop.orders"}),
         (("shop.*",), (), ("blog.posts",), {"blog.posts", "shop.items", "shop.orders"}),
-        (("shop.*",), ("*.tmp",), ("blog.*",), {*NAMES}),
+        (("shop.*",), ("*.tmp",), ("blog.*",), {*NAMES} - {"blog.tmp"}),
+        (("shop.*",), ("*.tmp",), ("blog.*", "blog.tmp"), {*NAMES}),
         (("shop.*",), ("*.items",), ("shop.items",), {"shop.items", "shop.orders"}),
         ((), ("*.tmp",), (), {*NAMES} - {"blog.tmp"}),
         ((), ("*.tmp",), ("blog.tmp",), {*NAMES}),
