@@ -195,8 +195,10 @@ def _left_out(journal: SqliteJournal, job: JobId, chunk: Chunk) -> list[Letter]:
         match recorded.event:
             case Started() as event if event.task.kind in CARRYING:
                 attempts = event.attempt
-            case DumpInvalidated() | Resolved(decision="discard"):
+            case DumpInvalidated():
                 found.clear()
+            case Resolved(decision="discard") as event if event.task.kind in CARRYING:
+                found.clear()  # of a verification, it says nothing of what the target holds
             case DeadLettered() as event:
                 code, attempts = event.code, event.attempt
             case DocumentRejected() as event:

@@ -163,6 +163,20 @@ def test_only_the_last_life_of_a_chunk_counts(path: Path, say: Say) -> None:
     assert (letter["_id"], letter["attempts"]) == ('{"$numberInt":"12"}', 2)
 
 
+def test_a_verification_in_doubt_hides_nothing(path: Path, say: Say) -> None:
+    """I18: what becomes of it says nothing of what the target refused."""
+    script = {
+        (TaskKind.RESTORE, CHUNK, 1): [(10, rejecting(12))],
+        (TaskKind.VERIFY, CHUNK, 1): [(10, histories.KILLED)],
+    }
+    Play(path, script).run()
+    with SqliteJournal.read_only(path) as journal:
+        kinds = [recorded.event.kind for recorded in journal.read(JOB)]
+    assert kinds.count("verify_resolved") >= 1
+    (letter,) = listed(say)
+    assert letter["_id"] == '{"$numberInt":"12"}'
+
+
 def test_an_index_and_a_chunk_are_let_go(path: Path, say: Say) -> None:
     """A34: the job goes on without them, and ends with rejects."""
     play = Play(
