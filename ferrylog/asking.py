@@ -15,6 +15,7 @@ from journal.lease import held
 from journal.protocol import Recorded
 from journal.sqlite import SqliteJournal
 from statemachine.decide.asked import VERBS, refusal
+from statemachine.errors import OperatorError
 from statemachine.events import RequestRefused
 from statemachine.state import State
 from statemachine.stimuli import Asked, PauseAsked, StopAsked
@@ -25,9 +26,24 @@ LOOK_S: Final = 0.1
 TICKS: Final = 2
 SPARE_S: Final = 10.0
 """How long an answer is waited for: some ticks of the process, and what a slow disk may take."""
+AFTER_S: Final = 1.0
+"""How long one more is waited for that was taken back: it may have been read just before."""
 ATTEMPTS: Final = 3
 """Processes that may end one after another before they answer."""
 AT_REST: Final = (JobStatus.PAUSED, JobStatus.STOPPED, JobStatus.COMPLETED, JobStatus.FAILED)
+
+
+class NoAnswer(OperatorError):
+    """A process holds the journal and does not look into its inbox, or not soon enough."""
+
+    code, exit_code = "EJOB007", 7
+
+    def __init__(self, job: str, verb: str) -> None:
+        super().__init__(
+            f"{verb}: the process that holds the journal of job {job} does not answer; the request "
+            "was taken back",
+            remedy="`ferrylog status` shows whether it goes on; ask again, or end that process",
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +55,9 @@ class Answer:
     request: int
     """Its number in the inbox of a running process; 0: nobody ran the job."""
     recorded: tuple[Recorded, ...]
-    """What the journal holds of it; nothing: it still waits in the inbox."""
+    """What the journal holds of it."""
+    refused: str = ""
+    """Why nothing was done."""
 
 
 def wanted_job(path: Path, named: str | None) -> JobId:
@@ -66,8 +84,8 @@ def state_of(path: Path, job: JobId) -> State:
 def ask(path: Path, job: JobId, wish: Asked) -> Answer:
     """Have it answered by the process that runs the job; else by the rules, here and now.
 
-    Raises `Refused`, `NotRunning` for what only a process can do, `JournalHeld` while the journal
-    runs another job, and what opening raises.
+    Raises `Refused`, `NoAnswer`, `NotRunning` for what only a process can do, `JournalHeld` while
+    the journal runs another job, and what opening raises.
     """
     for _ in range(ATTEMPTS):
         with SqliteJournal.read_only(path) as journal:
@@ -92,23 +110,32 @@ def _accepted(answer: Answer) -> Answer:
 
 
 def _left(path: Path, job: JobId, wish: Asked, past: Past) -> Answer | None:
-    """Leave it in the inbox and wait; `None` when the process ended without an answer."""
+    """Leave it in the inbox and wait; `None` when the process ended without an answer.
+
+    Raises `NoAnswer`.
+    """
     inbox = Inbox(path)
     verb, details = requests.written(wish)
     number = inbox.leave(job, verb, wish.by, above=past.state.request, **details)
+    request = Request(number, job, verb, wish.by, details)
     tick_ms = past.state.settings.tick_ms if past.state.settings is not None else 0
     until_s = clock.monotonic_s() + TICKS * tick_ms / 1000 + SPARE_S
-    while clock.monotonic_s() < until_s:
+    taken_back = False
+    while True:
         waits = held(path) and any(each.id == number for each in inbox.waiting(job))
         # Looked at after the inbox, from which a request goes when the journal holds its answer.
         found = _answers(path, job, number, after=past.position.version)
         if found:
             return Answer(job, wish, number, found)
-        if not waits:
-            inbox.remove([Request(number, job, verb, wish.by, details)])
+        if not waits and not taken_back:
+            inbox.remove([request])
             return None
+        if clock.monotonic_s() >= until_s:
+            if taken_back:
+                raise NoAnswer(job, verb)
+            inbox.remove([request])
+            taken_back, until_s = True, clock.monotonic_s() + AFTER_S
         clock.sleep_s(LOOK_S)
-    return Answer(job, wish, number, ())
 
 
 def _answers(path: Path, job: JobId, number: int, *, after: int) -> tuple[Recorded, ...]:

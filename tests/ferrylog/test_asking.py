@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ferrylog import asking, requests
-from ferrylog.asking import ask
+from ferrylog.asking import NoAnswer, ask
 from ferrylog.engine import Engine
 from ferrylog.errors import NotRunning, Refused
 from ferrylog.requests import Unreadable, read, written
@@ -244,13 +244,30 @@ def test_a_process_that_does_not_understand(journal: Path) -> None:
         ask(journal, JOB, SetAsked("ben", "dump_workers", 8))
 
 
-def test_a_process_that_takes_its_time(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It stays in the inbox; that is said, and is no error."""
+def test_a_process_that_does_not_answer(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """I28: an error; and nothing happens later behind the operator's back."""
     monkeypatch.setattr(asking, "SPARE_S", -3.5)
+    monkeypatch.setattr(asking, "AFTER_S", 0.2)
     with running(journal, lambda *_: None):
+        with pytest.raises(NoAnswer, match="was taken back") as error:
+            ask(journal, JOB, SetAsked("ben", "dump_workers", 8))
+        assert Inbox(journal).waiting(JOB) == []
+    assert error.value.exit_code == 7
+
+
+def test_an_answer_in_the_last_moment(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the process had read before it was taken back is answered all the same."""
+    monkeypatch.setattr(asking, "SPARE_S", -3.8)
+    monkeypatch.setattr(asking, "AFTER_S", 10.0)
+
+    def slow(engine: Engine, request: Request) -> tuple[Event, ...]:
+        while Inbox(journal).waiting(JOB):
+            threading.Event().wait(0.02)
+        return answers(engine, request)
+
+    with running(journal, slow):
         answer = ask(journal, JOB, SetAsked("ben", "dump_workers", 8))
-        assert answer.recorded == ()
-        assert [each.id for each in Inbox(journal).waiting(JOB)] == [answer.request]
+    assert [each.event.kind for each in answer.recorded] == ["setting_changed"]
 
 
 def test_another_process_that_runs_another_job(journal: Path, tmp_path: Path) -> None:
