@@ -38,6 +38,8 @@ class AnswerReport(Report):
     verb: str
     request: int
     answered: bool
+    refused: str
+    """Why; empty: it was not."""
     events: tuple[dict[str, Any], ...]
 
 
@@ -59,15 +61,12 @@ def show(common: Common, answers: Sequence[Answer]) -> None:
     for answer in answers:
         for line in lines(answer):
             typer.echo(one_line(line), err=True)
-    if not any(answer.request for answer in answers):
+    if not any(answer.request or answer.refused for answer in answers):
         job = answers[0].job
         typer.echo(f"no process runs job {job}: `ferrylog resume {job}` goes on", err=True)
 
 
 def lines(answer: Answer) -> Iterator[str]:
-    if not answer.recorded:
-        verb = VERBS[type(answer.wish)]
-        yield f"{verb}: left for the process that runs job {answer.job}; it has not answered yet"
     for each in answer.recorded:
         text = _sentence(answer.job, each.event)
         if text:
@@ -122,6 +121,7 @@ def _report(answers: Sequence[Answer]) -> AnswersReport:
             verb=VERBS[type(each.wish)],
             request=each.request,
             answered=bool(each.recorded),
+            refused=each.refused,
             events=tuple(
                 {"seq": one.seq, **one.event.model_dump(mode="json")} for one in each.recorded
             ),

@@ -15,11 +15,12 @@ from executors.rejected import as_json, find_rejected, rejected_path
 from ferrylog.asking import Answer, ask
 from ferrylog.cli import options as o
 from ferrylog.cli.answers import lines, show
-from ferrylog.errors import Usage
+from ferrylog.errors import Refused, Usage
 from ferrylog.jobs import find_job, operator
 from ferrylog.letters import Letter, job_of, letter, letters
 from ferrylog.past import collector_at_rest
 from ferrylog.recall import recall
+from ferrylog.redact import one_line
 from ferrylog.views.dead import (
     LettersReport,
     Shown,
@@ -172,7 +173,8 @@ def _ask_all(
     chosen: Sequence[tuple[JobId, Letter]],
     wish_of: Callable[[Letter], RequeueAsked | DropAsked],
 ) -> None:
-    """One after another; several documents of a chunk are one wish."""
+    """One after another; several documents of a chunk are one wish. What is refused among others
+    stops none of them and ends with 2."""
     wishes = dict.fromkeys((job, wish_of(each)) for job, each in chosen)
     if not wishes:
         typer.echo("nothing to do", err=True)
@@ -180,13 +182,27 @@ def _ask_all(
     answers: list[Answer] = []
     try:
         for job, wish in wishes:
-            answers.append(ask(common.journal, job, wish))
+            answers.append(_ask(common.journal, job, wish, alone=len(wishes) == 1))
     except FerrylogError as error:
         for line in (line for answer in answers for line in lines(answer)):
             error.add_note(f"done before: {line}")
         raise
     for job in dict.fromkeys(job for job, _ in wishes):
         show(common, [answer for answer in answers if answer.job == job])
+    if refused := [answer for answer in answers if answer.refused]:
+        for answer in refused:
+            typer.echo(one_line(f"error [{Refused.code}]: {answer.refused}"), err=True)
+        typer.echo(f"{len(refused)} of {len(answers)} refused", err=True)
+        raise typer.Exit(Refused.exit_code)
+
+
+def _ask(path: Path, job: JobId, wish: RequeueAsked | DropAsked, *, alone: bool) -> Answer:
+    try:
+        return ask(path, job, wish)
+    except Refused as error:
+        if alone:
+            raise
+        return Answer(job, wish, 0, (), refused=str(error))
 
 
 # --- one of them ---

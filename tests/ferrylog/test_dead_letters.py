@@ -10,14 +10,16 @@ from bson import json_util
 
 from executors.folder import inside
 from executors.rejected import Rejects, rejected_path
+from ferrylog.asking import Answer
 from ferrylog.cli import dead_letters
+from ferrylog.errors import Refused
 from ferrylog.letters import letters
 from ferrylog.recall import recall
 from ferrylog.views.model import exit_code
 from journal.opening import work_path
 from journal.sqlite import SqliteJournal
 from statemachine.stimuli import FileDamaged, RequeueAsked
-from statemachine.words import Cause, ChunkId, TaskKind, UnitId
+from statemachine.words import Cause, ChunkId, JobId, TaskKind, UnitId
 from tests.ferrylog import histories
 from tests.ferrylog.histories import CHUNK, JOB, Play, failed, rejecting
 from tests.ferrylog.saying import Say, say_with
@@ -203,6 +205,35 @@ def test_an_index_and_a_chunk_are_let_go(path: Path, say: Say) -> None:
     assert exit_code(state) == 3
     assert say("requeue", "--all").code == 0, "a chunk that was let go can be asked for again"
     assert exit_code(play.once()) == 3, "but for the index"
+
+
+def test_one_refusal_stops_none_of_the_others(
+    path: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A34: all that can be done is done; what cannot is named, and the end tells of it."""
+    script = {(TaskKind.RESTORE, f"shop.orders#{n}", 1): [(10, rejecting(n))] for n in range(3)}
+    Play(path, script).once()
+    asked = list[str]()
+
+    def ask(journal: Path, job: JobId, wish: RequeueAsked) -> Answer:
+        asked.append(wish.entity)
+        if wish.entity == CHUNK:
+            raise Refused("requeue", "not this one")
+        return real(journal, job, wish)
+
+    real = dead_letters.ask
+    monkeypatch.setattr(dead_letters, "ask", ask)
+    said = say("requeue", "--all", "--json")
+    assert len(asked) == 3
+    assert said.code == 2
+    report = said.document()
+    assert [each["refused"] for each in report["answers"]].count("requeue: not this one") == 1
+    assert [each["answered"] for each in report["answers"]].count(True) == 2
+    assert said.err == "error [EJOB006]: requeue: not this one\n1 of 3 refused\n"
+    (left,) = listed(say)
+    assert left["chunk"] == CHUNK
+    alone = say("requeue", "--all", "--json")
+    assert (alone.code, alone.document()["code"]) == (2, "EJOB006")
 
 
 def test_a_unit_that_cannot_be_let_go(path: Path, say: Say) -> None:
