@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from statemachine.events import RunSettings
-from statemachine.state import Task
+from statemachine.state import Breaker, Task
 from statemachine.words import Cause, Millis, Pool, TaskKind
 
 US: Final = "ferrylog"
@@ -17,7 +17,7 @@ MAX_DEATHS: Final = 2
 """The same, of a task that carries a chunk's documents: one of them may be what kills."""
 
 MAX_SUSPECTS: Final = 20
-"""Chunks of a unit cut in two in a row, without a part that could be carried: then not a
+"""Chunks cut in two in a row, without a part that could be carried: then not a
 document is to blame but the whole."""
 
 MAX_REPORTED: Final = 1000
@@ -44,9 +44,13 @@ NO_DOCUMENTS_FAULT: Final = frozenset(
         "ETARGET002",
         "EMONGO026",
         "EMONGO073",
+        "EMONGO024",
+        "EMONGO064",
+        "EDISK000",
+        "ETASK002",
     }
 )
-"""Codes of failures that every part of the chunk would meet again."""
+"""Codes of failures that every part of the chunk would meet again, or none."""
 
 COUNTED: Final = (Cause.TRANSIENT, Cause.UNAVAILABLE)
 """Failures that open a breaker: of a permanent one the next task knows nothing."""
@@ -64,15 +68,16 @@ def retries_of(workers: int) -> int:
     return max(1, workers // RETRY_SHARE)
 
 
-def exhausted(cause: Cause, task: Task, settings: RunSettings) -> bool:
+def exhausted(cause: Cause, task: Task, breaker: Breaker, settings: RunSettings) -> bool:
     """Whether one more failure of this cause ends the task (A7, A8).
 
-    What is unavailable is waited out, not held against the task, until patience ends.
+    What is unavailable is waited out, not held against the task, until patience ends: with the
+    delays of the task and with those of its pool's breaker, behind which all others wait.
     """
     if cause is Cause.PERMANENT or settings.retry == "none":
         return True
     if cause is Cause.UNAVAILABLE:
-        return task.waited_ms >= settings.patience_ms
+        return task.waited_ms + breaker.waited_ms >= settings.patience_ms
     return task.failures + 1 >= settings.max_retries
 
 

@@ -91,9 +91,10 @@ def thaw(data: dict[str, Any]) -> State:
     state.priorities = tuple(data["priorities"])
     state.added = tuple(data["added"])
     state.flawed = {chunk.id: chunk for chunk in map(_thawed_chunk, data["flawed"])}
-    for pool, failures, opened, until_ms, probe in data["breakers"]:
+    for pool, *numbers, probe in data["breakers"]:
+        failures, opened, until_ms, waited_ms = numbers
         key = TaskKey(KINDS[probe[0]], probe[1]) if probe is not None else None
-        state.breakers[Pool(pool)] = Breaker(failures, opened, until_ms, key)
+        state.breakers[Pool(pool)] = Breaker(failures, opened, until_ms, waited_ms, key)
     state.alerts = {(Alert(alert), entity): None for alert, entity in data["alerts"]}
     state.quarantine = dict.fromkeys(keys[place] for place in data["quarantine"])
     state.ripe = dict.fromkeys(map(UnitId, data["ripe"]))

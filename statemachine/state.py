@@ -142,8 +142,6 @@ class Unit:
     """Chunks that the job goes on without."""
     indexing: int = 0
     """Indexes with work left."""
-    suspects: int = 0
-    """Chunks cut in two because something failed, since the last such part that was carried."""
     bisecting: bool = False
     """The chunks planned next are parts of one that failed."""
     next_priority: int = 0
@@ -173,6 +171,8 @@ class Breaker:
     opened: int = 0
     """Times in a row; 0 while it is closed."""
     until_ms: int = 0
+    waited_ms: int = 0
+    """How long it was to stay open, in all."""
     probe: TaskKey | None = None
     """The one task that was let through."""
 
@@ -200,6 +200,10 @@ class State:
     """Globs that came to the job's selection later."""
     dropped: int = 0
     """Indexes that the job goes on without."""
+    suspects: int = 0
+    """Chunks cut in two because something failed, since the last such part that was carried."""
+    adding: int = 0
+    """How many of `added` came last."""
     retries: int = 0
     kept: int = 0
     """Chunk files that stay."""
@@ -313,6 +317,6 @@ def _unit(unit: Unit) -> dict[str, Any]:
 
 SCALARS: Final = (
     "status", "epoch", "closed", "why", "code", "request", "immediate", "rollback", "dropped",
-    "retries", "kept", "files", "done_documents", "done_bytes",
+    "suspects", "adding", "retries", "kept", "files", "done_documents", "done_bytes",
 )  # fmt: skip
 """Fields of a state that are one plain value each."""

@@ -160,7 +160,10 @@ def _answer(state: State, wish: Asked) -> list[AnyEvent]:
 
 
 def _pause(state: State, wish: PauseAsked) -> list[AnyEvent]:
-    """A second, immediate one hastens the first."""
+    """A second, immediate one hastens the first, also where that was a stop."""
+    if state.status is JobStatus.STOPPING and wish.immediate:
+        stop = StopAsked(wish.by, wish.why, wish.request, wish.immediate, state.rollback)
+        return _stop(state, stop)
     hastens = state.status is JobStatus.PAUSING and wish.immediate
     if state.status is not JobStatus.RUNNING and not hastens:
         raise _Refused(f"the job is {state.status}")
@@ -207,12 +210,12 @@ def _set(state: State, wish: SetAsked) -> list[AnyEvent]:
         raise _Refused(f"{wish.name} is no setting of a running job: {', '.join(LIVE)}")
     most = AT_MOST.get(wish.name)
     if most is not None and (not isinstance(wish.value, int) or wish.value > most):
-        raise _Refused(f"{wish.name} must be a whole number up to {most}, not {wish.value!r}")
+        raise _Refused(f"{wish.name} must be a whole number up to {most}")
     try:
         RunSettings.model_validate({**settings.model_dump(), wish.name: wish.value})
     except ValidationError as error:
         why = error.errors(include_url=False)[0]["msg"]
-        raise _Refused(f"{wish.name} cannot be {wish.value!r}: {why}") from None
+        raise _Refused(f"{wish.name} cannot be that: {why}") from None
     was = getattr(settings, wish.name)
     if was == wish.value:
         raise _Refused(f"{wish.name} is {was} already")
@@ -253,8 +256,11 @@ def _exclude(state: State, wish: ExcludeAsked) -> list[AnyEvent]:
 
 def _add(state: State, wish: AddAsked) -> list[AnyEvent]:
     survey = TaskKey(TaskKind.SURVEY, THE_JOB)
-    if not wish.include:
+    if not wish.include or any("://" in glob for glob in wish.include):
         raise _Refused("no namespace is named")
+    for name in wish.include:
+        if unit := state.units.get(UnitId(name)):
+            raise _Refused(f"{name} is a unit of the job already: {unit.status}")
     added = NamespacesAdded(by=wish.by, request=wish.request, include=wish.include)
     if state.tasks[survey].status is not Status.COMPLETED:
         raise _Refused("the source is being surveyed; ask again when that is done")

@@ -25,6 +25,7 @@ from statemachine.events import (
     JobFailed,
     PauseRequested,
     PlanCompleted,
+    RequestRefused,
     RestoreCompleted,
     RestoreProgressed,
     ResultIgnored,
@@ -123,9 +124,15 @@ def failed(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
     assert state.settings is not None
     task = state.tasks[news.task]
     breaker = _opened(state, news, now)
+    over = exhausted(news.cause, task, state.breakers[POOL_OF[news.task.kind]], state.settings)
+    if over and news.cause is Cause.UNAVAILABLE:
+        return [_cancelled(news), *_outage(state, news)]
     if isolates(state, news.task, news.cause, news.code):
         return _isolated(state, news, breaker)
-    if exhausted(news.cause, task, state.settings):
+    if news.task.kind is TaskKind.SURVEY and news.cause is Cause.PERMANENT and state.adding:
+        refused = RequestRefused(by=US, request=0, verb="add", why=f"{news.code}: {news.why}")
+        return [refused, SurveyCompleted(entity=news.task.entity, units=0)]
+    if over:
         letter = _letter(news)
         return [letter, *breaker, *_give_up_once(state, letter)]
     delay = backoff_ms(task, news.jitter, state.settings)
@@ -143,6 +150,16 @@ def failed(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
         not_before_ms=Millis(now + delay),
     )
     return [scheduled, *breaker]
+
+
+def _outage(state: State, news: Failed) -> list[AnyEvent]:
+    """Patience has ended with a deployment that serves nobody: no task is to blame, and none could
+    do better."""
+    assert state.settings is not None
+    why = f"{news.code}: {news.why}"
+    if state.settings.on_exhausted == "fail-job":
+        return [JobFailed(code=news.code, why=why)]
+    return _pause(state, why)
 
 
 def _cancelled(news: Failed) -> Cancelled:
@@ -218,11 +235,12 @@ def isolates(state: State, key: TaskKey, cause: Cause, code: str) -> bool:
     if cause not in (Cause.PERMANENT, Cause.TRANSIENT):
         return False
     assert state.settings is not None
-    last = exhausted(cause, state.tasks[key], state.settings)
-    one = chunk.bisected and chunk.documents <= 1
-    if one or not chunk.bisected:
-        return last and state.units[chunk.unit].suspects < MAX_SUSPECTS
-    return state.units[chunk.unit].suspects < MAX_SUSPECTS
+    if state.suspects >= MAX_SUSPECTS:
+        return False
+    last = cause is Cause.PERMANENT or state.tasks[key].failures + 1 >= state.settings.max_retries
+    if chunk.bisected and chunk.documents <= 1:
+        return cause is Cause.PERMANENT  # time may heal what it is else
+    return chunk.bisected or last or state.settings.retry == "none"
 
 
 def _isolated(state: State, news: Failed, breaker: list[AnyEvent]) -> list[AnyEvent]:
@@ -364,6 +382,9 @@ def _surveyed(state: State, task: TaskKey, result: Surveyed) -> list[AnyEvent]:
         if found.unit not in state.units
     ]
     done = SurveyCompleted(entity=task.entity, units=len(units))
+    if state.adding and not units:
+        why = f"nothing on the source is selected by {', '.join(state.added[-state.adding :])}"
+        return [RequestRefused(by=US, request=0, verb="add", why=why), done]
     return [*units, done]
 
 

@@ -90,7 +90,7 @@ def _decided(state: State, key: TaskKey, *, died: bool) -> list[AnyEvent]:
         why = f"the process died {deaths} times while this was running"
         if chunk.bisected and chunk.documents <= 1:
             return [_killer(key, task, why), *alone(chunk, why)]
-        if state.units[chunk.unit].suspects < MAX_SUSPECTS:
+        if state.suspects < MAX_SUSPECTS:
             return [_again(state, key), suspect(chunk.id, why)]
     if deaths >= MAX_INTERRUPTIONS:
         return [_killer(key, task, f"the process died {deaths} times while this was running")]

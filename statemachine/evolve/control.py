@@ -17,6 +17,7 @@ from statemachine.events import (
 )
 from statemachine.evolve.hands import answered, enter, leave, open_chunks, the_chunk, told
 from statemachine.evolve.tasks import moved
+from statemachine.policy import US
 from statemachine.state import Breaker, State
 from statemachine.words import (
     ChunkId,
@@ -62,6 +63,7 @@ def priority_changed(state: State, event: PriorityChanged) -> None:
 def namespaces_added(state: State, event: NamespacesAdded) -> None:
     told(state, event)
     state.added += event.include
+    state.adding = len(event.include)
     answered(state, event.request)
 
 
@@ -71,7 +73,11 @@ def survey_invalidated(state: State, event: SurveyInvalidated) -> None:
 
 
 def request_refused(state: State, event: RequestRefused) -> None:
+    """What could not be added after all is forgotten."""
     told(state, event)
+    if event.by == US and event.verb == "add":
+        state.added = state.added[: len(state.added) - state.adding]
+        state.adding = 0
     answered(state, event.request)
 
 
@@ -80,6 +86,7 @@ def breaker_opened(state: State, event: BreakerOpened) -> None:
     breaker = state.breakers[event.pool]
     breaker.opened += 1
     breaker.until_ms = event.until_ms
+    breaker.waited_ms += event.open_ms
     breaker.probe = None
 
 

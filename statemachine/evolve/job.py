@@ -64,9 +64,13 @@ def pause_requested(state: State, event: PauseRequested | StopRequested) -> None
 
 
 def job_resumed(state: State, event: JobResumed) -> None:
+    """Somebody says that the cause is removed: patience begins anew."""
     job_moved_on(state, event)
     state.why = ""
     state.rollback = False
+    state.suspects = 0
+    for task in state.tasks.values():
+        task.waits = task.waited_ms = 0
 
 
 def job_reopened(state: State, event: JobReopened) -> None:

@@ -100,7 +100,7 @@ def carried(state: State, event: RestoreCompleted | CopyCompleted) -> None:
     restored(state, chunk, event, position=chunk.file.file_bytes if chunk.file else 0)
     unit.restored += 1
     if chunk.bisected:
-        unit.suspects = 0
+        state.suspects = 0
     advance(state, chunk, unit, TASK_OF[event.kind])
 
 

@@ -56,7 +56,7 @@ def split_requested(state: State, event: SplitRequested) -> None:
     unit.planned += 1
     if event.by == US:
         chunk.bisected = True
-        unit.suspects += 1
+        state.suspects += 1
     put(state, TaskKey(TaskKind.SPLIT, chunk.id), Task(priority=chunk.priority))
     answered(state, event.request)
 

@@ -91,7 +91,9 @@ def dead_lettered(state: State, event: DeadLettered) -> None:
 
 
 def cancelled(state: State, event: Cancelled) -> None:
-    moved(state, event).interruptions = 0  # it can end without the process
+    task = moved(state, event)
+    task.interruptions = 0  # it can end without the process
+    task.waits = task.waited_ms = task.delay_ms = 0
     probed(state, event.task)
 
 
@@ -109,6 +111,7 @@ def resolved(state: State, event: Resolved) -> None:
 
 def requeued(state: State, event: Requeued) -> None:
     task = moved(state, event)
+    state.suspects = 0
     task.failures = task.interruptions = 0
     task.waits = task.waited_ms = task.delay_ms = 0
     task.code = task.why = ""

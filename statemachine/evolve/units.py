@@ -71,6 +71,8 @@ def unit_left(state: State, event: UnitSkipped | UnitExcluded) -> None:
     kept = isinstance(event, UnitSkipped)
     for chunk in open_chunks(state, unit):
         del state.chunks[chunk.id]
+        if chunk.done.rejected:
+            state.flawed[chunk.id] = chunk  # what was refused is kept
         if chunk.file is not None:
             state.releasing[chunk.id] = chunk.file.name
         for kind in SIDES:

@@ -59,6 +59,8 @@ class JobLaws(History):
                 self._pausing = True  # nothing starts before somebody resumes it elsewhere
             case JobResumed():
                 self._pausing = False
+                self._waited.clear()
+                self._waits.clear()
             case JobCompleted():
                 assert self._surveyed, "I29: before the survey"
                 assert "open" not in self._units.values(), "I29: before a unit's end"

@@ -97,7 +97,8 @@ class TaskLaws(History):
                 for waits in (self._waited, self._waits, self._doubts):
                     waits.pop(key, None)
             case Cancelled():
-                self._doubts.pop(key, None)
+                for waits in (self._doubts, self._waited, self._waits, self._delays):
+                    waits.pop(key, None)
             case _ if isinstance(event, Completed):
                 self._doubts.pop(key, None)
             case Requeued():

@@ -124,11 +124,11 @@ REFUSALS: list[tuple[str, Callable[[], Story], Asked, str]] = [
     ("stop", failed, StopAsked("me", "", 7), "the job is failed"),
     ("set", completed, named("dump_workers", 3), "the job is completed"),
     ("set", planned, named("work_dir", "/x"), "work_dir is no setting of a running job: dump_w"),
-    ("set", planned, named("dump_workers", 65), "dump_workers must be a whole number up to 64, n"),
-    ("set", planned, named("dump_workers", "3"), "must be a whole number up to 64, not '3'"),
-    ("set", planned, named("dump_workers", 0), "dump_workers cannot be 0: Input should be gre"),
-    ("set", planned, named("dump_workers", True), "dump_workers cannot be True: Input should"),
-    ("set", planned, named("retry", "never"), "retry cannot be 'never': Input should be 'none'"),
+    ("set", planned, named("dump_workers", 65), "dump_workers must be a whole number up to 64"),
+    ("set", planned, named("dump_workers", "3"), "must be a whole number up to 64"),
+    ("set", planned, named("dump_workers", 0), "dump_workers cannot be that: Input should be gre"),
+    ("set", planned, named("dump_workers", True), "dump_workers cannot be that: Input should"),
+    ("set", planned, named("retry", "never"), "retry cannot be that: Input should be 'none'"),
     ("set", planned, named("dump_workers", 2), "dump_workers is 2 already"),
     ("priority", planned, PriorityAsked("me", "no.such", 1, 7), "no.such is no unit and no open c"),
     ("priority", planned, PriorityAsked("me", UNIT, 10, 7), "from -9 to 9, not 10"),
@@ -366,5 +366,37 @@ def test_an_excluded_unit_is_not_found_again() -> None:
     story.tell(PauseAsked("me", ""), AddAsked("me", ("*",), 1), ExcludeAsked("me", UNIT, 2))
     story.state.tasks[SURVEY].status = Status.PROCESSING
     story.state.queues[TaskKind.SURVEY, Status.PROCESSING, 0] = {SURVEY: None}
-    assert story.succeed(SURVEY, Surveyed((found(UNIT),)))[0] == "survey_completed"
+    kinds = story.succeed(SURVEY, Surveyed((found(UNIT),)))
+    assert kinds[:2] == ["request_refused", "survey_completed"], "it brought nothing"
+    assert story.state.added == () and story.state.adding == 0
     assert story.state.units[UNIT].status is UnitStatus.EXCLUDED
+
+
+def test_what_cannot_be_surveyed_is_not_added() -> None:
+    """I30: nor does it keep the job from its end."""
+    story = planned()
+    story.tell(AddAsked("me", ("metrics.*",), 1))
+    for key in list(story.state.queue(TaskKind.DUMP, Status.PROCESSING)):
+        story.succeed(key, DUMPED)
+        if story.status(SURVEY) is Status.PROCESSING:
+            break
+    kinds = story.fail(SURVEY, Cause.PERMANENT, code="ESOURCE002")
+    assert kinds[:2] == ["request_refused", "survey_completed"]
+    assert story.state.added == () and story.state.closed
+
+
+def test_no_connection_string_is_a_namespace() -> None:
+    """I45: nothing that may hold a secret is journaled."""
+    story = planned()
+    assert story.tell(AddAsked("me", ("mongodb://u:p@h/",), 1)) == ["request_refused"]
+    assert story.tell(AddAsked("me", (UNIT,), 2)) == ["request_refused"]
+    assert "u:p" not in str(story.events)
+
+
+def test_haste_makes_a_stop_immediate_too() -> None:
+    """M2, A18: a second signal while the job stops."""
+    story = planned()
+    story.tell(StopAsked("me", "", 1, rollback=True))
+    kinds = story.tell(PauseAsked("signal", "SIGINT", immediate=True))
+    assert kinds[0] == "stop_requested" and kinds[-1] == "job_stopped"
+    assert story.state.rollback

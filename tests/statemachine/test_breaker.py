@@ -182,6 +182,9 @@ def test_one_alone_probes() -> None:
 def test_a_probe_that_fails_opens_it_for_twice_as_long() -> None:
     """F4, I43: up to a limit; every success sets it back."""
     story = probing()
+    assert story.state.settings is not None
+    patient = story.state.settings.model_copy(update={"patience_ms": 10**9})
+    story.state.settings = patient
     probe, stays = 4, []
     for _ in range(6):
         kinds = story.fail(dump(probe), Cause.UNAVAILABLE)

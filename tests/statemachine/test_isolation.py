@@ -109,9 +109,7 @@ class Hands:
 WAYS = [
     ("coordinated", TaskKind.DUMP, Cause.PERMANENT),
     ("coordinated", TaskKind.RESTORE, Cause.PERMANENT),
-    ("coordinated", TaskKind.DUMP, Cause.TRANSIENT),
     ("direct", TaskKind.COPY, Cause.PERMANENT),
-    ("direct", TaskKind.COPY, Cause.TRANSIENT),
 ]
 
 
@@ -158,7 +156,7 @@ def test_where_all_parts_fail_the_search_ends(kind: TaskKind) -> None:
     """A8, I19, I30: a limit on everything: after 20 suspects in a row the whole is to blame."""
     story = Hands(Story(), lambda _: True, kind).run()
     kinds = [event.kind for event in story.events]
-    assert kinds.count("split_requested") == MAX_SUSPECTS == story.state.units[UNIT].suspects
+    assert kinds.count("split_requested") == MAX_SUSPECTS == story.state.suspects
     assert kinds.count("chunk_dropped") == 0
     assert story.state.status is JobStatus.PAUSED
     assert f"{kind}_dead_lettered" in kinds
@@ -166,7 +164,7 @@ def test_where_all_parts_fail_the_search_ends(kind: TaskKind) -> None:
 
 def suspecting(suspects: int, *, bisected: bool, documents: int = 50) -> Story:
     story = Story().planned()
-    story.state.units[UNIT].suspects = suspects
+    story.state.suspects = suspects
     chunk = story.state.chunks[CHUNK]
     chunk.bisected, chunk.documents = bisected, documents
     return story
@@ -184,7 +182,7 @@ def suspecting(suspects: int, *, bisected: bool, documents: int = 50) -> Story:
         (20, True, 50, 2, False),
         (0, True, 2, 0, True),
         (0, True, 1, 1, False),
-        (0, True, 1, 2, True),
+        (0, True, 1, 2, False),
         (0, True, 0, 1, False),
         (0, False, 1, 1, False),
         (0, False, 1, 2, True),
@@ -194,8 +192,8 @@ def suspecting(suspects: int, *, bisected: bool, documents: int = 50) -> Story:
 def test_who_is_a_suspect(
     suspects: int, bisected: bool, documents: int, failures: int, isolated: bool
 ) -> None:
-    """A7, A8: a chunk at its last failure, its parts at the first, a single document at its last
-    again; as long as the search may go on."""
+    """A7, A8: a chunk at its last failure, its parts at the first, a single document not at all:
+    time may heal it; as long as the search may go on."""
     story = suspecting(suspects, bisected=bisected, documents=documents)
     story.state.tasks[DUMP].failures = failures
     assert isolates(story.state, DUMP, Cause.TRANSIENT, "EDOC") is isolated
@@ -245,17 +243,17 @@ def test_a_suspect_is_blamed_and_not_its_deployment() -> None:
     assert isinstance(requested, SplitRequested)
     assert (requested.by, requested.request, requested.why) == ("ferrylog", 0, "EDOC: bad")
     assert story.state.retries == 0
-    assert story.state.units[UNIT].suspects == 1
+    assert story.state.suspects == 1
 
 
 def test_the_last_document_alone_counts_for_the_breaker() -> None:
-    """I43: its letter says how it failed."""
+    """I43: its letter says how it failed; what time may heal is a letter like any other."""
     story = suspecting(1, bisected=True, documents=1)
     story.state.settings = SETTINGS.model_copy(update={"breaker_failures": 1, "max_retries": 1})
     assert story.fail(DUMP, Cause.TRANSIENT, code="EDOC")[:3] == [
         "dump_dead_lettered",
         "breaker_opened",
-        "chunk_dropped",
+        "pause_requested",
     ]
 
 
@@ -269,7 +267,7 @@ def test_an_estimate_of_one_is_no_proof() -> None:
 def test_what_an_operator_cuts_is_no_suspect() -> None:
     story = Story().planned()
     story.tell(SplitAsked("me", CHUNK, 1))
-    assert story.state.units[UNIT].suspects == 0
+    assert story.state.suspects == 0
     assert not story.state.chunks[CHUNK].bisected
 
 
@@ -277,13 +275,13 @@ def test_a_part_that_came_through_ends_the_suspicion() -> None:
     """I30: the count is of failures in a row."""
     story = suspecting(7, bisected=True)
     story.succeed(DUMP, DUMPED)
-    assert story.state.units[UNIT].suspects == 7, "it is not carried yet"
+    assert story.state.suspects == 7, "it is not carried yet"
     story.succeed(RESTORE, RESTORED)
-    assert story.state.units[UNIT].suspects == 0
+    assert story.state.suspects == 0
     story = suspecting(7, bisected=False)
     story.succeed(DUMP, DUMPED)
     story.succeed(RESTORE, RESTORED)
-    assert story.state.units[UNIT].suspects == 7, "no part of what failed"
+    assert story.state.suspects == 7, "no part of what failed"
 
 
 # --- what kills the process ---
@@ -334,7 +332,7 @@ def test_progress_is_a_sign_of_life() -> None:
         "split_requested",
         "split_started",
     ]
-    assert sums(story) == {"named": 1, "planned": 1, "weight": 300, "suspects": 1}
+    assert sums(story) == {"named": 1, "planned": 1, "weight": 300}
 
 
 def test_a_copy_that_kills_is_cut_too() -> None:
@@ -351,7 +349,7 @@ def test_what_cannot_be_cut_dies_fifty_times(why: str) -> None:
     if why == "natural":
         story.state.chunks[CHUNK].natural = True
     else:
-        story.state.units[UNIT].suspects = MAX_SUSPECTS
+        story.state.suspects = MAX_SUSPECTS
     for _ in range(MAX_INTERRUPTIONS - 1):
         kinds = story.tell(began())
         assert "dump_started" in kinds
@@ -397,3 +395,14 @@ def test_a_failure_of_a_fresh_chunk_waits_for_its_budget() -> None:
         "dump_cancelled",
         "split_requested",
     ]
+
+
+def test_what_was_refused_stays_known_when_its_unit_is_left() -> None:
+    """P10: its documents are kept for whoever will look after them."""
+    told = SETTINGS.model_copy(update={"on_exhausted": "skip-unit"})
+    story = Story(told).planned()
+    story.succeed(DUMP, DUMPED)
+    done = Restored(10, 4, 40, 0, 1)
+    story.tell(Progressed(RESTORE, 1, story.state.epoch, done))
+    assert "unit_skipped" in story.fail(RESTORE, Cause.PERMANENT, code="ESOURCE002")
+    assert story.state.flawed[CHUNK].done.rejected == 1

@@ -17,7 +17,7 @@ from statemachine.policy import (
     next_tick_ms,
     retries_of,
 )
-from statemachine.state import Task
+from statemachine.state import Breaker, Task
 from statemachine.stimuli import (
     AddAsked,
     Copied,
@@ -27,6 +27,7 @@ from statemachine.stimuli import (
 )
 from statemachine.words import (
     Cause,
+    JobStatus,
     Key,
     Millis,
     Status,
@@ -134,7 +135,40 @@ def test_each_number_is_in_the_journal() -> None:
 )
 def test_what_ends_a_task(cause: Cause, task: Task, changes: dict[str, Any], ends: bool) -> None:
     """A7, A8, I18: failures by the budget, waits by patience, neither by the other's."""
-    assert exhausted(cause, task, settings(**changes)) is ends
+    assert exhausted(cause, task, Breaker(), settings(**changes)) is ends
+
+
+def test_patience_is_that_of_the_pool_too() -> None:
+    """A28: behind an open breaker all wait, and only one probes."""
+    told = settings(patience_ms=1000)
+    assert not exhausted(Cause.UNAVAILABLE, Task(waited_ms=400), Breaker(waited_ms=599), told)
+    assert exhausted(Cause.UNAVAILABLE, Task(waited_ms=400), Breaker(waited_ms=600), told)
+
+
+@pytest.mark.parametrize("mode", ["coordinated", "direct"])
+@pytest.mark.parametrize("policy", ["pause", "skip-unit", "fail-job"])
+def test_a_server_that_is_gone_pauses_the_job_and_blames_nobody(mode: str, policy: str) -> None:
+    """F4, A18, I30: after about its patience, however many chunks there are; no dead letters."""
+    told = settings(patience_ms=120_000, on_exhausted=policy)
+    story = Story(told, mode=mode).planned(chunks=40)
+    kind = TaskKind.COPY if mode == "direct" else TaskKind.DUMP
+    while story.state.status is JobStatus.RUNNING:
+        for key in list(story.state.queue(kind, Status.PROCESSING)):
+            if story.state.status is JobStatus.RUNNING:
+                story.fail(key, Cause.UNAVAILABLE)
+        due = next_wake_ms(story.state, Millis(story.now))
+        if due is not None and story.state.status is JobStatus.RUNNING:
+            story.now = due
+            story.tell()
+    assert story.now < 4 * 120_000
+    assert not story.state.count(Status.FAILED)
+    for key in list(story.state.queue(kind, Status.PROCESSING)):
+        story.fail(key, Cause.UNAVAILABLE)
+    ends = (JobStatus.FAILED,) if policy == "fail-job" else (JobStatus.PAUSED,)
+    assert story.state.status in ends
+    if policy != "fail-job":
+        story.tell(began(told))
+        assert not any(task.waited_ms for task in story.state.tasks.values())
 
 
 def test_an_outage_is_waited_out_and_costs_no_attempt() -> None:
@@ -150,7 +184,7 @@ def test_an_outage_is_waited_out_and_costs_no_attempt() -> None:
         assert story.tell() == ["dump_started"]
     assert delays == [100, 200, 400, 800]
     assert (task.waits, task.waited_ms, task.failures) == (4, 1500, 0)
-    assert story.fail(DUMP, Cause.UNAVAILABLE)[0] == "dump_dead_lettered"
+    assert story.fail(DUMP, Cause.UNAVAILABLE)[:2] == ["dump_cancelled", "pause_requested"]
     story.tell(began())
     assert (task.waits, task.waited_ms, task.delay_ms, task.failures) == (0, 0, 0, 0)
 

@@ -111,7 +111,7 @@ def test_nothing_is_lost_and_no_order_changes() -> None:
             assert list(wanted_effects(other)) == list(wanted_effects(state))
             names = State.__slots__
             seen |= {name for name in names if getattr(state, name) != getattr(fresh, name)}
-    assert set(State.__slots__) - seen == {"code", "dropped", "kept"}
+    assert set(State.__slots__) - seen == {"code", "dropped", "kept", "suspects"}
     assert again(fresh) == fresh
 
 

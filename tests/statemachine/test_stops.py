@@ -75,7 +75,6 @@ def test_ways_to_rest(first: tuple[Asked, ...], wish: Asked, kinds: list[str], s
         ((PAUSE,), replace(PAUSE, request=9), "the job is pausing"),
         ((PAUSE_NOW,), replace(PAUSE_NOW, request=9), "the job is paused"),
         ((STOP,), replace(PAUSE, request=9), "the job is stopping"),
-        ((STOP,), replace(PAUSE_NOW, request=9), "the job is stopping"),
         ((STOP,), replace(STOP, request=9), "the job is stopping already"),
         ((STOP_NOW,), replace(STOP_NOW, request=9), "the job is stopped"),
         ((STOP_NOW,), replace(PAUSE, request=9), "the job is stopped"),
