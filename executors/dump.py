@@ -10,7 +10,7 @@ from executors.chunkfile import sync_directory, write_chunk_file
 from executors.errors import OtherCollection
 from executors.folder import folder_name
 from executors.metadata import split
-from executors.protocol import StopToken
+from executors.protocol import Stopped, StopToken
 from executors.survey import namespaces
 from statemachine.events import JobSpec
 from statemachine.state import Chunk, Unit
@@ -30,15 +30,16 @@ def dump(
 ) -> Dumped:
     """Write the chunk's documents to a file that is whole, durable and named when this returns.
 
-    Raises `PyMongoError`, `OSError`, `OtherCollection`.
+    Raises `PyMongoError`, `OSError`, `OtherCollection`, `Stopped`.
     """
     must_be_same(client, unit)
+    if stop.is_set():  # given up while it hung in there: another attempt may be at work
+        raise Stopped
     name = f"{folder_name(unit.id)}/{chunk.id.rpartition('#')[2]}-{attempt}.flb"
     path = folder / name
     path.parent.mkdir(mode=0o700, exist_ok=True)
     sync_directory(folder)
-    for leftover in path.parent.glob(f"{path.name.partition('-')[0]}-*"):
-        leftover.unlink()  # of attempts that were killed, or whose file was given up
+    _remove_older(path, attempt)
     what = source_range(unit, chunk, read_preference)
     blocks = read_range(client, what, stop, document_bytes=mean_bytes(unit))
     written = write_chunk_file(path, blocks, spec.compression)
@@ -51,6 +52,16 @@ def dump(
         blocks=written.blocks,
         sha256=written.sha256,
     )
+
+
+def _remove_older(path: Path, attempt: int) -> None:
+    """Files of attempts that were killed, that hang, or whose file was given up; never of one that
+    came after this one."""
+    chunk = path.name.partition("-")[0]
+    for leftover in path.parent.glob(f"{chunk}-*"):
+        number = leftover.name.removeprefix(f"{chunk}-").partition(".")[0]
+        if number.isdecimal() and int(number) < attempt:
+            leftover.unlink(missing_ok=True)
 
 
 def source_range(unit: Unit, chunk: Chunk, read_preference: str) -> Range:
