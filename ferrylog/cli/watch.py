@@ -48,7 +48,8 @@ def watch(
     verbose: o.Verbose = 0,
     quiet: o.Quiet = False,
 ) -> None:
-    """Follow a job until it rests, and end with its exit code. Ctrl-C leaves it alone."""
+    """Follow a job until it rests or nobody runs it, and end with its exit code. Ctrl-C leaves it
+    alone."""
     o.Common(journal, json, verbose, quiet)
     try:
         with SqliteJournal.read_only(journal) as opened, _face(json=json) as face:
@@ -62,18 +63,22 @@ def watch(
 
 
 def _follow(journal: SqliteJournal, job: str | None, face: Face) -> tuple[JobId, int]:
-    """Look until the job rests; each look reads only what is new."""
+    """Look until the job rests, or no process is there to run it; each look reads only what is
+    new."""
     wanted = find_job(journal, job or (journal.latest_job() if held(journal.path) else None))
     past, shown_s = recall(journal, wanted), None
     while True:
-        now_s, resting = clock.monotonic_s(), past.state.resting
-        if resting or shown_s is None or now_s - shown_s >= face.every_s:
+        alive = held(journal.path)  # before the events: the last of them come before the end
+        past.follow(journal.pages(wanted, after=past.position.version))
+        now_s, over = clock.monotonic_s(), past.state.resting or not alive
+        if over or shown_s is None or now_s - shown_s >= face.every_s:
             face.show(_report(journal, wanted, past), past)
             shown_s = now_s
-        if resting:
+        if over and not past.state.resting:
+            typer.echo(f"the job is {past.state.status}, and no process runs it", err=True)
+        if over:
             return wanted, exit_code(past.state)
         clock.sleep_s(LOOK_S)
-        past.follow(journal.pages(wanted, after=past.position.version))
 
 
 def _report(journal: SqliteJournal, job: JobId, past: Past) -> StatusReport:

@@ -17,6 +17,7 @@ from ferrylog.past import Past
 from ferrylog.views.model import status_report
 from ferrylog.views.told import told
 from ferrylog.views.watch import Active, Pace, dashboard, unicode_bar
+from journal.lease import Lease
 from journal.protocol import Recorded
 from journal.sqlite import SqliteJournal
 from statemachine.stimuli import PauseAsked
@@ -37,6 +38,8 @@ class Growing:
         self.path = path
         self._records = iter(records)
         self.now_s = 0.0
+        self.killed_s = float("inf")
+        self._lease: Lease | None = Lease(path, host="h", since="now")
         self.more(STEP)
 
     def more(self, count: int) -> None:
@@ -52,23 +55,36 @@ class Growing:
 
     def sleep(self, duration_s: float) -> None:
         self.now_s += duration_s
-        self.more(STEP)
+        if self.now_s < self.killed_s:
+            self.more(STEP)
+        else:
+            self.end()
+
+    def end(self) -> None:
+        if self._lease is not None:
+            self._lease.release()
+            self._lease = None
 
 
 Grow = Callable[..., Growing]
 
 
 @pytest.fixture
-def grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Grow:
+def grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Grow]:
+    begun: list[Growing] = []
+
     def grown(play: Play) -> Growing:
         play.once()
         with SqliteJournal.read_only(play.path) as journal:
             growing = Growing(tmp_path / "ferrylog.db", list(journal.read(JOB)))
+        begun.append(growing)
         monkeypatch.setattr(clock, "sleep_s", growing.sleep)
         monkeypatch.setattr(clock, "monotonic_s", lambda: growing.now_s)
         return growing
 
-    return grown
+    yield grown
+    for growing in begun:
+        growing.end()
 
 
 @pytest.fixture
@@ -120,6 +136,16 @@ def test_a_job_that_comes_to_rest(grow: Grow, say: Say, tmp_path: Path) -> None:
     assert said.code == 5
     path = tmp_path / "ferrylog.db"
     assert f"resume with: ferrylog resume {JOB} --journal {path}" in said.err
+
+
+def test_a_job_that_is_killed(grow: Grow, say: Say, tmp_path: Path) -> None:
+    """Nothing more will come: that is said, and how to go on."""
+    grow(Play(tmp_path / "play.db", {})).killed_s = 1.5
+    said = say("watch", "--json")
+    assert said.code == 5
+    assert [line["running"] for line in said.lines()][-2:] == [True, False]
+    assert "the job is running, and no process runs it" in said.err
+    assert f"resume with: ferrylog resume {JOB}" in said.err
 
 
 def test_leaving_touches_nothing(
