@@ -97,6 +97,16 @@ def test_whom_the_process_died_with_carries_alone() -> None:
     assert kinds.count("dump_started") == 3 and kinds.count("restore_started") == 2
 
 
+def test_the_last_free_worker_is_enough_for_a_suspect() -> None:
+    """I18: one of each pool; the restore waits for the dump all the same."""
+    told = SETTINGS.model_copy(update={"dump_workers": 1, "restore_workers": 1})
+    story = Story(told).planned(chunks=3)
+    story.succeed(DUMP, DUMPED)
+    kinds = story.tell(began(told))
+    assert [kind for kind in kinds if kind.endswith("_started")] == ["run_started", "dump_started"]
+    assert list(story.state.quarantine) == [DUMP._replace(kind=TaskKind.RESTORE)]
+
+
 def test_a_suspect_that_cannot_start_holds_nobody_back() -> None:
     """I30: no room for its file, no file to restore from, no free worker behind the breaker."""
     restore = DUMP._replace(kind=TaskKind.RESTORE)
