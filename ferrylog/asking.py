@@ -7,7 +7,7 @@ from typing import Final
 from ferrylog import clock, requests
 from ferrylog.engine import Engine
 from ferrylog.errors import NotRunning, Refused
-from ferrylog.jobs import find_job, journal_to_write, unfinished
+from ferrylog.jobs import find_job, find_migration, journal_to_write, unfinished
 from ferrylog.past import Past
 from ferrylog.recall import recall
 from journal.inbox import Inbox, Request
@@ -61,8 +61,8 @@ class Answer:
 
 
 def wanted_job(path: Path, named: str | None) -> JobId:
-    """The job of that name; else the one that runs; else the newest unfinished one that is no dry
-    run; else the newest.
+    """The job of that name; else the one that runs; else the newest unfinished migration; else
+    the newest migration; else the newest.
 
     Raises `NoSuchJob`, and what opening raises.
     """
@@ -71,9 +71,9 @@ def wanted_job(path: Path, named: str | None) -> JobId:
             return find_job(journal, journal.latest_job())
         if named is None:
             for job, past in unfinished(journal):
-                if past.state.spec is not None and past.state.spec.kind != "plan":
+                if past.state.spec is not None and past.state.spec.kind == "migrate":
                     return job
-        return find_job(journal, named)
+        return find_migration(journal, named)
 
 
 def state_of(path: Path, job: JobId) -> State:

@@ -58,6 +58,15 @@ def find_job(journal: SqliteJournal, wanted: str | None) -> JobId:
     return JobId(wanted) if wanted is not None else jobs[-1]
 
 
+def find_migration(journal: SqliteJournal, wanted: str | None) -> JobId:
+    """The job of that name, or the newest that moves data, or the newest. Raises `NoSuchJob`."""
+    if wanted is None:
+        for job in reversed(journal.jobs()):
+            if spec_of(journal, job).kind == "migrate":
+                return job
+    return find_job(journal, wanted)
+
+
 def unfinished(journal: SqliteJournal) -> Iterator[tuple[JobId, Past]]:
     """The jobs that may go on here, the newest first."""
     for job, past in without_end(journal):

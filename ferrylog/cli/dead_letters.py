@@ -16,7 +16,7 @@ from ferrylog.asking import Answer, ask
 from ferrylog.cli import options as o
 from ferrylog.cli.answers import lines, show
 from ferrylog.errors import Refused, Usage
-from ferrylog.jobs import find_job, operator
+from ferrylog.jobs import find_migration, operator
 from ferrylog.letters import Letter, job_of, letter, letters
 from ferrylog.past import collector_at_rest
 from ferrylog.recall import recall
@@ -45,7 +45,9 @@ app = typer.Typer(
 )
 
 Ids = Annotated[list[int] | None, typer.Argument(metavar="ID...", min=1, help="As `list` names.")]
-JobOption = Annotated[str | None, typer.Option("--job", metavar="JOB", help="Default: the newest.")]
+JobOption = Annotated[
+    str | None, typer.Option("--job", metavar="JOB", help="Default: the newest migration.")
+]
 
 
 class NotKept(OperatorError):
@@ -71,7 +73,7 @@ def list_(
     """Name all dead letters of a job, the oldest first."""
     o.Common(journal, json, verbose, quiet)
     with collector_at_rest(), SqliteJournal.read_only(journal) as opened:
-        wanted = find_job(opened, job)
+        wanted = find_migration(opened, job)
         state = recall(opened, wanted).state
         found = letters(opened, wanted, state)
     named = sum(each.level == "document" for each in found)
@@ -159,7 +161,7 @@ def _chosen(
         raise Usage("nothing is named, or too much", remedy="give ids, or --all")
     with collector_at_rest(), SqliteJournal.read_only(journal) as opened:
         if everything:
-            wanted = find_job(opened, job)
+            wanted = find_migration(opened, job)
             return [
                 (wanted, each) for each in letters(opened, wanted, recall(opened, wanted).state)
             ]

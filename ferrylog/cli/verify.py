@@ -12,7 +12,7 @@ from ferrylog.cli import options as o
 from ferrylog.cli.running import a_run
 from ferrylog.cli.settings import run_settings
 from ferrylog.engine import Engine
-from ferrylog.jobs import find_job, journal_to_write, spec_of, unfinished
+from ferrylog.jobs import find_migration, journal_to_write, spec_of, unfinished
 from ferrylog.recall import recall
 from ferrylog.redact import one_line
 from ferrylog.views.model import Report, exit_code
@@ -57,7 +57,7 @@ def verify(
     settings = run_settings(dump_workers=dump_workers, restore_workers=1)
     SqliteJournal.read_only(journal).close()
     with journal_to_write(journal) as written:
-        done = _work_of(written, job)
+        done = find_migration(written, job)
         spec = spec_of(written, done)
         uris = (
             o.uri("source", source, source_uri_file, spec.source),
@@ -69,16 +69,6 @@ def verify(
     typer.echo(report.as_json() if json else _text(report))
     code = exit_code(engine.state)
     raise typer.Exit(code if report.equal or code != 0 else 4)
-
-
-def _work_of(journal: SqliteJournal, job: str | None) -> JobId:
-    """The job to verify: the one named, or the newest that moved data."""
-    if job is not None:
-        return find_job(journal, job)
-    for candidate in reversed(journal.jobs()):
-        if spec_of(journal, candidate).kind == "migrate":
-            return candidate
-    return find_job(journal, None)
 
 
 def _verify(run: Run, journal: SqliteJournal, done: JobId, spec: JobSpec) -> Engine:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ferrylog import asking, requests
-from ferrylog.asking import NoAnswer, ask
+from ferrylog.asking import NoAnswer, ask, wanted_job
 from ferrylog.engine import Engine
 from ferrylog.errors import NotRunning, Refused
 from ferrylog.requests import Unreadable, read, written
@@ -32,7 +32,7 @@ from statemachine.stimuli import (
     SplitAsked,
     StopAsked,
 )
-from statemachine.words import ChunkId, JobStatus, Millis, TaskKind, UnitId
+from statemachine.words import ChunkId, JobId, JobStatus, Millis, TaskKind, UnitId
 from tests.ferrylog.histories import BEGIN, JOB, two_failures_and_a_kill
 from tests.statemachine.examples import SETTINGS, SPEC
 
@@ -171,6 +171,40 @@ def test_a_finished_job_refuses_all_but_a_requeue(tmp_path: Path) -> None:
         ask(path, JOB, SetAsked("ann", "dump_workers", 8))
     with pytest.raises(Refused, match="has no rejected documents"):
         ask(path, JOB, RequeueAsked("ann", "shop.orders#1"))
+
+
+# --- which job ---
+
+
+def begin_another(path: Path, job: str, kind: str) -> JobId:
+    with SqliteJournal.create(path) as written_to:
+        began = RunBegan("ann", "office", 4711, "0.1.0", SETTINGS)
+        asked = JobAsked("ann", SPEC.model_copy(update={"kind": kind, "of": JOB}))
+        Engine(written_to, JobId(job)).turn([asked, began], now=BEGIN)
+    return JobId(job)
+
+
+def test_an_unfinished_migration_is_meant_before_what_looks_at_it(journal: Path) -> None:
+    """A plan and a verification have nothing worth a setting; one that runs is meant itself."""
+    begin_another(journal, "20261122-150000-aaaa", "plan")
+    newest = begin_another(journal, "20261122-150000-bbbb", "verify")
+    assert wanted_job(journal, None) == JOB
+    assert wanted_job(journal, newest) == newest
+    with Lease(journal, host="h", since="now"):
+        assert wanted_job(journal, None) == newest
+
+
+def test_a_finished_migration_is_meant_before_a_verification(tmp_path: Path) -> None:
+    path = tmp_path / "ferrylog.db"
+    two_failures_and_a_kill(path)
+    begin_another(path, "20261122-150000-bbbb", "verify")
+    assert wanted_job(path, None) == JOB
+
+
+def test_without_a_migration_the_newest_is_meant(tmp_path: Path) -> None:
+    path = tmp_path / "ferrylog.db"
+    newest = begin_another(path, "20261122-150000-bbbb", "plan")
+    assert wanted_job(path, None) == newest
 
 
 # --- a process runs it ---

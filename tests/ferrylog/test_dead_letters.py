@@ -12,18 +12,19 @@ from executors.folder import inside
 from executors.rejected import Rejects, rejected_path
 from ferrylog.asking import Answer
 from ferrylog.cli import dead_letters
+from ferrylog.engine import Engine
 from ferrylog.errors import Refused
 from ferrylog.letters import letters
 from ferrylog.recall import recall
 from ferrylog.views.model import exit_code
 from journal.opening import work_path
 from journal.sqlite import SqliteJournal
-from statemachine.stimuli import FileDamaged, RequeueAsked
+from statemachine.stimuli import FileDamaged, JobAsked, RequeueAsked, RunBegan
 from statemachine.words import Cause, ChunkId, JobId, TaskKind, UnitId
 from tests.ferrylog import histories
 from tests.ferrylog.histories import CHUNK, JOB, Play, failed, rejecting
 from tests.ferrylog.saying import Say, say_with
-from tests.statemachine.examples import SETTINGS
+from tests.statemachine.examples import SETTINGS, SPEC
 
 GONE = failed(Cause.PERMANENT, "ESOURCE001", "the collection is gone.")
 BAD = failed(Cause.PERMANENT, "EMONGO067", "cannot create index")
@@ -205,6 +206,18 @@ def test_an_index_and_a_chunk_are_let_go(path: Path, say: Say) -> None:
     assert exit_code(state) == 3
     assert say("requeue", "--all").code == 0, "a chunk that was let go can be asked for again"
     assert exit_code(play.once()) == 3, "but for the index"
+
+
+def test_letters_are_those_of_the_newest_migration(path: Path, say: Say) -> None:
+    """A later dry run or verification does not hide them."""
+    Play(path, {(TaskKind.RESTORE, CHUNK, 1): [(10, rejecting(12))]}).once()
+    with SqliteJournal.create(path) as journal:
+        asked = JobAsked("ann", SPEC.model_copy(update={"kind": "plan"}))
+        began = RunBegan("ann", "office", 4711, "0.1.0", SETTINGS)
+        Engine(journal, JobId("20261122-150000-bbbb")).turn([asked, began], now=histories.BEGIN)
+    assert len(listed(say)) == 1
+    assert say("requeue", "--all").code == 0
+    assert listed(say) == []
 
 
 def test_one_refusal_stops_none_of_the_others(
