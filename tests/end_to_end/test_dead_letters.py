@@ -152,7 +152,7 @@ def _words(command: str) -> list[str]:
 # --- one that kills -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("mode", ["coordinated", "direct"])
+@pytest.mark.parametrize("mode", ["coordinated", pytest.param("direct", marks=pytest.mark.deep)])
 def test_the_one_that_kills_is_found(terminal: Terminal, pair: Pair, mode: str) -> None:
     """A34, P10, I12: whenever one document is on its way the process is killed. It is halved down
     to; the job ends without it, names what it left out, and carries it once it is harmless."""

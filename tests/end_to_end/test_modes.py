@@ -72,7 +72,9 @@ def _id(n: int) -> Any:
     )[n % 8]
 
 
-@pytest.mark.parametrize("killed", [False, True], ids=["undisturbed", "killed"])
+@pytest.mark.parametrize(
+    "killed", [pytest.param(False, marks=pytest.mark.deep), True], ids=["undisturbed", "killed"]
+)
 @pytest.mark.parametrize("mode", CARRIED)
 def test_either_mode_leaves_the_same(
     terminal: Terminal, loaded: Pair, mode: str, killed: bool
