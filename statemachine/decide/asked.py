@@ -4,7 +4,7 @@ from typing import Final, assert_never
 
 from pydantic import ValidationError
 
-from statemachine.decide.outcomes import not_carried
+from statemachine.decide.isolation import not_carried
 from statemachine.events import (
     AnyEvent,
     ChunkDropped,

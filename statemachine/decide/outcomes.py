@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 from typing import assert_never
 
+from statemachine.decide.breakers import breaker_closed, breaker_opened
+from statemachine.decide.isolation import cancelled, isolated, isolates, letter_of
 from statemachine.events import (
     AnyEvent,
-    BreakerClosed,
-    BreakerOpened,
     Cancelled,
-    ChunkDropped,
     ChunkKept,
     ChunkPlanned,
     ChunkReleased,
@@ -32,26 +31,20 @@ from statemachine.events import (
     RetryScheduled,
     RunSettings,
     SplitCompleted,
-    SplitRequested,
     SurveyCompleted,
     UnitRegistered,
     UnitSkipped,
     VerifyCompleted,
 )
 from statemachine.policy import (
-    BISECTED,
-    COUNTED,
     LEAST_WAIT_MS,
     MAX_REPORTED,
-    MAX_SUSPECTS,
-    NO_DOCUMENTS_FAULT,
     POOL_OF,
     US,
     backoff_ms,
     exhausted,
-    open_ms,
 )
-from statemachine.state import Chunk, State
+from statemachine.state import State
 from statemachine.stimuli import (
     Built,
     Copied,
@@ -88,7 +81,7 @@ def succeeded(state: State, news: Succeeded) -> list[AnyEvent]:
         return _released(state, news)
     if not _awaited(state, news):
         return [_ignored(state, news, "success")]
-    return [*_completions(state, news.task, news.result), *_closed(state, news)]
+    return [*_completions(state, news.task, news.result), *breaker_closed(state, news)]
 
 
 def progressed(state: State, news: Progressed) -> list[AnyEvent]:
@@ -111,7 +104,7 @@ def progressed(state: State, news: Progressed) -> list[AnyEvent]:
         if isinstance(done, Restored)
         else CopyProgressed.model_validate({**counts, "last_key": done.last_key})
     )
-    return [*_rejections(state, entity, done), moved, *_closed(state, news)]
+    return [*_rejections(state, entity, done), moved, *breaker_closed(state, news)]
 
 
 def failed(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
@@ -120,20 +113,20 @@ def failed(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
     if not _awaited(state, news):
         return [_ignored(state, news, "failure")]
     if news.cause is Cause.FATAL:
-        return [_cancelled(news), *_pause(state, f"{news.code}: {news.why}")]
+        return [cancelled(news), *_pause(state, f"{news.code}: {news.why}")]
     assert state.settings is not None
     task = state.tasks[news.task]
-    breaker = _opened(state, news, now)
+    breaker = breaker_opened(state, news, now)
     over = exhausted(news.cause, task, state.breakers[POOL_OF[news.task.kind]], state.settings)
     if over and news.cause is Cause.UNAVAILABLE:
-        return [_cancelled(news), *_outage(state, news)]
+        return [cancelled(news), *_outage(state, news)]
     if isolates(state, news.task, news.cause, news.code):
-        return _isolated(state, news, breaker)
+        return isolated(state, news, breaker)
     if news.task.kind is TaskKind.SURVEY and news.cause is Cause.PERMANENT and state.adding:
         refused = RequestRefused(by=US, request=0, verb="add", why=f"{news.code}: {news.why}")
         return [refused, SurveyCompleted(entity=news.task.entity, units=0)]
     if over:
-        letter = _letter(news)
+        letter = letter_of(news)
         return [letter, *breaker, *_give_up_once(state, letter)]
     delay = backoff_ms(task, news.jitter, state.settings)
     if news.cause is Cause.UNAVAILABLE:
@@ -162,10 +155,6 @@ def _outage(state: State, news: Failed) -> list[AnyEvent]:
     return _pause(state, why)
 
 
-def _cancelled(news: Failed) -> Cancelled:
-    return Cancelled.of(news.task, attempt=news.attempt, code=news.code, why=news.why)
-
-
 def file_damaged(state: State, news: FileDamaged) -> list[AnyEvent]:
     """The restore is free of blame; the dump starts again while its own budget lasts (I24)."""
     if not _awaited(state, news):
@@ -188,95 +177,7 @@ def file_damaged(state: State, news: FileDamaged) -> list[AnyEvent]:
     return [*events, letter, *_give_up_once(state, letter)]
 
 
-# --- breakers ---
-
-
-def _opened(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
-    """The breaker of the task's pool opens with the N-th failure in a row, and again with each
-    probe that fails (F4, I43)."""
-    assert state.settings is not None
-    pool = POOL_OF[news.task.kind]
-    breaker = state.breakers[pool]
-    again = breaker.opened > 0
-    failures = breaker.failures + 1
-    if news.cause not in COUNTED or (again and breaker.probe != news.task):
-        return []
-    if not again and failures < state.settings.breaker_failures:
-        return []
-    stays = open_ms(breaker.opened, state.settings)
-    return [
-        BreakerOpened(
-            pool=pool,
-            failures=failures,
-            open_ms=stays,
-            until_ms=Millis(now + stays),
-            why=f"{news.code}: {news.why}",
-        )
-    ]
-
-
-def _closed(state: State, news: Succeeded | Progressed) -> list[AnyEvent]:
-    pool = POOL_OF[news.task.kind]
-    return [BreakerClosed(pool=pool)] if state.breakers[pool].opened else []
-
-
-# --- one document among many ---
-
-
-def isolates(state: State, key: TaskKey, cause: Cause, code: str) -> bool:
-    """Whether this failure makes the chunk a suspect: one document in it may spoil the rest.
-
-    What was cut off a suspect is cut again at its next failure; what holds one document only
-    keeps its attempts, and is then given up alone.
-    """
-    chunk = state.chunks.get(ChunkId(key.entity))
-    if key.kind not in BISECTED or chunk is None or chunk.natural or code in NO_DOCUMENTS_FAULT:
-        return False
-    if cause not in (Cause.PERMANENT, Cause.TRANSIENT):
-        return False
-    assert state.settings is not None
-    if state.suspects >= MAX_SUSPECTS:
-        return False
-    last = cause is Cause.PERMANENT or state.tasks[key].failures + 1 >= state.settings.max_retries
-    if chunk.bisected and chunk.documents <= 1:
-        return cause is Cause.PERMANENT  # time may heal what it is else
-    return chunk.bisected or last or state.settings.retry == "none"
-
-
-def _isolated(state: State, news: Failed, breaker: list[AnyEvent]) -> list[AnyEvent]:
-    """The chunk, not the deployment, is to blame for all but the last of such failures."""
-    chunk = state.chunks[ChunkId(news.task.entity)]
-    if chunk.bisected and chunk.documents <= 1:
-        return [_letter(news), *breaker, *alone(chunk, f"{news.code}: {news.why}")]
-    return [_cancelled(news), suspect(chunk.id, f"{news.code}: {news.why}")]
-
-
-def suspect(chunk: ChunkId, why: str) -> SplitRequested:
-    return SplitRequested(chunk=chunk, by=US, request=0, why=why)
-
-
-def alone(chunk: Chunk, why: str) -> list[AnyEvent]:
-    """The one document that was looked for: the job goes on without it (decision 7)."""
-    return [ChunkDropped(chunk=chunk.id, by=US, request=0, documents=not_carried(chunk), why=why)]
-
-
-def not_carried(chunk: Chunk) -> int:
-    """Documents of the chunk of which nothing is known but that they were there; an estimate."""
-    documents = chunk.file.documents if chunk.file is not None else chunk.documents
-    return max(0, documents - chunk.done.documents - chunk.done.rejected)
-
-
 # --- giving up ---
-
-
-def _letter(news: Failed) -> DeadLettered:
-    return DeadLettered.of(
-        news.task,
-        attempt=news.attempt,
-        cause=news.cause,
-        code=news.code,
-        why=news.why,
-    )
 
 
 def _give_up_once(state: State, letter: DeadLettered) -> list[AnyEvent]:

@@ -2,7 +2,8 @@
 
 from typing import Final
 
-from statemachine.decide.outcomes import alone, give_up, suspect
+from statemachine.decide.isolation import alone, suspect
+from statemachine.decide.outcomes import give_up
 from statemachine.events import (
     AnyEvent,
     ChunkDropped,

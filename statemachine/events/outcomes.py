@@ -72,7 +72,18 @@ class DumpInvalidated(TaskEvent):
     why: str
 
 
-class RestoreProgressed(TaskEvent):
+class Carried(TaskEvent):
+    """How much of a chunk the target has so far, over all attempts."""
+
+    documents: NonNegativeInt
+    """Inserted, present, overwritten."""
+    bytes: NonNegativeInt
+    present: NonNegativeInt
+    """Of `documents`: found there already, equal to the byte."""
+    rejected: NonNegativeInt
+
+
+class RestoreProgressed(Carried):
     """The target acknowledged every block of the chunk file before `position`."""
 
     verb = Verb.PROGRESSED
@@ -80,26 +91,16 @@ class RestoreProgressed(TaskEvent):
     attempt: PositiveInt
     position: NonNegativeInt
     """Offset in the chunk file, in bytes: resume goes on here."""
-    documents: NonNegativeInt
-    """Of this chunk on the target so far: inserted, present, overwritten."""
-    bytes: NonNegativeInt
-    present: NonNegativeInt
-    """Of `documents`: found there already, equal to the byte."""
-    rejected: NonNegativeInt
 
 
-class RestoreCompleted(TaskEvent):
+class RestoreCompleted(Carried):
     """The target acknowledged every document of the chunk file, or refused it by name."""
 
     verb = Verb.COMPLETED
     kind: Literal["restore_completed"] = "restore_completed"
-    documents: NonNegativeInt
-    bytes: NonNegativeInt
-    present: NonNegativeInt
-    rejected: NonNegativeInt
 
 
-class CopyProgressed(TaskEvent):
+class CopyProgressed(Carried):
     """The target acknowledged every document of the chunk up to `last_key`."""
 
     verb = Verb.PROGRESSED
@@ -109,21 +110,13 @@ class CopyProgressed(TaskEvent):
     """Documents read so far."""
     last_key: Key
     """Resume goes on behind it."""
-    documents: NonNegativeInt
-    bytes: NonNegativeInt
-    present: NonNegativeInt
-    rejected: NonNegativeInt
 
 
-class CopyCompleted(TaskEvent):
+class CopyCompleted(Carried):
     """The target acknowledged every document of the chunk's range, or refused it by name."""
 
     verb = Verb.COMPLETED
     kind: Literal["copy_completed"] = "copy_completed"
-    documents: NonNegativeInt
-    bytes: NonNegativeInt
-    present: NonNegativeInt
-    rejected: NonNegativeInt
 
 
 class SplitCompleted(TaskEvent):

@@ -4,21 +4,19 @@ from typing import Literal
 
 from pydantic import NonNegativeInt
 
-from statemachine.events.base import Event
+from statemachine.events.base import Event, OfChunk, OfUnit
 from statemachine.events.spec import IndexSpec
 from statemachine.words import (
     BsonText,
-    ChunkId,
     Key,
     UnitId,
 )
 
 
-class UnitRegistered(Event):
+class UnitRegistered(OfUnit):
     """A collection or view of the source belongs to the job."""
 
     kind: Literal["unit_registered"] = "unit_registered"
-    unit: UnitId
     target: str
     type: Literal["collection", "view"]
     uuid: str
@@ -28,12 +26,8 @@ class UnitRegistered(Event):
     documents: NonNegativeInt
     bytes: NonNegativeInt
 
-    @property
-    def about(self) -> str:
-        return self.unit
 
-
-class ChunkPlanned(Event):
+class ChunkPlanned(OfChunk):
     """A key range of a unit became a chunk: from `lower` (included) to `upper` (not included).
 
     `None` is the open end: below every `_id` of every type, above every one (MaxKey included).
@@ -41,7 +35,6 @@ class ChunkPlanned(Event):
 
     kind: Literal["chunk_planned"] = "chunk_planned"
     unit: UnitId
-    chunk: ChunkId
     lower: Key | None
     upper: Key | None
     documents: NonNegativeInt
@@ -49,102 +42,63 @@ class ChunkPlanned(Event):
     natural: bool
     """Read in insertion order (capped collections) instead of `_id` order."""
 
-    @property
-    def about(self) -> str:
-        return self.chunk
 
-
-class UnitCompleted(Event):
+class UnitCompleted(OfUnit):
     """Every chunk of the unit is settled and every index was tried."""
 
     kind: Literal["unit_completed"] = "unit_completed"
-    unit: UnitId
-
-    @property
-    def about(self) -> str:
-        return self.unit
 
 
-class UnitSkipped(Event):
+class UnitSkipped(OfUnit):
     """A task of the unit was dead-lettered and the policy is to go on without the unit."""
 
     kind: Literal["unit_skipped"] = "unit_skipped"
-    unit: UnitId
     why: str
 
-    @property
-    def about(self) -> str:
-        return self.unit
 
-
-class UnitExcluded(Event):
+class UnitExcluded(OfUnit):
     """Somebody took the unit out of the job; what the target has of it stays there."""
 
     kind: Literal["unit_excluded"] = "unit_excluded"
-    unit: UnitId
     by: str
     request: NonNegativeInt
 
-    @property
-    def about(self) -> str:
-        return self.unit
 
-
-class ConflictForeseen(Event):
+class ConflictForeseen(OfUnit):
     """A dry run saw what will go wrong, or may."""
 
     kind: Literal["conflict_foreseen"] = "conflict_foreseen"
-    unit: UnitId
     code: str
     why: str
 
-    @property
-    def about(self) -> str:
-        return self.unit
 
-
-class SplitRequested(Event):
+class SplitRequested(OfChunk):
     """The chunk is to be cut in two: somebody finds it too big, or something in it fails."""
 
     kind: Literal["split_requested"] = "split_requested"
-    chunk: ChunkId
     by: str
     request: NonNegativeInt
     why: str
 
-    @property
-    def about(self) -> str:
-        return self.chunk
 
-
-class ChunkReplaced(Event):
+class ChunkReplaced(OfChunk):
     """Other chunks, planned next, cover the range of this one: they begin from nothing."""
 
     kind: Literal["chunk_replaced"] = "chunk_replaced"
-    chunk: ChunkId
     by: str
     request: NonNegativeInt
     why: str
 
-    @property
-    def about(self) -> str:
-        return self.chunk
 
-
-class ChunkDropped(Event):
+class ChunkDropped(OfChunk):
     """The job goes on without this chunk; its documents count as rejected."""
 
     kind: Literal["chunk_dropped"] = "chunk_dropped"
-    chunk: ChunkId
     by: str
     request: NonNegativeInt
     documents: NonNegativeInt
     """Not carried; an estimate."""
     why: str
-
-    @property
-    def about(self) -> str:
-        return self.chunk
 
 
 class IndexDropped(Event):
@@ -160,38 +114,23 @@ class IndexDropped(Event):
         return self.entity
 
 
-class ChunkReleased(Event):
+class ChunkReleased(OfChunk):
     """The chunk's file is no longer needed and is gone."""
 
     kind: Literal["chunk_released"] = "chunk_released"
-    chunk: ChunkId
-
-    @property
-    def about(self) -> str:
-        return self.chunk
 
 
-class ChunkKept(Event):
+class ChunkKept(OfChunk):
     """The chunk is settled but its file stays in the work folder."""
 
     kind: Literal["chunk_kept"] = "chunk_kept"
-    chunk: ChunkId
     why: str
 
-    @property
-    def about(self) -> str:
-        return self.chunk
 
-
-class DocumentRejected(Event):
+class DocumentRejected(OfChunk):
     """The target refused one document, or holds another under the same `_id`."""
 
     kind: Literal["document_rejected"] = "document_rejected"
-    chunk: ChunkId
     key: Key
     code: str
     why: str
-
-    @property
-    def about(self) -> str:
-        return self.chunk

@@ -77,7 +77,8 @@ def chunk_replaced(state: State, event: ChunkReplaced) -> None:
         answered(state, event.request)
         return
     unit = state.units[chunk.unit]
-    unit.bisecting, unit.next_priority = chunk.bisected, chunk.priority
+    # What was one document then may be many by now: it is counted again before it is given up.
+    unit.bisecting, unit.next_priority = False, chunk.priority
     take_back(state, chunk, unit)
     if unit.status is UnitStatus.COMPLETED:
         unit.status = next_unit_status(unit.status, event.kind, unit=unit.id)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from statemachine.decide.outcomes import isolates
+from statemachine.decide.isolation import isolates
 from statemachine.events import ChunkDropped, JobCompleted, SplitRequested
 from statemachine.evolve import fold
 from statemachine.policy import BISECTED, MAX_INTERRUPTIONS, MAX_SUSPECTS, NO_DOCUMENTS_FAULT
@@ -19,6 +19,7 @@ from statemachine.stimuli import (
     Planned,
     Progressed,
     Released,
+    RequeueAsked,
     Restored,
     Result,
     Split,
@@ -406,3 +407,14 @@ def test_what_was_refused_stays_known_when_its_unit_is_left() -> None:
     story.tell(Progressed(RESTORE, 1, story.state.epoch, done))
     assert "unit_skipped" in story.fail(RESTORE, Cause.PERMANENT, code="ESOURCE002")
     assert story.state.flawed[CHUNK].done.rejected == 1
+
+
+def test_what_is_asked_for_again_is_counted_again() -> None:
+    """P10: one document when it was given up; who knows how many lie in its range by now."""
+    story = suspecting(1, bisected=True, documents=1)
+    assert "chunk_dropped" in story.fail(DUMP, Cause.PERMANENT, code="EDOC")
+    story.tell(RequeueAsked("me", CHUNK, 1), began())
+    again = TaskKey(TaskKind.DUMP, f"{UNIT}#1")
+    assert story.status(again) is Status.PROCESSING
+    kinds = story.fail(again, Cause.PERMANENT, code="EDOC")
+    assert kinds[:2] == ["dump_cancelled", "split_requested"], "not dropped unseen"
