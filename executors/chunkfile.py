@@ -16,7 +16,7 @@ All numbers are little-endian. A file is complete when its length and SHA-256 ar
 import hashlib
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Literal
@@ -34,6 +34,8 @@ LEVEL: Final = 1
 MAX_BLOCK_BYTES: Final = 24 << 20
 """A block that is not full may take one more document, of 16 MiB and a little."""
 READ_BYTES: Final = 1 << 20
+Squeeze = Callable[[bytes], bytes]
+"""Compresses the documents of one block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,20 +59,13 @@ def write_chunk_file(
     When this returns, the file is whole and durable; when it raises, there is none.
     """
     temporary = path.with_name(path.name + ".tmp")
-    squeeze = zstandard.ZstdCompressor(level=LEVEL).compress if compression == "zstd" else None
+    squeeze = compressor(compression)
     digest = hashlib.sha256()
     documents = size = file_bytes = count = 0
     try:
         with _fresh(temporary) as file:
             for block in blocks:
-                payload = squeeze(block.data) if squeeze else block.data
-                head = _HEAD.pack(
-                    _MAGIC,
-                    block.documents,
-                    len(block.data),
-                    len(payload),
-                    _ZSTD if squeeze else _NONE,
-                )
+                head, payload = framed(block, squeeze)
                 for piece in (head, payload):
                     digest.update(piece)
                     file.write(piece)
@@ -90,6 +85,17 @@ def write_chunk_file(
         path.unlink(missing_ok=True)  # whole, but its name may not last
         raise
     return Written(documents, size, file_bytes, count, digest.hexdigest())
+
+
+def compressor(compression: Literal["none", "zstd"]) -> Squeeze | None:
+    return zstandard.ZstdCompressor(level=LEVEL).compress if compression == "zstd" else None
+
+
+def framed(block: Block, squeeze: Squeeze | None) -> tuple[bytes, bytes]:
+    """The head and the payload of a block in the file."""
+    payload = squeeze(block.data) if squeeze else block.data
+    kind = _ZSTD if squeeze else _NONE
+    return _HEAD.pack(_MAGIC, block.documents, len(block.data), len(payload), kind), payload
 
 
 def check_chunk_file(path: Path, *, file_bytes: int, sha256: str, stop: StopToken) -> None:
@@ -118,26 +124,36 @@ def read_blocks(path: Path, position: int = 0) -> Iterator[tuple[Block, int]]:
     Raises `DamagedFile`. The caller has checked the file as a whole; this reader still
     believes no length that the file cannot keep.
     """
-    stretch = zstandard.ZstdDecompressor().decompress
     with path.open("rb") as file:
-        file.seek(position)
-        while head := file.read(_HEAD.size):
-            if len(head) < _HEAD.size or head[:4] != _MAGIC:
-                raise DamagedFile(f"{path.name}: no block begins at byte {position}")
-            _, documents, size, payload_size, compression = _HEAD.unpack(head)
-            if size > MAX_BLOCK_BYTES or payload_size > MAX_BLOCK_BYTES:
-                raise DamagedFile(f"{path.name}: the block at byte {position} is too long")
-            payload = file.read(payload_size)
-            if len(payload) < payload_size:
-                raise DamagedFile(f"{path.name} ends inside the block at byte {position}")
-            try:
-                data = stretch(payload, max_output_size=size) if compression == _ZSTD else payload
-            except zstandard.ZstdError as error:
-                raise DamagedFile(f"{path.name}: block at byte {position}: {error}") from None
-            if len(data) != size:
-                raise DamagedFile(f"{path.name}: the block at byte {position} lies about its size")
-            position += _HEAD.size + payload_size
-            yield Block(data, documents), position
+        yield from blocks_of(file, path.name, position)
+
+
+def blocks_of(file: BinaryIO, name: str, position: int = 0) -> Iterator[tuple[Block, int]]:
+    """As `read_blocks`, from a file that is open; `name` is for what is said about it."""
+    stretch = zstandard.ZstdDecompressor().decompress
+    file.seek(position)
+    while head := file.read(_HEAD.size):
+        if len(head) < _HEAD.size or head[:4] != _MAGIC:
+            raise DamagedFile(f"{name}: no block begins at byte {position}")
+        _, documents, size, payload_size, compression = _HEAD.unpack(head)
+        if size > MAX_BLOCK_BYTES or payload_size > MAX_BLOCK_BYTES:
+            raise DamagedFile(f"{name}: the block at byte {position} is too long")
+        payload = file.read(payload_size)
+        if len(payload) < payload_size:
+            raise DamagedFile(f"{name} ends inside the block at byte {position}")
+        try:
+            data = _stretched(payload, size, stretch) if compression == _ZSTD else payload
+        except zstandard.ZstdError as error:
+            raise DamagedFile(f"{name}: block at byte {position}: {error}") from None
+        if len(data) != size or compression not in (_NONE, _ZSTD):
+            raise DamagedFile(f"{name}: the block at byte {position} lies about its size")
+        position += _HEAD.size + payload_size
+        yield Block(data, documents), position
+
+
+def _stretched(payload: bytes, size: int, stretch: Callable[[bytes], bytes]) -> bytes:
+    """The library sets aside what the frame says it holds: that must be what the head says."""
+    return stretch(payload) if zstandard.frame_content_size(payload) == size else b""
 
 
 def _fresh(path: Path) -> BinaryIO:
