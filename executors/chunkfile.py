@@ -125,20 +125,22 @@ def read_blocks(path: Path, position: int = 0) -> Iterator[tuple[Block, int]]:
     believes no length that the file cannot keep.
     """
     with path.open("rb") as file:
-        yield from blocks_of(file, path.name, position)
+        file.seek(position)
+        yield from blocks_of(file.read, path.name, position)
 
 
-def blocks_of(file: BinaryIO, name: str, position: int = 0) -> Iterator[tuple[Block, int]]:
-    """As `read_blocks`, from a file that is open; `name` is for what is said about it."""
+def blocks_of(
+    read: Callable[[int], bytes], name: str, position: int = 0
+) -> Iterator[tuple[Block, int]]:
+    """As `read_blocks`, from where an open file stands; `name` is for what is said about it."""
     stretch = zstandard.ZstdDecompressor().decompress
-    file.seek(position)
-    while head := file.read(_HEAD.size):
+    while head := read(_HEAD.size):
         if len(head) < _HEAD.size or head[:4] != _MAGIC:
             raise DamagedFile(f"{name}: no block begins at byte {position}")
         _, documents, size, payload_size, compression = _HEAD.unpack(head)
         if size > MAX_BLOCK_BYTES or payload_size > MAX_BLOCK_BYTES:
             raise DamagedFile(f"{name}: the block at byte {position} is too long")
-        payload = file.read(payload_size)
+        payload = read(payload_size)
         if len(payload) < payload_size:
             raise DamagedFile(f"{name} ends inside the block at byte {position}")
         try:
