@@ -1,6 +1,32 @@
 """What is wrong with a dump; each says the file, the place, the reason and what to do."""
 
+from typing import Final
+
 from statemachine.errors import OperatorError
+
+DETAILS: Final = {
+    # A file of a folder, whatever is in it.
+    "EDUMP010": "not a regular file: a symbolic link, a FIFO, a socket, a device, a directory",
+    "EDUMP011": "a file that should be there is missing",
+    "EDUMP012": "a file name that is no name of a collection",
+    "EDUMP013": "a name that servers refuse",
+    "EDUMP014": "two files for one namespace",
+    "EDUMP015": "two names that a file system which ignores case cannot keep apart",
+    "EDUMP016": "a cut file name, and no metadata that tells the whole one",
+    "EDUMP017": "data in a form that is not read here",
+    # gzip.
+    "EDUMP020": "the gzip stream ends too early",
+    "EDUMP021": "the gzip stream is damaged, or its checksum does not match",
+    "EDUMP022": "something that is no gzip lies behind the gzip stream",
+    "EDUMP023": "the gzip stream is a bomb",
+    # Metadata.
+    "EDUMP030": "metadata that is empty, or not JSON",
+    "EDUMP031": "metadata of the wrong form",
+    "EDUMP032": "an index that no server can build",
+    "EDUMP033": "metadata that is too large or too deep",
+    "EDUMP034": "metadata that contradicts what lies beside it",
+}
+"""What each code of damage means, beside those of BSON (`structure`)."""
 
 
 class NoDump(OperatorError):
