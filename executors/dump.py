@@ -42,7 +42,7 @@ def dump(
     _remove_older(path, attempt)
     what = source_range(unit, chunk, read_preference)
     blocks = read_range(client, what, stop, document_bytes=mean_bytes(unit))
-    written = write_chunk_file(path, blocks, spec.compression)
+    written = write_chunk_file(path, blocks, "none" if spec.compression == "none" else "zstd")
     must_be_same(client, unit)
     return Dumped(
         file=name,

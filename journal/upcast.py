@@ -42,8 +42,26 @@ def _mode(fields: Fields) -> Fields:
     return {**fields, "spec": {"mode": "coordinated", **fields["spec"]}}
 
 
+def _formats(fields: Fields) -> Fields:
+    came_later = {
+        "layout": "chunks",
+        "consistency": "fuzzy",
+        "renames": [],
+        "queries": [],
+        "users": False,
+        "metadata": False,
+        "objcheck": False,
+        "salvage": False,
+        "legacy_indexes": False,
+    }
+    return {**fields, "spec": {**came_later, **fields["spec"]}}
+
+
 STEPS: Final[Mapping[str, tuple[Step, ...]]] = {
-    "job_requested": (_mode,),
+    "job_requested": (_mode, _formats),
+    "job_completed": (_with(damaged=0),),
+    "survey_completed": (_with(cluster_time="", users=0, roles=0, notes=[]),),
+    "unit_registered": (_with(expires=False),),
     "run_started": (_settings,),
     "pause_requested": (_with(request=0, immediate=False),),
     "create_completed": (_with(uuid=""),),

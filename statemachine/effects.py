@@ -10,6 +10,7 @@ from statemachine.words import (
     TaskKey,
     TaskKind,
     UnitId,
+    UnitStatus,
     unit_of,
 )
 
@@ -33,6 +34,11 @@ class Effect:
     """Of a survey: globs beside those of the job."""
     read_preference: str = "primary"
     """Where the source is read."""
+    cluster_time: str = ""
+    """As of when; empty: as of now."""
+    units: tuple[Unit, ...] = ()
+    filed: tuple[Chunk, ...] = ()
+    """Of a manifest: all that the dump holds."""
 
 
 def wanted_effects(state: State) -> Iterator[Effect]:
@@ -73,4 +79,12 @@ def effect(state: State, key: TaskKey) -> Effect:
         chunk=replace(chunk) if chunk is not None else None,
         include=state.added,
         read_preference=state.settings.read_preference if state.settings else "primary",
+        cluster_time=state.cluster_time,
+        units=tuple(map(replace, _dumped(state))) if key.kind is TaskKind.MANIFEST else (),
+        filed=tuple(state.filed.values()) if key.kind is TaskKind.MANIFEST else (),
     )
+
+
+def _dumped(state: State) -> Iterator[Unit]:
+    """The units that the dump holds whole."""
+    return (unit for unit in state.units.values() if unit.status is UnitStatus.COMPLETED)

@@ -24,8 +24,21 @@ MAX_REPORTED: Final = 1000
 """Rejected documents of one chunk that the journal names; all are counted."""
 
 POOLS: Final[Mapping[Pool, tuple[TaskKind, ...]]] = {
-    Pool.DUMP: (TaskKind.SURVEY, TaskKind.PLAN, TaskKind.SPLIT, TaskKind.DUMP, TaskKind.VERIFY),
-    Pool.RESTORE: (TaskKind.CREATE, TaskKind.RESTORE, TaskKind.COPY, TaskKind.INDEX),
+    Pool.DUMP: (
+        TaskKind.SURVEY,
+        TaskKind.PLAN,
+        TaskKind.SPLIT,
+        TaskKind.DUMP,
+        TaskKind.VERIFY,
+        TaskKind.MANIFEST,
+    ),
+    Pool.RESTORE: (
+        TaskKind.CREATE,
+        TaskKind.RESTORE,
+        TaskKind.COPY,
+        TaskKind.INDEX,
+        TaskKind.FINISH,
+    ),
 }
 """Task kinds that share workers, the most urgent first."""
 POOL_OF: Final = {kind: pool for pool, kinds in POOLS.items() for kind in kinds}

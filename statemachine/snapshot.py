@@ -34,6 +34,7 @@ MAPS: Final = (
     "units",
     "chunks",
     "flawed",
+    "filed",
     "tasks",
     "queues",
     "breakers",
@@ -59,6 +60,7 @@ def freeze(state: State) -> dict[str, Any]:
         "chunks": list(_frozen_chunks(state.chunks.values())),
         "tasks": list(_frozen_tasks(state)),
         "flawed": [_chunk(chunk) for chunk in state.flawed.values()],
+        "filed": [_chunk(chunk) for chunk in state.filed.values()],
         "queues": [
             (kind, status, priority, [places[key] for key in queue])
             for (kind, status, priority), queue in state.queues.items()
@@ -91,6 +93,7 @@ def thaw(data: dict[str, Any]) -> State:
     state.priorities = tuple(data["priorities"])
     state.added = tuple(data["added"])
     state.flawed = {chunk.id: chunk for chunk in map(_thawed_chunk, data["flawed"])}
+    state.filed = {chunk.id: chunk for chunk in map(_thawed_chunk, data["filed"])}
     for pool, *numbers, probe in data["breakers"]:
         failures, opened, until_ms, waited_ms = numbers
         key = TaskKey(KINDS[probe[0]], probe[1]) if probe is not None else None
@@ -193,6 +196,7 @@ def _frozen_unit(unit: Unit) -> list[Any]:
 def _thawed_unit(values: list[Any]) -> Unit:
     unit = Unit(*values)
     unit.status = UnitStatus(unit.status)
+    unit.built = tuple(unit.built)
     unit.indexes = tuple(IndexSpec.model_validate(index) for index in unit.indexes)
     return unit
 

@@ -10,7 +10,7 @@ import json
 from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from statemachine.events import IndexSpec, JobSpec, RunSettings
 from statemachine.words import (
@@ -19,19 +19,27 @@ from statemachine.words import (
     ChunkId,
     JobStatus,
     Key,
+    Place,
     Pool,
     Status,
     TaskKey,
     TaskKind,
     UnitId,
     UnitStatus,
+    UnitType,
 )
 
+DUMP: Final = "file:"
+"""How the name of a source or target begins that is a dump."""
 STAGES: Final[dict[tuple[str, str], tuple[TaskKind, ...]]] = {
     ("migrate", "coordinated"): (TaskKind.DUMP, TaskKind.RESTORE, TaskKind.VERIFY),
     ("migrate", "direct"): (TaskKind.COPY, TaskKind.VERIFY),
     ("verify", "coordinated"): (TaskKind.VERIFY,),
     ("verify", "direct"): (TaskKind.VERIFY,),
+    ("dump", "coordinated"): (TaskKind.DUMP,),
+    ("dump", "direct"): (TaskKind.DUMP,),
+    ("restore", "coordinated"): (TaskKind.RESTORE, TaskKind.VERIFY),
+    ("restore", "direct"): (TaskKind.RESTORE, TaskKind.VERIFY),
     ("plan", "coordinated"): (),
     ("plan", "direct"): (),
 }
@@ -78,6 +86,9 @@ class ChunkFile(NamedTuple):
     bytes: int
     file_bytes: int
     sha256: str
+    at: int = 0
+    """Offset of its first byte: a part of a plain `.bson` begins anywhere."""
+    place: Place = "work"
 
 
 class Done(NamedTuple):
@@ -121,13 +132,18 @@ class Unit:
 
     id: UnitId
     target: str
-    type: Literal["collection", "view"]
+    type: UnitType
     uuid: str
     options: BsonText
     indexes: tuple[IndexSpec, ...]
     documents_estimate: int
     bytes_estimate: int
+    expires: bool = False
     target_uuid: str = ""
+    created: bool = False
+    """The target has it."""
+    built: tuple[str, ...] = ()
+    """Names of the indexes that stood before the data came."""
     status: UnitStatus = UnitStatus.PENDING
     priority: int = 0
     named: int = 0
@@ -160,6 +176,11 @@ class Unit:
     source_documents: int = 0
     target_documents: int = 0
     """Counted by verification."""
+    repaired: int = 0
+    differing: int = 0
+    """Options and indexes on which source and target differ."""
+    damaged: int = 0
+    """Places of its file in the dump that cannot be read."""
 
 
 @dataclass(slots=True)
@@ -204,6 +225,11 @@ class State:
     """Chunks cut in two because something failed, since the last such part that was carried."""
     adding: int = 0
     """How many of `added` came last."""
+    cluster_time: str = ""
+    """Of a snapshot: as of when the source is read."""
+    users: int = 0
+    roles: int = 0
+    """That this job leaves on the source."""
     retries: int = 0
     kept: int = 0
     """Chunk files that stay."""
@@ -229,6 +255,8 @@ class State:
     )
     alerts: dict[tuple[Alert, str], None] = field(default_factory=dict)
     """Those raised and not cleared, with their entity."""
+    filed: dict[ChunkId, Chunk] = field(default_factory=dict)
+    """Settled chunks of a job that dumps: the manifest will name their files."""
     releasing: dict[ChunkId, str] = field(default_factory=dict)
     """Settled chunks whose file is still there, and the file's name."""
     files: int = 0
@@ -245,6 +273,14 @@ class State:
     def resting(self) -> bool:
         """Nothing more happens without an operator."""
         return self.terminal or self.status in RESTING
+
+    @property
+    def from_dump(self) -> bool:
+        """Where the documents lie is found, not read from a server."""
+        spec = self.spec
+        return spec is not None and (
+            spec.source.startswith(DUMP) or (spec.kind == "verify" and spec.target.startswith(DUMP))
+        )
 
     @property
     def stages(self) -> tuple[TaskKind, ...]:
@@ -289,6 +325,7 @@ def plain(state: State) -> dict[str, Any]:
         "units": {unit_id: _unit(unit) for unit_id, unit in state.units.items()},
         "chunks": {chunk.id: _chunk(chunk) for chunk in state.chunks.values()},
         "flawed": {chunk.id: _chunk(chunk) for chunk in state.flawed.values()},
+        "filed": {chunk.id: _chunk(chunk) for chunk in state.filed.values()},
         "tasks": {f"{k.kind} {k.entity}": asdict(task) for k, task in state.tasks.items()},
         "queues": {
             f"{kind} {status} {priority}": [key.entity for key in queue]
@@ -317,6 +354,7 @@ def _unit(unit: Unit) -> dict[str, Any]:
 
 SCALARS: Final = (
     "status", "epoch", "closed", "why", "code", "request", "immediate", "rollback", "dropped",
-    "suspects", "adding", "retries", "kept", "files", "done_documents", "done_bytes",
+    "suspects", "adding", "cluster_time", "users", "roles", "retries", "kept", "files",
+    "done_documents", "done_bytes",
 )  # fmt: skip
 """Fields of a state that are one plain value each."""

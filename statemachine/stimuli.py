@@ -1,10 +1,20 @@
 """What reaches the engine: outcomes of effects, requests of people, the passing of time."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-from statemachine.events import Difference, IndexSpec, JobSpec, RunSettings
-from statemachine.words import Alert, BsonText, Cause, ChunkId, Key, TaskKey, TaskKind, UnitId
+from statemachine.events import Difference, IndexSpec, JobSpec, MetadataDifference, RunSettings
+from statemachine.state import ChunkFile
+from statemachine.words import (
+    Alert,
+    BsonText,
+    Cause,
+    ChunkId,
+    Key,
+    TaskKey,
+    TaskKind,
+    UnitId,
+    UnitType,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,17 +168,23 @@ class Tick:
 class FoundUnit:
     unit: UnitId
     target: str
-    type: Literal["collection", "view"]
+    type: UnitType
     uuid: str
     options: BsonText
     indexes: tuple[IndexSpec, ...]
     documents: int
     bytes: int
+    expires: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Surveyed:
     units: tuple[FoundUnit, ...]
+    cluster_time: str = ""
+    users: int = 0
+    roles: int = 0
+    """Left where they are."""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +203,33 @@ class Planned:
     natural: bool
     conflicts: tuple[tuple[str, str], ...] = ()
     """Of a dry run: code and reason of what will go wrong, or may."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """Where the documents of one chunk lie; its range, where the dump tells it."""
+
+    file: ChunkFile
+    lower: Key | None = None
+    upper: Key | None = None
+    natural: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FoundDamage:
+    file: str
+    at: int
+    bytes: int
+    code: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFiles:
+    """Chunks by the files of a dump, in order; and what of them cannot be read."""
+
+    files: tuple[FoundFile, ...]
+    damage: tuple[FoundDamage, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +268,8 @@ class Restored:
     rejected: int
     rejections: tuple[Rejection, ...] = ()
     """Those since the last news."""
+    repaired: int = 0
+    """Since the last news too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,6 +284,8 @@ class Copied:
     rejected: int
     rejections: tuple[Rejection, ...] = ()
     """Those since the last news."""
+    repaired: int = 0
+    """Since the last news too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,12 +305,36 @@ class Verified:
 
 
 @dataclass(frozen=True, slots=True)
+class Finished:
+    differing: tuple[MetadataDifference, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Manifested:
+    sha256: str
+    documents: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Released:
     """A chunk file is gone."""
 
 
 Result = (
-    Surveyed | Created | Planned | Split | Dumped | Restored | Copied | Built | Verified | Released
+    Surveyed
+    | Created
+    | Planned
+    | PlannedFiles
+    | Split
+    | Dumped
+    | Restored
+    | Copied
+    | Built
+    | Verified
+    | Finished
+    | Manifested
+    | Released
 )
 
 

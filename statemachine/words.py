@@ -5,7 +5,7 @@ milliseconds since the Unix epoch for instants, milliseconds for durations.
 """
 
 from enum import StrEnum
-from typing import NamedTuple, NewType
+from typing import Literal, NamedTuple, NewType
 
 JobId = NewType("JobId", str)
 UnitId = NewType("UnitId", str)
@@ -17,6 +17,9 @@ Key = NewType("Key", str)
 BsonText = NewType("BsonText", str)
 """One BSON document as text, exact to the byte. Opaque here, like `Key`."""
 Millis = NewType("Millis", int)
+UnitType = Literal["collection", "view", "timeseries"]
+Place = Literal["work", "dump"]
+"""Where a chunk file lies: in the job's work folder, which is cleared, or in a dump."""
 
 
 class TaskKind(StrEnum):
@@ -42,6 +45,10 @@ class TaskKind(StrEnum):
     """Of one index of a unit: build it on the target, after the data."""
     VERIFY = "verify"
     """Of a chunk: source and target hold the same documents."""
+    FINISH = "finish"
+    """Of a unit, when all else is done: expiry is switched on, what stands there is compared."""
+    MANIFEST = "manifest"
+    """Of a job that dumps, when all else is done: the chunk files become a dump."""
     RELEASE = "release"
     """Of a chunk: its file is no longer needed and is removed."""
 
@@ -150,9 +157,9 @@ THE_JOB = "job"
 def unit_of(key: TaskKey) -> UnitId | None:
     """The unit a task belongs to; `None` for tasks of the job."""
     match key.kind:
-        case TaskKind.SURVEY:
+        case TaskKind.SURVEY | TaskKind.MANIFEST:
             return None
-        case TaskKind.CREATE | TaskKind.PLAN:
+        case TaskKind.CREATE | TaskKind.PLAN | TaskKind.FINISH:
             return UnitId(key.entity)
         case TaskKind.INDEX:
             return UnitId(key.entity.rpartition("@")[0])

@@ -5,6 +5,7 @@ from typing import Final, assert_never
 from pydantic import ValidationError
 
 from statemachine.decide.isolation import not_carried
+from statemachine.decide.outcomes import chunk_found
 from statemachine.events import (
     AnyEvent,
     ChunkDropped,
@@ -33,6 +34,7 @@ from statemachine.stimuli import (
     Asked,
     DropAsked,
     ExcludeAsked,
+    FoundFile,
     PauseAsked,
     PriorityAsked,
     RequeueAsked,
@@ -273,6 +275,8 @@ def _split(state: State, wish: SplitAsked) -> list[AnyEvent]:
         raise _Refused(f"{wish.chunk} is no open chunk of the job")
     if chunk.natural:
         raise _Refused(f"{wish.chunk} is read in insertion order and stays whole")
+    if state.from_dump:
+        raise _Refused(f"{wish.chunk} is a part of a dump and stays whole")
     if TaskKey(TaskKind.SPLIT, chunk.id) in state.tasks:
         raise _Refused(f"{wish.chunk} is being split already")
     return [SplitRequested(chunk=chunk.id, by=wish.by, request=wish.request, why="asked for")]
@@ -301,17 +305,21 @@ def _again(state: State, wish: RequeueAsked) -> list[AnyEvent]:
         unit = state.units[chunk.unit]
         if unit.status in (UnitStatus.FAILED, UnitStatus.EXCLUDED):
             raise _Refused(f"{unit.id} is {unit.status}")
-        return [
-            ChunkReplaced(chunk=chunk.id, by=wish.by, request=wish.request, why="requeued"),
-            ChunkPlanned(
-                unit=unit.id,
-                chunk=ChunkId(f"{unit.id}#{unit.named}"),
-                lower=chunk.lower,
-                upper=chunk.upper,
-                documents=chunk.documents,
-                natural=chunk.natural,
-            ),
-        ]
+        why = "requeued"
+        replaced = ChunkReplaced(chunk=chunk.id, by=wish.by, request=wish.request, why=why)
+        again = ChunkId(f"{unit.id}#{unit.named}")
+        if chunk.file is not None and state.from_dump:
+            found = FoundFile(chunk.file, chunk.lower, chunk.upper, chunk.natural)
+            return [replaced, *chunk_found(unit.id, again, found)]
+        planned = ChunkPlanned(
+            unit=unit.id,
+            chunk=again,
+            lower=chunk.lower,
+            upper=chunk.upper,
+            documents=chunk.documents,
+            natural=chunk.natural,
+        )
+        return [replaced, planned]
     key = TaskKey(wish.task, wish.entity)
     task = state.tasks.get(key)
     if task is None or task.status is not Status.FAILED:

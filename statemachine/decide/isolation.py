@@ -31,7 +31,9 @@ def isolates(state: State, key: TaskKey, cause: Cause, code: str) -> bool:
     keeps its attempts, and is then given up alone.
     """
     chunk = state.chunks.get(ChunkId(key.entity))
-    if key.kind not in BISECTED or chunk is None or chunk.natural or code in NO_DOCUMENTS_FAULT:
+    if key.kind not in BISECTED or chunk is None or code in NO_DOCUMENTS_FAULT:
+        return False
+    if not divisible(state, chunk):
         return False
     if cause not in (Cause.PERMANENT, Cause.TRANSIENT):
         return False
@@ -42,6 +44,11 @@ def isolates(state: State, key: TaskKey, cause: Cause, code: str) -> bool:
     if chunk.bisected and chunk.documents <= 1:
         return cause is Cause.PERMANENT  # time may heal what it is else
     return chunk.bisected or last or state.settings.retry == "none"
+
+
+def divisible(state: State, chunk: Chunk) -> bool:
+    """Whether there is a source that can be asked where to cut."""
+    return not chunk.natural and not state.from_dump
 
 
 def isolated(state: State, news: Failed, breaker: list[AnyEvent]) -> list[AnyEvent]:

@@ -16,12 +16,17 @@ from statemachine.events import (
     CopyCompleted,
     CopyProgressed,
     CreateCompleted,
+    DamageFound,
     DeadLettered,
     DocumentRejected,
+    DocumentsRepaired,
     DumpCompleted,
     DumpInvalidated,
+    FileFound,
+    FinishCompleted,
     IndexCompleted,
     JobFailed,
+    ManifestCompleted,
     PauseRequested,
     PlanCompleted,
     RequestRefused,
@@ -52,7 +57,11 @@ from statemachine.stimuli import (
     Dumped,
     Failed,
     FileDamaged,
+    Finished,
+    FoundFile,
+    Manifested,
     Planned,
+    PlannedFiles,
     Progressed,
     Released,
     Restored,
@@ -104,7 +113,7 @@ def progressed(state: State, news: Progressed) -> list[AnyEvent]:
         if isinstance(done, Restored)
         else CopyProgressed.model_validate({**counts, "last_key": done.last_key})
     )
-    return [*_rejections(state, entity, done), moved, *breaker_closed(state, news)]
+    return [*_news(state, entity, done), moved, *breaker_closed(state, news)]
 
 
 def failed(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
@@ -124,7 +133,9 @@ def failed(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
         return isolated(state, news, breaker)
     if news.task.kind is TaskKind.SURVEY and news.cause is Cause.PERMANENT and state.adding:
         refused = RequestRefused(by=US, request=0, verb="add", why=f"{news.code}: {news.why}")
-        return [refused, SurveyCompleted(entity=news.task.entity, units=0)]
+        return [refused, _nothing_found(news.task)]
+    if news.cause is Cause.PERMANENT and _reads_dump(state, news.task):
+        return [letter_of(news), JobFailed(code=news.code, why=news.why)]
     if over:
         letter = letter_of(news)
         return [letter, *breaker, *_give_up_once(state, letter)]
@@ -145,6 +156,12 @@ def failed(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
     return [scheduled, *breaker]
 
 
+def _reads_dump(state: State, task: TaskKey) -> bool:
+    """Whether the task looks at a dump before anything is written: one that is not in order ends
+    the job there."""
+    return state.from_dump and task.kind in (TaskKind.SURVEY, TaskKind.PLAN)
+
+
 def _outage(state: State, news: Failed) -> list[AnyEvent]:
     """Patience has ended with a deployment that serves nobody: no task is to blame, and none could
     do better."""
@@ -160,6 +177,12 @@ def file_damaged(state: State, news: FileDamaged) -> list[AnyEvent]:
     if not _awaited(state, news):
         return [_ignored(state, news, "damage")]
     assert state.settings is not None
+    if state.from_dump:
+        cause, code = Cause.PERMANENT, "EFILE001"
+        gone = DeadLettered.of(
+            news.task, attempt=news.attempt, cause=cause, code=code, why=news.why
+        )
+        return [gone, *_give_up_once(state, gone)]
     dump = TaskKey(TaskKind.DUMP, news.task.entity)
     events: list[AnyEvent] = [
         Cancelled.of(news.task, attempt=news.attempt, code="EFILE001", why=news.why),
@@ -197,7 +220,7 @@ def give_up(letter: DeadLettered, settings: RunSettings, *, direct: bool) -> lis
     it says nothing about the index.
     """
     outage = letter.cause is not Cause.PERMANENT and settings.on_exhausted == "pause"
-    if letter.task.kind is TaskKind.INDEX and not outage:
+    if letter.task.kind in (TaskKind.INDEX, TaskKind.FINISH) and not outage:
         return []
     why = f"{letter.task.kind} of {letter.entity} was given up: {letter.code}: {letter.why}"
     unit = unit_of(letter.task)
@@ -227,7 +250,7 @@ def _completions(state: State, task: TaskKey, result: Result) -> list[AnyEvent]:
             return _surveyed(state, task, result)
         case Created():
             return [CreateCompleted.of(task, built=result.built, uuid=result.uuid)]
-        case Planned():
+        case Planned() | PlannedFiles():
             return _planned(state, UnitId(task.entity), result)
         case Split():
             return _split(state, ChunkId(task.entity), result)
@@ -260,10 +283,27 @@ def _completions(state: State, task: TaskKey, result: Result) -> list[AnyEvent]:
                     differing=result.differing,
                 )
             ]
+        case Finished() | Manifested():
+            return [_ended(task, result)]
         case Released():
             raise AssertionError("a release has its own path")
         case _:
             assert_never(result)
+
+
+def _ended(task: TaskKey, result: Finished | Manifested) -> AnyEvent:
+    if isinstance(result, Finished):
+        return FinishCompleted(entity=task.entity, differing=result.differing)
+    return ManifestCompleted(
+        entity=task.entity,
+        sha256=result.sha256,
+        documents=result.documents,
+        bytes=result.bytes,
+    )
+
+
+def _nothing_found(task: TaskKey) -> SurveyCompleted:
+    return SurveyCompleted(entity=task.entity, units=0, cluster_time="", users=0, roles=0, notes=())
 
 
 def _surveyed(state: State, task: TaskKey, result: Surveyed) -> list[AnyEvent]:
@@ -278,18 +318,28 @@ def _surveyed(state: State, task: TaskKey, result: Surveyed) -> list[AnyEvent]:
             indexes=found.indexes,
             documents=found.documents,
             bytes=found.bytes,
+            expires=found.expires,
         )
         for found in result.units
         if found.unit not in state.units
     ]
-    done = SurveyCompleted(entity=task.entity, units=len(units))
+    done = SurveyCompleted(
+        entity=task.entity,
+        units=len(units),
+        cluster_time=result.cluster_time,
+        users=result.users,
+        roles=result.roles,
+        notes=result.notes,
+    )
     if state.adding and not units:
         why = f"nothing on the source is selected by {', '.join(state.added[-state.adding :])}"
         return [RequestRefused(by=US, request=0, verb="add", why=why), done]
     return [*units, done]
 
 
-def _planned(state: State, unit: UnitId, plan: Planned) -> list[AnyEvent]:
+def _planned(state: State, unit: UnitId, plan: Planned | PlannedFiles) -> list[AnyEvent]:
+    if isinstance(plan, PlannedFiles):
+        return _found(state, unit, plan)
     foreseen: list[AnyEvent] = [
         ConflictForeseen(unit=unit, code=code, why=why) for code, why in plan.conflicts
     ]
@@ -304,6 +354,46 @@ def _planned(state: State, unit: UnitId, plan: Planned) -> list[AnyEvent]:
         natural=plan.natural,
     )
     return [*foreseen, *chunks, PlanCompleted(entity=unit, chunks=count)]
+
+
+def _found(state: State, unit: UnitId, plan: PlannedFiles) -> list[AnyEvent]:
+    """Chunks whose documents lie in the files of a dump."""
+    first = state.units[unit].named
+    events: list[AnyEvent] = [
+        DamageFound(
+            unit=unit, file=each.file, at=each.at, bytes=each.bytes, code=each.code, why=each.why
+        )
+        for each in plan.damage
+    ]
+    for number, each in enumerate(plan.files, first):
+        events += chunk_found(unit, ChunkId(f"{unit}#{number}"), each)
+    return [*events, PlanCompleted(entity=unit, chunks=len(plan.files))]
+
+
+def chunk_found(unit: UnitId, chunk: ChunkId, found: FoundFile) -> list[AnyEvent]:
+    """A chunk whose documents lie in a file of a dump."""
+    file = found.file
+    planned = ChunkPlanned(
+        unit=unit,
+        chunk=chunk,
+        lower=found.lower,
+        upper=found.upper,
+        documents=file.documents,
+        natural=found.natural,
+    )
+    return [
+        planned,
+        FileFound(
+            chunk=chunk,
+            file=file.name,
+            place=file.place,
+            at=file.at,
+            documents=file.documents,
+            bytes=file.bytes,
+            file_bytes=file.file_bytes,
+            sha256=file.sha256,
+        ),
+    ]
 
 
 def _split(state: State, chunk_id: ChunkId, split: Split) -> list[AnyEvent]:
@@ -358,15 +448,19 @@ def _carried(state: State, chunk_id: ChunkId, done: Restored | Copied) -> list[A
         if isinstance(done, Restored)
         else CopyCompleted.model_validate(counts)
     )
-    return [*_rejections(state, chunk_id, done), completed]
+    return [*_news(state, chunk_id, done), completed]
 
 
-def _rejections(state: State, chunk_id: ChunkId, done: Restored | Copied) -> list[AnyEvent]:
+def _news(state: State, chunk_id: ChunkId, done: Restored | Copied) -> list[AnyEvent]:
+    """What became of single documents."""
     room = max(0, MAX_REPORTED - state.chunks[chunk_id].done.rejected)
-    return [
+    events: list[AnyEvent] = [
         DocumentRejected(chunk=chunk_id, key=each.key, code=each.code, why=each.why)
         for each in done.rejections[:room]
     ]
+    if done.repaired:
+        events.append(DocumentsRepaired(chunk=chunk_id, documents=done.repaired))
+    return events
 
 
 def _released(state: State, news: Succeeded | Failed) -> list[AnyEvent]:

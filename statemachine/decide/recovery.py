@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from statemachine.decide.isolation import alone, suspect
+from statemachine.decide.isolation import alone, divisible, suspect
 from statemachine.decide.outcomes import give_up
 from statemachine.events import (
     AnyEvent,
@@ -87,7 +87,7 @@ def _decided(state: State, key: TaskKey, *, died: bool) -> list[AnyEvent]:
     task = state.tasks[key]
     deaths = task.interruptions + died
     chunk = state.chunks.get(ChunkId(key.entity)) if key.kind in BISECTED else None
-    if chunk is not None and died and deaths >= MAX_DEATHS and not chunk.natural:
+    if chunk is not None and died and deaths >= MAX_DEATHS and divisible(state, chunk):
         why = f"the process died {deaths} times while this was running"
         if chunk.bisected and chunk.documents <= 1:
             return [_killer(key, task, why), *alone(chunk, why)]

@@ -27,7 +27,7 @@ from statemachine.policy import (
     retries_of,
     workers_of,
 )
-from statemachine.state import ChunkFile, State, Task
+from statemachine.state import State, Task
 from statemachine.words import (
     ChunkId,
     JobStatus,
@@ -65,13 +65,30 @@ def _starts(state: State, now: Millis) -> list[AnyEvent]:
     """Of both pools. With a suspect at work, or waiting for those before it to end, nothing starts
     that carries documents: the next death shall tell who kills."""
     suspect = _suspect(state, now)
-    if suspect is None:
-        held: tuple[TaskKind, ...] = ()
-    else:
-        held = BISECTED
+    held = held_back(state)
+    if suspect is not None:
+        held = (*held, *BISECTED)
         if not state.busy(BISECTED):
             return [_start(state, suspect)]
     return [_start(state, key) for pool in Pool for key in _chosen(state, pool, now, held)]
+
+
+def held_back(state: State) -> tuple[TaskKind, ...]:
+    """Kinds whose turn has not come: nothing is written to a target before the whole dump was
+    looked at, and no manifest before everything it names is there."""
+    assert state.spec is not None
+    match state.spec.kind:
+        case "dump" if not state.closed or state.open_units:
+            return (TaskKind.MANIFEST,)
+        case "restore" if not state.closed or _unfinished(state, TaskKind.PLAN):
+            return (TaskKind.CREATE, TaskKind.RESTORE)
+        case "restore" if _unfinished(state, TaskKind.CREATE):
+            return (TaskKind.RESTORE,)
+    return ()
+
+
+def _unfinished(state: State, kind: TaskKind) -> bool:
+    return any(state.size(kind, status) for status in Status if status not in TERMINAL)
 
 
 def _suspect(state: State, now: Millis) -> TaskKey | None:
@@ -81,7 +98,7 @@ def _suspect(state: State, now: Millis) -> TaskKey | None:
             if state.tasks[key].interruptions:
                 return key
     for key in state.quarantine:
-        ready = key.kind is not TaskKind.RESTORE or _file(state, key) is not None
+        ready = key.kind is not TaskKind.RESTORE or _restorable(state, key)
         if ready and _Room(state).takes(key.kind) and _free(state, POOL_OF[key.kind], now) > 0:
             return key
     return None
@@ -151,15 +168,17 @@ def _fresh(state: State, kinds: tuple[TaskKind, ...], room: "_Room") -> Iterator
     for priority in state.priorities:
         for kind in kinds:
             for key in state.queues.get((kind, Status.PENDING, priority), ()):
-                if kind is TaskKind.RESTORE and _file(state, key) is None:
-                    continue  # a chunk whose file was lost is dumped again first
+                if kind is TaskKind.RESTORE and not _restorable(state, key):
+                    continue
                 if not room.takes(kind):
                     break
                 yield key
 
 
-def _file(state: State, key: TaskKey) -> ChunkFile | None:
-    return state.chunks[ChunkId(key.entity)].file
+def _restorable(state: State, key: TaskKey) -> bool:
+    """A chunk whose file was lost is dumped again first; what could not be created takes none."""
+    chunk = state.chunks[ChunkId(key.entity)]
+    return chunk.file is not None and state.units[chunk.unit].created
 
 
 class _Room:
@@ -197,7 +216,8 @@ def _finished_job(state: State) -> list[AnyEvent]:
         JobCompleted(
             rejected=sum(unit.rejected for unit in units),
             dead_letters=state.count(Status.FAILED) + dropped,
-            mismatched=sum(unit.mismatched for unit in units),
+            mismatched=sum(unit.mismatched + unit.differing for unit in units),
+            damaged=sum(unit.damaged for unit in units),
         )
     ]
 
@@ -212,7 +232,12 @@ def _blocked(state: State) -> list[AnyEvent]:
 
 
 def _busy(state: State) -> bool:
-    return any(queue for (_, status, _), queue in state.queues.items() if status not in TERMINAL)
+    held = held_back(state)
+    return any(
+        queue
+        for (kind, status, _), queue in state.queues.items()
+        if status not in TERMINAL and not (status is Status.PENDING and kind in held)
+    )
 
 
 def next_wake_ms(state: State, now: Millis) -> Millis | None:

@@ -105,6 +105,9 @@ class JobCompleted(Event):
     rejected: NonNegativeInt
     dead_letters: NonNegativeInt
     mismatched: NonNegativeInt
+    """Chunks that differ, and units that are described differently."""
+    damaged: NonNegativeInt
+    """Places of a dump that could not be read."""
 
 
 class JobFailed(Event):

@@ -31,7 +31,9 @@ from statemachine.events.outcomes import (
     CreateCompleted,
     DumpCompleted,
     DumpInvalidated,
+    FinishCompleted,
     IndexCompleted,
+    ManifestCompleted,
     PlanCompleted,
     RestoreCompleted,
     RestoreProgressed,
@@ -56,7 +58,10 @@ from statemachine.events.units import (
     ChunkReleased,
     ChunkReplaced,
     ConflictForeseen,
+    DamageFound,
     DocumentRejected,
+    DocumentsRepaired,
+    FileFound,
     IndexDropped,
     SplitRequested,
     UnitCompleted,
@@ -75,6 +80,8 @@ Completed = (
     | SplitCompleted
     | IndexCompleted
     | VerifyCompleted
+    | FinishCompleted
+    | ManifestCompleted
 )
 
 
@@ -106,6 +113,8 @@ AnyEvent = (
     | UnitSkipped
     | UnitExcluded
     | ConflictForeseen
+    | FileFound
+    | DamageFound
     | SplitRequested
     | ChunkReplaced
     | ChunkDropped
@@ -113,6 +122,7 @@ AnyEvent = (
     | ChunkReleased
     | ChunkKept
     | DocumentRejected
+    | DocumentsRepaired
     | Started
     | RetryScheduled
     | DeadLettered

@@ -18,6 +18,13 @@ class SurveyCompleted(TaskEvent):
     verb = Verb.COMPLETED
     kind: Literal["survey_completed"] = "survey_completed"
     units: NonNegativeInt
+    cluster_time: str
+    """Of a snapshot: `seconds.increment` as of which all documents are read."""
+    users: NonNegativeInt
+    roles: NonNegativeInt
+    """That the source has and this job leaves there."""
+    notes: tuple[str, ...]
+    """What else lies there and is not carried, in words."""
 
 
 class CreateCompleted(TaskEvent):
@@ -132,6 +139,35 @@ class IndexCompleted(TaskEvent):
 
     verb = Verb.COMPLETED
     kind: Literal["index_completed"] = "index_completed"
+
+
+class MetadataDifference(Value):
+    """One thing that source and target are told to be and are not alike."""
+
+    what: str
+    """`option validator`, `index a_1`, `documents`, ..."""
+    source: str
+    """As text; empty where it is missing."""
+    target: str
+
+
+class FinishCompleted(TaskEvent):
+    """The unit is as it should stay: expiry is on, and what stands there was compared."""
+
+    verb = Verb.COMPLETED
+    kind: Literal["finish_completed"] = "finish_completed"
+    differing: tuple[MetadataDifference, ...]
+
+
+class ManifestCompleted(TaskEvent):
+    """The dump is whole and durable, under its name."""
+
+    verb = Verb.COMPLETED
+    kind: Literal["manifest_completed"] = "manifest_completed"
+    sha256: str
+    """Of the manifest; empty where the layout has none."""
+    documents: NonNegativeInt
+    bytes: NonNegativeInt
 
 
 class Difference(Value):

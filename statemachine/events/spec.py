@@ -13,20 +13,22 @@ from statemachine.words import (
 class JobSpec(Value):
     """What a job is to do; fixed for its life. URIs stand here without credentials."""
 
-    kind: Literal["migrate", "verify", "plan"]
+    kind: Literal["migrate", "dump", "restore", "verify", "plan"]
     """`plan` is a dry run: what a migration would do, and nothing done."""
     mode: Literal["coordinated", "direct"]
     source: str
+    """A deployment, or `file:` and the path of a dump."""
     target: str
     source_id: str
-    """Identity of the source deployment, made by `executors.clients`."""
+    """Identity of the source, made by `executors.clients`, or by `executors.dumps`."""
     target_id: str
     include: tuple[str, ...] = ()
     """Globs over `db.collection`; empty means everything that is not the server's own."""
     exclude: tuple[str, ...] = ()
     chunk_docs: PositiveInt
     chunk_bytes: PositiveInt
-    compression: Literal["none", "zstd"]
+    compression: Literal["none", "zstd", "gzip"]
+    """gzip only of what a dump job packs."""
     write_concern: str
     """`majority`, or a number of members as text."""
     drop: bool
@@ -34,6 +36,25 @@ class JobSpec(Value):
     verify: bool
     of: str = ""
     """For a `verify` job: the job whose work it verifies."""
+    layout: Literal["chunks", "mongodump", "archive"] = "chunks"
+    """What a dump job leaves."""
+    consistency: Literal["fuzzy", "snapshot"] = "fuzzy"
+    """Every document as of when it was read, or all as of one cluster time."""
+    renames: tuple[tuple[str, str], ...] = ()
+    """Patterns over `db.collection`, from and to; the first that fits counts."""
+    queries: tuple[tuple[str, BsonText], ...] = ()
+    """Globs over `db.collection` and which of its documents are wanted; the first that fits
+    counts."""
+    users: bool = False
+    """Users and roles too."""
+    metadata: bool = False
+    """What stands on the target is compared with the source: options, indexes, views."""
+    objcheck: bool = False
+    """Every byte of a dump's documents is looked at before anything is written."""
+    salvage: bool = False
+    """Of a damaged dump, what is whole is restored."""
+    legacy_indexes: bool = False
+    """Index keys that old servers took and new ones refuse are made valid."""
 
 
 class RunSettings(Value):

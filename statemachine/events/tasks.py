@@ -51,6 +51,8 @@ class Started(TaskEvent):
         "split_started",
         "index_started",
         "verify_started",
+        "finish_started",
+        "manifest_started",
     ]
     attempt: PositiveInt
 
@@ -69,6 +71,8 @@ class RetryScheduled(TaskEvent):
         "split_retry_scheduled",
         "index_retry_scheduled",
         "verify_retry_scheduled",
+        "finish_retry_scheduled",
+        "manifest_retry_scheduled",
     ]
     attempt: PositiveInt
     cause: Cause
@@ -93,6 +97,8 @@ class DeadLettered(TaskEvent):
         "split_dead_lettered",
         "index_dead_lettered",
         "verify_dead_lettered",
+        "finish_dead_lettered",
+        "manifest_dead_lettered",
     ]
     attempt: NonNegativeInt
     cause: Cause
@@ -114,6 +120,8 @@ class Cancelled(TaskEvent):
         "split_cancelled",
         "index_cancelled",
         "verify_cancelled",
+        "finish_cancelled",
+        "manifest_cancelled",
     ]
     attempt: PositiveInt
     code: str
@@ -134,6 +142,8 @@ class InDoubt(TaskEvent):
         "split_in_doubt",
         "index_in_doubt",
         "verify_in_doubt",
+        "finish_in_doubt",
+        "manifest_in_doubt",
     ]
     attempt: PositiveInt
 
@@ -152,6 +162,8 @@ class Resolved(TaskEvent):
         "split_resolved",
         "index_resolved",
         "verify_resolved",
+        "finish_resolved",
+        "manifest_resolved",
     ]
     decision: Literal["discard", "continue"]
     position: NonNegativeInt
@@ -171,6 +183,8 @@ class Requeued(TaskEvent):
         "split_requeued",
         "index_requeued",
         "verify_requeued",
+        "finish_requeued",
+        "manifest_requeued",
     ]
     by: str
     request: NonNegativeInt

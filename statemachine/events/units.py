@@ -2,14 +2,16 @@
 
 from typing import Literal
 
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeInt, PositiveInt
 
 from statemachine.events.base import Event, OfChunk, OfUnit
 from statemachine.events.spec import IndexSpec
 from statemachine.words import (
     BsonText,
     Key,
+    Place,
     UnitId,
+    UnitType,
 )
 
 
@@ -18,13 +20,15 @@ class UnitRegistered(OfUnit):
 
     kind: Literal["unit_registered"] = "unit_registered"
     target: str
-    type: Literal["collection", "view"]
+    type: UnitType
     uuid: str
     """The collection's UUID on the source, hexadecimal; empty for a view."""
     options: BsonText
     indexes: tuple[IndexSpec, ...]
     documents: NonNegativeInt
     bytes: NonNegativeInt
+    expires: bool
+    """The server deletes documents by their age: switched on when everything else is done."""
 
 
 class ChunkPlanned(OfChunk):
@@ -41,6 +45,34 @@ class ChunkPlanned(OfChunk):
     """An estimate."""
     natural: bool
     """Read in insertion order (capped collections) instead of `_id` order."""
+
+
+class FileFound(OfChunk):
+    """The chunk's documents lie in a dump, whole: they need not be dumped."""
+
+    kind: Literal["file_found"] = "file_found"
+    file: str
+    place: Place
+    at: NonNegativeInt
+    """Offset of its first byte."""
+    documents: NonNegativeInt
+    bytes: NonNegativeInt
+    """Of the documents, uncompressed."""
+    file_bytes: NonNegativeInt
+    sha256: str
+    """Of its bytes in the file."""
+
+
+class DamageFound(OfUnit):
+    """Bytes of the unit's file are no documents; what is whole around them is carried."""
+
+    kind: Literal["damage_found"] = "damage_found"
+    file: str
+    at: NonNegativeInt
+    """Offset in the uncompressed bytes."""
+    bytes: NonNegativeInt
+    code: str
+    why: str
 
 
 class UnitCompleted(OfUnit):
@@ -125,6 +157,14 @@ class ChunkKept(OfChunk):
 
     kind: Literal["chunk_kept"] = "chunk_kept"
     why: str
+
+
+class DocumentsRepaired(OfChunk):
+    """Empty timestamps, which a server fills in when it inserts, were put back."""
+
+    kind: Literal["documents_repaired"] = "documents_repaired"
+    documents: PositiveInt
+    """Since the last such news of the chunk; what is sent again is repaired again."""
 
 
 class DocumentRejected(OfChunk):

@@ -19,11 +19,15 @@ from statemachine.events import (
     CopyCompleted,
     CopyProgressed,
     CreateCompleted,
+    DamageFound,
     DeadLettered,
     DocumentRejected,
+    DocumentsRepaired,
     DumpCompleted,
     DumpInvalidated,
     Event,
+    FileFound,
+    FinishCompleted,
     IndexCompleted,
     IndexDropped,
     InDoubt,
@@ -36,6 +40,7 @@ from statemachine.events import (
     JobRequested,
     JobResumed,
     JobStopped,
+    ManifestCompleted,
     NamespacesAdded,
     PauseRequested,
     PlanCompleted,
@@ -90,6 +95,7 @@ from statemachine.evolve.outcomes import (
     create_completed,
     dump_completed,
     dump_invalidated,
+    finish_completed,
     plan_completed,
     progressed,
     survey_completed,
@@ -99,7 +105,9 @@ from statemachine.evolve.replacing import (
     chunk_dropped,
     chunk_planned,
     chunk_replaced,
+    documents_repaired,
     file_decided,
+    file_found,
     split_requested,
 )
 from statemachine.evolve.tasks import (
@@ -111,7 +119,13 @@ from statemachine.evolve.tasks import (
     retry_scheduled,
     started,
 )
-from statemachine.evolve.units import index_dropped, unit_completed, unit_left, unit_registered
+from statemachine.evolve.units import (
+    damage_found,
+    index_dropped,
+    unit_completed,
+    unit_left,
+    unit_registered,
+)
 from statemachine.state import State
 
 
@@ -159,6 +173,8 @@ ARMS: Final[Mapping[type[Event], Callable[[State, Any], None]]] = {
     UnitSkipped: unit_left,
     UnitExcluded: unit_left,
     ConflictForeseen: told,
+    FileFound: file_found,
+    DamageFound: damage_found,
     SplitRequested: split_requested,
     ChunkReplaced: chunk_replaced,
     ChunkDropped: chunk_dropped,
@@ -167,6 +183,7 @@ ARMS: Final[Mapping[type[Event], Callable[[State, Any], None]]] = {
     ChunkReleased: file_decided,
     ChunkKept: file_decided,
     DocumentRejected: told,
+    DocumentsRepaired: documents_repaired,
     Started: started,
     RetryScheduled: retry_scheduled,
     DeadLettered: dead_lettered,
@@ -187,5 +204,7 @@ ARMS: Final[Mapping[type[Event], Callable[[State, Any], None]]] = {
     SplitCompleted: completed,
     IndexCompleted: completed,
     VerifyCompleted: verify_completed,
+    FinishCompleted: finish_completed,
+    ManifestCompleted: completed,
 }
 """What each event does to a state. A test holds that every event has its arm."""

@@ -50,19 +50,33 @@ def open_indexes(state: State, unit: Unit) -> None:
     """When the unit's data is on the target; indexes stay when a chunk is carried again."""
     if unit.restored + unit.dropped < unit.planned:
         return
+    if not any(stage in CARRIES for stage in state.stages):
+        return
     for index in unit.indexes:
         key = index_task(unit.id, index.name)
-        if key not in state.tasks:
+        if key not in state.tasks and index.name not in unit.built:
             put(state, key, Task(priority=unit.priority))
             unit.indexing += 1
 
 
 def _settle(state: State, chunk: Chunk, unit: Unit) -> None:
-    close_chunk(state, chunk)
+    if state.spec is not None and state.spec.kind == "dump":
+        _file_away(state, chunk)
+    else:
+        close_chunk(state, chunk)
+        if state.from_dump and chunk.done.rejected:  # unpacked once: somebody may try it again
+            state.releasing.pop(chunk.id, None)
     unit.settled += 1
     if chunk.done.rejected:
         state.flawed[chunk.id] = chunk
     ripen(state, unit)
+
+
+def _file_away(state: State, chunk: Chunk) -> None:
+    """The manifest will name the chunk's file."""
+    del state.chunks[chunk.id]
+    remove(state, TaskKey(TaskKind.DUMP, chunk.id))
+    state.filed[chunk.id] = chunk
 
 
 def close_chunk(state: State, chunk: Chunk) -> None:
@@ -70,7 +84,12 @@ def close_chunk(state: State, chunk: Chunk) -> None:
     del state.chunks[chunk.id]
     for kind in SIDES:
         remove(state, TaskKey(kind, chunk.id))
-    if chunk.file is not None:
+    let_go(state, chunk)
+
+
+def let_go(state: State, chunk: Chunk) -> None:
+    """The chunk's file may go, unless it belongs to a dump."""
+    if chunk.file is not None and chunk.file.place == "work":
         state.releasing[chunk.id] = chunk.file.name
 
 

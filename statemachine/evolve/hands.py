@@ -86,16 +86,34 @@ def stands(state: State, key: TaskKey, status: Status) -> bool:
 
 def ripen(state: State, unit: Unit) -> None:
     """Note whether the unit has no work left: every chunk settled, every index tried."""
-    if unit.type == "view":
-        keys = (TaskKey(TaskKind.CREATE, unit.id), TaskKey(TaskKind.PLAN, unit.id))
-        done = all(state.tasks[k].status is Status.COMPLETED for k in keys if k in state.tasks)
-    else:
-        whole = unit.settled + unit.dropped == unit.planned
-        done = unit.status is UnitStatus.PROCESSING and whole and not unit.indexing
-    if done and unit.id in state.open_units:
+    done = unit.id in state.open_units and _carried(state, unit)
+    if done and finishes(state, unit):
+        key = TaskKey(TaskKind.FINISH, unit.id)
+        if key not in state.tasks:
+            put(state, key, Task(priority=unit.priority))
+        done = state.tasks[key].status in (Status.COMPLETED, Status.FAILED)
+    if done:
         state.ripe[unit.id] = None
     else:
         state.ripe.pop(unit.id, None)
+
+
+def _carried(state: State, unit: Unit) -> bool:
+    """Whether nothing is left of the unit but its last touch."""
+    if unit.type == "view":
+        keys = (TaskKey(TaskKind.CREATE, unit.id), TaskKey(TaskKind.PLAN, unit.id))
+        return all(state.tasks[k].status is Status.COMPLETED for k in keys if k in state.tasks)
+    whole = unit.settled + unit.dropped == unit.planned
+    made = unit.created or state.spec is None or state.spec.kind != "restore"
+    return unit.status is UnitStatus.PROCESSING and whole and made and not unit.indexing
+
+
+def finishes(state: State, unit: Unit) -> bool:
+    """Whether the unit gets a last touch, when all else is done."""
+    spec = state.spec
+    if spec is None or spec.kind not in ("migrate", "restore", "verify"):
+        return False
+    return spec.metadata or (unit.expires and spec.kind != "verify")
 
 
 def open_chunks(state: State, unit: Unit) -> list[Chunk]:

@@ -8,7 +8,9 @@ from statemachine.events import (
     CreateCompleted,
     DumpCompleted,
     DumpInvalidated,
+    FinishCompleted,
     IndexCompleted,
+    ManifestCompleted,
     PlanCompleted,
     RestoreCompleted,
     RestoreProgressed,
@@ -16,12 +18,19 @@ from statemachine.events import (
     SurveyCompleted,
     VerifyCompleted,
 )
-from statemachine.evolve.chunks import add_verified, advance, forget_progress, restored
+from statemachine.evolve.chunks import (
+    add_verified,
+    advance,
+    forget_progress,
+    open_indexes,
+    restored,
+)
 from statemachine.evolve.hands import healed, put, ripen, the_chunk, the_unit
 from statemachine.evolve.tasks import moved
 from statemachine.state import ChunkFile, State, Task
 from statemachine.transitions import next_unit_status
 from statemachine.words import (
+    THE_JOB,
     TaskKey,
     TaskKind,
 )
@@ -37,14 +46,20 @@ def _done(state: State, event: Completed) -> Task:
 def survey_completed(state: State, event: SurveyCompleted) -> None:
     _done(state, event)
     state.closed = True
+    state.cluster_time = state.cluster_time or event.cluster_time
+    state.users, state.roles = event.users, event.roles
+    manifest = TaskKey(TaskKind.MANIFEST, THE_JOB)
+    if state.spec is not None and state.spec.kind == "dump" and manifest not in state.tasks:
+        put(state, manifest, Task())
 
 
 def create_completed(state: State, event: CreateCompleted) -> None:
     _done(state, event)
     unit = the_unit(state, event.entity, event)
-    unit.indexes = tuple(index for index in unit.indexes if index.name not in event.built)
-    unit.target_uuid = event.uuid
-    if unit.type == "collection":
+    unit.built, unit.target_uuid, unit.created = event.built, event.uuid, True
+    if state.spec is not None and state.spec.kind == "restore":
+        open_indexes(state, unit)  # of an empty unit: there is no chunk whose end could do it
+    elif unit.type != "view":
         put(state, TaskKey(TaskKind.PLAN, unit.id), Task(priority=unit.priority))
     ripen(state, unit)
 
@@ -53,6 +68,8 @@ def plan_completed(state: State, event: PlanCompleted) -> None:
     _done(state, event)
     unit = the_unit(state, event.entity, event)
     unit.status = next_unit_status(unit.status, event.kind, unit=unit.id)
+    if state.spec is not None and state.spec.kind == "restore":
+        put(state, TaskKey(TaskKind.CREATE, unit.id), Task(priority=unit.priority))
     ripen(state, unit)
 
 
@@ -104,7 +121,7 @@ def carried(state: State, event: RestoreCompleted | CopyCompleted) -> None:
     advance(state, chunk, unit, TASK_OF[event.kind])
 
 
-def completed(state: State, event: IndexCompleted | SplitCompleted) -> None:
+def completed(state: State, event: IndexCompleted | SplitCompleted | ManifestCompleted) -> None:
     _done(state, event)
 
 
@@ -117,3 +134,8 @@ def verify_completed(state: State, event: VerifyCompleted) -> None:
     if len(state.stages) == 1:
         state.done_documents += event.source_documents
     advance(state, chunk, unit, TaskKind.VERIFY)
+
+
+def finish_completed(state: State, event: FinishCompleted) -> None:
+    the_unit(state, event.entity, event).differing = len(event.differing)
+    _done(state, event)

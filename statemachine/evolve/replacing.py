@@ -7,12 +7,22 @@ from statemachine.events import (
     ChunkPlanned,
     ChunkReleased,
     ChunkReplaced,
+    DocumentsRepaired,
+    FileFound,
     SplitRequested,
 )
-from statemachine.evolve.chunks import CARRIES, SIDES, close_chunk, count, open_indexes, take_back
+from statemachine.evolve.chunks import (
+    CARRIES,
+    SIDES,
+    close_chunk,
+    count,
+    let_go,
+    open_indexes,
+    take_back,
+)
 from statemachine.evolve.hands import answered, put, remove, ripen, stands, the_chunk, the_unit
 from statemachine.policy import US
-from statemachine.state import Chunk, State, Task
+from statemachine.state import Chunk, ChunkFile, State, Task
 from statemachine.transitions import next_unit_status
 from statemachine.words import (
     Status,
@@ -41,6 +51,25 @@ def chunk_planned(state: State, event: ChunkPlanned) -> None:
     ripen(state, unit)
 
 
+def file_found(state: State, event: FileFound) -> None:
+    chunk = the_chunk(state, event.chunk, event)
+    chunk.file = ChunkFile(
+        event.file,
+        event.documents,
+        event.bytes,
+        event.file_bytes,
+        event.sha256,
+        event.at,
+        event.place,
+    )
+    state.files += event.place == "work"
+
+
+def documents_repaired(state: State, event: DocumentsRepaired) -> None:
+    unit = the_chunk(state, event.chunk, event).unit
+    state.units[unit].repaired += event.documents
+
+
 def split_requested(state: State, event: SplitRequested) -> None:
     """What was done with the chunk is taken back, but for the documents on the target, which will
     be found there."""
@@ -49,9 +78,8 @@ def split_requested(state: State, event: SplitRequested) -> None:
     take_back(state, chunk, unit)
     for kind in SIDES:
         remove(state, TaskKey(kind, chunk.id))
-    if chunk.file is not None:
-        state.releasing[chunk.id] = chunk.file.name
-        chunk.file = None
+    let_go(state, chunk)
+    chunk.file = None
     unit.weight += max(1, chunk.documents) * len(state.stages)
     unit.planned += 1
     if event.by == US:
@@ -80,6 +108,7 @@ def chunk_replaced(state: State, event: ChunkReplaced) -> None:
     # What was one document then may be many by now: it is counted again before it is given up.
     unit.bisecting, unit.next_priority = False, chunk.priority
     take_back(state, chunk, unit)
+    remove(state, TaskKey(TaskKind.FINISH, unit.id))  # what comes anew is looked at once more
     if unit.status is UnitStatus.COMPLETED:
         unit.status = next_unit_status(unit.status, event.kind, unit=unit.id)
         state.open_units[unit.id] = None

@@ -41,8 +41,11 @@ def moved(state: State, event: TaskEvent) -> Task:
         leave(state, key, task)
         task.status = status
         enter(state, key, task)
-        if kind is TaskKind.INDEX and (before in ENDS) is not (status in ENDS):
-            _index_moved(state, key, 1 if before in ENDS else -1)
+        if (before in ENDS) is not (status in ENDS):
+            if kind is TaskKind.INDEX:
+                _index_moved(state, key, 1 if before in ENDS else -1)
+            elif kind is TaskKind.FINISH:
+                ripen(state, state.units[UnitId(entity)])
     return task
 
 

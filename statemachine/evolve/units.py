@@ -2,13 +2,15 @@
 
 from statemachine.errors import ImpossibleTransition, UnknownEntity
 from statemachine.events import (
+    DamageFound,
     IndexDropped,
+    JobSpec,
     UnitCompleted,
     UnitExcluded,
     UnitRegistered,
     UnitSkipped,
 )
-from statemachine.evolve.chunks import SIDES
+from statemachine.evolve.chunks import SIDES, let_go
 from statemachine.evolve.hands import answered, open_chunks, put, remove, ripen, stands, the_unit
 from statemachine.state import State, Task, Unit
 from statemachine.transitions import next_unit_status
@@ -36,12 +38,22 @@ def unit_registered(state: State, event: UnitRegistered) -> None:
         indexes=event.indexes,
         documents_estimate=event.documents,
         bytes_estimate=event.bytes,
+        expires=event.expires,
     )
     state.open_units[event.unit] = None
-    first = TaskKind.CREATE if state.spec.kind == "migrate" else TaskKind.PLAN
-    if event.type == "collection" or state.spec.kind != "verify":
+    if first := _first(state.spec, event):
         put(state, TaskKey(first, event.unit), Task())
     ripen(state, state.units[event.unit])
+
+
+def _first(spec: JobSpec, event: UnitRegistered) -> TaskKind | None:
+    """What is done first with a unit. A view holds nothing that could be planned, but a dry run
+    tells what will go wrong with it."""
+    if spec.kind == "migrate":
+        return TaskKind.CREATE
+    if event.type != "view" or spec.kind == "plan":
+        return TaskKind.PLAN
+    return TaskKind.CREATE if spec.kind == "restore" else None
 
 
 def index_dropped(state: State, event: IndexDropped) -> None:
@@ -53,6 +65,10 @@ def index_dropped(state: State, event: IndexDropped) -> None:
     unit.indexes = tuple(i for i in unit.indexes if index_task(unit.id, i.name) != key)
     state.dropped += 1
     answered(state, event.request)
+
+
+def damage_found(state: State, event: DamageFound) -> None:
+    the_unit(state, event.unit, event).damaged += 1
 
 
 def unit_completed(state: State, event: UnitCompleted) -> None:
@@ -73,11 +89,10 @@ def unit_left(state: State, event: UnitSkipped | UnitExcluded) -> None:
         del state.chunks[chunk.id]
         if chunk.done.rejected:
             state.flawed[chunk.id] = chunk  # what was refused is kept
-        if chunk.file is not None:
-            state.releasing[chunk.id] = chunk.file.name
+        let_go(state, chunk)
         for kind in SIDES:
             _forget(state, TaskKey(kind, chunk.id), kept=kept)
-    for kind in (TaskKind.CREATE, TaskKind.PLAN):
+    for kind in (TaskKind.CREATE, TaskKind.PLAN, TaskKind.FINISH):
         _forget(state, TaskKey(kind, unit.id), kept=kept)
     for index in unit.indexes:
         _forget(state, index_task(unit.id, index.name), kept=kept)

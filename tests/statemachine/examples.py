@@ -7,9 +7,11 @@ from statemachine.events import (
     AlertRaised,
     AnyEvent,
     Difference,
+    FinishCompleted,
     IndexDropped,
     IndexSpec,
     JobSpec,
+    MetadataDifference,
     PriorityChanged,
     RunSettings,
     TaskEvent,
@@ -116,6 +118,14 @@ FIELDS: dict[str, Any] = {
     "until_ms": 1_700_000_005_000,
     "alert": Alert.SLOW,
     "limit": 0.5,
+    "damaged": 0,
+    "cluster_time": "",
+    "users": 0,
+    "roles": 0,
+    "notes": (),
+    "expires": False,
+    "place": "dump",
+    "at": 1024,
     "last_key": Key('{"$numberInt":"6"}'),
 }
 
@@ -140,7 +150,11 @@ def example(cls: type[AnyEvent], kind: str) -> AnyEvent:
             "create": "shop.orders",
             "plan": "shop.orders",
             "index": "shop.orders@n_1",
+            "finish": "shop.orders",
+            "manifest": "job",
         }.get(kind.partition("_")[0], "shop.orders#0")
+    if cls is FinishCompleted:
+        fields["differing"] = (MetadataDifference(what="option capped", source="true", target=""),)
     if cls is IndexDropped:
         fields["entity"] = "shop.orders@n_1"
     if cls is PriorityChanged:
