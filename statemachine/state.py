@@ -225,6 +225,8 @@ class State:
     """Chunks cut in two because something failed, since the last such part that was carried."""
     adding: int = 0
     """How many of `added` came last."""
+    damaged: int = 0
+    """Places of a dump that cannot be read and belong to no unit."""
     cluster_time: str = ""
     """Of a snapshot: as of when the source is read."""
     users: int = 0
@@ -354,7 +356,7 @@ def _unit(unit: Unit) -> dict[str, Any]:
 
 SCALARS: Final = (
     "status", "epoch", "closed", "why", "code", "request", "immediate", "rollback", "dropped",
-    "suspects", "adding", "cluster_time", "users", "roles", "retries", "kept", "files",
+    "suspects", "adding", "damaged", "cluster_time", "users", "roles", "retries", "kept", "files",
     "done_documents", "done_bytes",
 )  # fmt: skip
 """Fields of a state that are one plain value each."""

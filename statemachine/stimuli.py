@@ -185,6 +185,8 @@ class Surveyed:
     roles: int = 0
     """Left where they are."""
     notes: tuple[str, ...] = ()
+    damage: tuple["FoundDamage", ...] = ()
+    """Of the dump as a whole."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,6 +58,7 @@ from statemachine.stimuli import (
     Failed,
     FileDamaged,
     Finished,
+    FoundDamage,
     FoundFile,
     Manifested,
     Planned,
@@ -334,7 +335,7 @@ def _surveyed(state: State, task: TaskKey, result: Surveyed) -> list[AnyEvent]:
     if state.adding and not units:
         why = f"nothing on the source is selected by {', '.join(state.added[-state.adding :])}"
         return [RequestRefused(by=US, request=0, verb="add", why=why), done]
-    return [*units, done]
+    return [*units, *_damage("", result.damage), done]
 
 
 def _planned(state: State, unit: UnitId, plan: Planned | PlannedFiles) -> list[AnyEvent]:
@@ -359,15 +360,24 @@ def _planned(state: State, unit: UnitId, plan: Planned | PlannedFiles) -> list[A
 def _found(state: State, unit: UnitId, plan: PlannedFiles) -> list[AnyEvent]:
     """Chunks whose documents lie in the files of a dump."""
     first = state.units[unit].named
-    events: list[AnyEvent] = [
-        DamageFound(
-            unit=unit, file=each.file, at=each.at, bytes=each.bytes, code=each.code, why=each.why
-        )
-        for each in plan.damage
-    ]
+    events = _damage(unit, plan.damage)
     for number, each in enumerate(plan.files, first):
         events += chunk_found(unit, ChunkId(f"{unit}#{number}"), each)
     return [*events, PlanCompleted(entity=unit, chunks=len(plan.files))]
+
+
+def _damage(unit: str, damage: Sequence[FoundDamage]) -> list[AnyEvent]:
+    return [
+        DamageFound(
+            unit=UnitId(unit),
+            file=each.file,
+            at=each.at,
+            bytes=each.bytes,
+            code=each.code,
+            why=each.why,
+        )
+        for each in damage
+    ]
 
 
 def chunk_found(unit: UnitId, chunk: ChunkId, found: FoundFile) -> list[AnyEvent]:

@@ -217,7 +217,7 @@ def _finished_job(state: State) -> list[AnyEvent]:
             rejected=sum(unit.rejected for unit in units),
             dead_letters=state.count(Status.FAILED) + dropped,
             mismatched=sum(unit.mismatched + unit.differing for unit in units),
-            damaged=sum(unit.damaged for unit in units),
+            damaged=state.damaged + sum(unit.damaged for unit in units),
         )
     ]
 

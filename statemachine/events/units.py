@@ -64,7 +64,8 @@ class FileFound(OfChunk):
 
 
 class DamageFound(OfUnit):
-    """Bytes of the unit's file are no documents; what is whole around them is carried."""
+    """Bytes of the unit's file are no documents; what is whole around them is carried. Without
+    a unit: of an archive, where nobody can tell whose they were."""
 
     kind: Literal["damage_found"] = "damage_found"
     file: str

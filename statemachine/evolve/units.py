@@ -11,7 +11,16 @@ from statemachine.events import (
     UnitSkipped,
 )
 from statemachine.evolve.chunks import SIDES, let_go
-from statemachine.evolve.hands import answered, open_chunks, put, remove, ripen, stands, the_unit
+from statemachine.evolve.hands import (
+    answered,
+    open_chunks,
+    put,
+    remove,
+    ripen,
+    stands,
+    the_unit,
+    told,
+)
 from statemachine.state import State, Task, Unit
 from statemachine.transitions import next_unit_status
 from statemachine.words import (
@@ -68,7 +77,11 @@ def index_dropped(state: State, event: IndexDropped) -> None:
 
 
 def damage_found(state: State, event: DamageFound) -> None:
-    the_unit(state, event.unit, event).damaged += 1
+    if event.unit:
+        the_unit(state, event.unit, event).damaged += 1
+    else:
+        told(state, event)
+        state.damaged += 1
 
 
 def unit_completed(state: State, event: UnitCompleted) -> None:
