@@ -1,40 +1,42 @@
-"""Source against target: counts and content digests over one chunk's range.
+"""What one side holds against what the other one does: counts and content digests of one chunk,
+and the documents that differ by name.
 
-The digest of a set of documents is the sum of their BLAKE2b-128 digests modulo 2**128: it does
-not depend on the order in which they are read, and sums of parts add up to that of the whole.
+The sides are the source or a part of a dump, and the target: see `sides`. Two sides with the
+same range are compared as sets (`fingerprint`); of a part that stands for no range, each document
+is looked up on the target, and what the target holds beside them is told per unit by `extras`.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from hashlib import blake2b
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from pymongo import MongoClient
 
-from executors.batches import Range, read_range
+from executors.batches import Range
 from executors.boundaries import to_key
-from executors.dump import mean_bytes, source_range
-from executors.metadata import split
+from executors.dump import mean_bytes
+from executors.fingerprint import (
+    NOTHING,
+    Fingerprint,
+    What,
+    differences,
+    digest_of,
+    fingerprint,
+    fingerprint_of,
+    key_of,
+)
+from executors.partfile import CHUNK_FILE
 from executors.protocol import StopToken
-from executors.rawbson import documents, id_of
+from executors.rejected import shown
+from executors.sides import InFile, InRange, Lookup, Side, as_stored, each_of, lots_of
+from executors.source import data_of, range_of
 from statemachine.events import Difference, JobSpec
-from statemachine.state import Chunk, Unit
+from statemachine.state import Chunk, ChunkFile, Unit
 from statemachine.stimuli import Verified
 
-MODULUS: Final = 1 << 128
 MAX_DIFFERENCES: Final = 10
 """Documents named per chunk."""
-
-
-@dataclass(frozen=True, slots=True)
-class Side:
-    client: MongoClient[Any]
-    range: Range
-
-    def blocks(self, unit: Unit, stop: StopToken) -> Iterator[bytes]:
-        size = mean_bytes(unit)
-        for block in read_range(self.client, self.range, stop, document_bytes=size):
-            yield block.data
 
 
 def verify(
@@ -46,62 +48,192 @@ def verify(
     stop: StopToken,
     *,
     read_preference: str = "primary",
+    cluster_time: str = "",
 ) -> Verified:
-    """Read the range on both sides and compare. Raises `PyMongoError`.
+    """Read the range on both sides and compare. Raises `PyMongoError`, `Stopped`.
 
-    A job that merges into what the target already held (`--on-conflict`) asks less: every
-    document of the source lies on the target; others may lie there too. Documents that the
-    restore rejected are missing or different, and known to be: as many are no mismatch.
+    Of the source only what the job's queries want is read. A job that merges into what the target
+    already held (`--on-conflict`) asks less: every document of the source lies on the target;
+    others may lie there too. Documents that the restore rejected are missing or different, and
+    known to be: as many are no mismatch.
     """
-    there = source_range(unit, chunk, read_preference)
-    database, collection = split(unit.target)
-    left = Side(source, there)
-    here = replace(there, database=database, collection=collection, read_preference="primary")
-    right = Side(target, here)
-    source_count, source_sum = _digest(left.blocks(unit, stop))
-    target_count, target_sum = _digest(right.blocks(unit, stop))
-    equal = (source_count, source_sum) == (target_count, target_sum)
-    differing = [] if equal else _differences(left, right, unit, stop)
-    if spec.on_conflict != "stop":
-        differing = [each for each in differing if each.what != "extra"]
-    rejected = sum(each.what != "extra" for each in differing)
-    known = rejected == chunk.done.rejected and rejected == len(differing)
-    equal = equal or known
+    there = range_of(unit, chunk, spec, read_preference=read_preference, cluster_time=cluster_time)
+    left = InRange(source, there, stop, mean_bytes(unit))
+    return compare(left, _on_target(target, unit, chunk, stop), chunk, spec)
+
+
+def verify_dumped(
+    source: MongoClient[Any],
+    path: Path,
+    unit: Unit,
+    chunk: Chunk,
+    spec: JobSpec,
+    stop: StopToken,
+    *,
+    read_preference: str = "primary",
+    cluster_time: str = "",
+) -> Verified:
+    """Compare the range of the source with the chunk file of it that a dump holds at `path`.
+
+    Raises as `verify`, and `DamagedFile`, `OSError`.
+    """
+    there = range_of(unit, chunk, spec, read_preference=read_preference, cluster_time=cluster_time)
+    left = InRange(source, there, stop, mean_bytes(unit))
+    return compare(left, _file_of(chunk, path, stop), chunk, spec)
+
+
+def verify_restored(
+    path: Path,
+    target: MongoClient[Any],
+    unit: Unit,
+    chunk: Chunk,
+    spec: JobSpec,
+    stop: StopToken,
+) -> Verified:
+    """Compare the chunk's file, at `path`, with the target. Raises as `verify`, and
+    `DamagedFile`, `OSError`.
+
+    A chunk file in a dump stands for the chunk's range. Everything else is looked up: documents
+    that the target holds beside those of the file are not seen, see `extras`.
+    """
+    left = _file_of(chunk, path, stop)
+    if stands_for_range(left.file):
+        return compare(left, _on_target(target, unit, chunk, stop), chunk, spec)
+    return _look_up(left, Lookup(target, *data_of(unit.target, unit.type), stop), chunk)
+
+
+def stands_for_range(file: ChunkFile) -> bool:
+    """Whether the file holds a range of `_id`s: only ferrylog's own dumps know."""
+    return file.place == "dump" and file.name.endswith(CHUNK_FILE)
+
+
+def extras(
+    target: MongoClient[Any],
+    unit: Unit,
+    documents: Callable[[], Iterator[bytes]],
+    limit: int,
+    stop: StopToken,
+) -> tuple[int, list[Difference]]:
+    """How many documents the target's whole collection holds beyond those of the unit's whole
+    file, and the first of them by name.
+
+    `documents` reads the file anew at each call; one without `_id` excuses one on the target,
+    nobody can tell which. A negative number: so many of those are missing. Raises `PyMongoError`.
+    """
+    nameless = sum(key_of(each) is None for each in documents())
+    here = Range(*data_of(unit.target, unit.type), keys_only=True)
+    there = InRange(target, here, stop)
+    number, named = -nameless, list[Difference]()
+    for key, what in differences(lambda: _keys(documents()), lambda: each_of(there)):
+        if what == "extra":
+            number += 1
+            if len(named) < limit:
+                named.append(_difference(key, what))
+    return number, named if number > 0 else []
+
+
+def compare(left: Side, right: Side, chunk: Chunk, spec: JobSpec) -> Verified:
+    """Compare two sides that stand for the same range; the left is the source."""
+    source, target = fingerprint(left.blocks()), fingerprint(right.blocks())
+    equal = source == target
+    verdict = _Verdict(chunk.done.rejected, merges=spec.on_conflict != "stop")
+    if not equal:
+        verdict.hear(differences(lambda: each_of(left), lambda: each_of(right)))
     return Verified(
-        equal=equal,
-        source_documents=source_count,
-        target_documents=target_count,
-        source_digest=f"{source_sum:032x}",
-        target_digest=f"{target_sum:032x}",
-        rejected=rejected if known else 0,
-        differing=tuple(differing[:MAX_DIFFERENCES]),
+        equal=equal or verdict.known,
+        source_documents=source.documents,
+        target_documents=target.documents,
+        source_digest=source.digest,
+        target_digest=target.digest,
+        rejected=verdict.allowed if verdict.known else 0,
+        differing=tuple(verdict.named),
     )
 
 
-def _digest(blocks: Iterator[bytes]) -> tuple[int, int]:
-    count = total = 0
-    for block in blocks:
-        for document in documents(block):
-            total += int.from_bytes(blake2b(document, digest_size=16).digest())
-            count += 1
-    return count, total % MODULUS
+@dataclass(slots=True)
+class _Verdict:
+    """Whether all that differs is known to."""
+
+    allowed: int
+    """Documents that the restore rejected."""
+    merges: bool
+    """Others may lie on the target."""
+    nameless: int = 0
+    """Documents without `_id`: nobody can tell which of them were rejected."""
+    rejected: int = 0
+    extra: int = 0
+    named: list[Difference] = field(default_factory=list)
+
+    @property
+    def known(self) -> bool:
+        unseen = self.allowed - self.rejected
+        return not self.extra and 0 <= unseen <= self.nameless
+
+    def hear(self, found: Iterator[tuple[bytes, What]]) -> None:
+        """All that differs, or until nothing more of it matters."""
+        for key, what in found:
+            if what != "extra":
+                self.rejected += 1
+            elif self.merges:
+                continue
+            else:
+                self.extra += 1
+            if len(self.named) < MAX_DIFFERENCES:
+                self.named.append(_difference(key, what))
+            elif self.extra or self.rejected > self.allowed:
+                return
 
 
-def _differences(left: Side, right: Side, unit: Unit, stop: StopToken) -> list[Difference]:
-    """The documents that differ. Holds 16 bytes and the `_id` of each document of one side."""
-    mine = {
-        id_of(document): blake2b(document, digest_size=16).digest()
-        for block in left.blocks(unit, stop)
-        for document in documents(block)
-    }
-    found: list[Difference] = []
-    for block in right.blocks(unit, stop):
-        for document in documents(block):
-            key = id_of(document)
-            expected = mine.pop(key, None)
-            if expected is None:
-                found.append(Difference(key=to_key(key), what="extra"))
-            elif expected != blake2b(document, digest_size=16).digest():
-                found.append(Difference(key=to_key(key), what="different"))
-    found += [Difference(key=to_key(key), what="missing") for key in mine]
-    return found
+def _look_up(left: InFile, there: Lookup, chunk: Chunk) -> Verified:
+    verdict = _Verdict(chunk.done.rejected, merges=True)
+    source = target = NOTHING
+    for lot in lots_of(left):
+        mine = [(key, each) for each in lot if (key := key_of(each)) is not None]
+        found = there.find([key for key, _ in mine])
+        verdict.nameless += len(lot) - len(mine)
+        verdict.hear(_unlike(mine, found))
+        digests = [int.from_bytes(found[key]) for key, _ in mine if key in found]
+        source += fingerprint_of([as_stored(each) for _, each in mine], 0)
+        target += Fingerprint(len(digests), 0, sum(digests))
+    nameless = verdict.nameless
+    lost = max(0, min(nameless, chunk.done.rejected - verdict.rejected))
+    return Verified(
+        equal=verdict.known,
+        source_documents=source.documents + nameless,
+        target_documents=target.documents + nameless - lost,
+        source_digest=source.digest,
+        target_digest=target.digest,
+        rejected=verdict.allowed if verdict.known else 0,
+        differing=tuple(verdict.named),
+    )
+
+
+def _unlike(
+    mine: list[tuple[bytes, bytes]], found: dict[bytes, bytes]
+) -> Iterator[tuple[bytes, What]]:
+    for key, document in mine:
+        if (digest := found.get(key)) is None:
+            yield key, "missing"
+        elif digest != digest_of(as_stored(document)):
+            yield key, "different"
+
+
+def _file_of(chunk: Chunk, path: Path, stop: StopToken) -> InFile:
+    assert chunk.file is not None
+    side = InFile(path, chunk.file, stop)
+    side.check()
+    return side
+
+
+def _on_target(target: MongoClient[Any], unit: Unit, chunk: Chunk, stop: StopToken) -> InRange:
+    where = data_of(unit.target, unit.type)
+    here = Range(*where, chunk.lower, chunk.upper, natural=chunk.natural)
+    return InRange(target, here, stop, mean_bytes(unit))
+
+
+def _keys(documents: Iterator[bytes]) -> Iterator[bytes]:
+    return (key for key in map(key_of, documents) if key is not None)
+
+
+def _difference(key: bytes, what: What) -> Difference:
+    return Difference(key=shown(to_key(key)), what=what)

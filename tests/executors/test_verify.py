@@ -1,0 +1,337 @@
+"""Source or dump against target: what is equal, what differs, by name and in bounded memory."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import bson
+import pytest
+from bson.raw_bson import RawBSONDocument
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from executors.batches import Block
+from executors.boundaries import from_key
+from executors.chunkfile import DamagedFile, write_chunk_file
+from executors.verify import MAX_DIFFERENCES, extras, verify, verify_dumped, verify_restored
+from statemachine.state import NOTHING, Chunk, ChunkFile, Done, Unit
+from statemachine.stimuli import Verified
+from statemachine.words import BsonText, Key, UnitId
+from tests.conftest import Pair
+from tests.executors.examples import Client, chunk_of, spec, there
+
+Docs = list[dict[str, Any]]
+SOME: Docs = [{"_id": n, "v": n} for n in range(20)]
+UNIT = Unit(UnitId("shop.c"), "shop.c", "collection", "", BsonText(""), (), 0, 0)
+slow = settings(
+    deadline=None,
+    max_examples=25,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+maps = st.dictionaries(st.integers(0, 12), st.integers(0, 2), max_size=8)
+
+
+def put(client: Client, documents: Docs) -> None:
+    client.shop.c.delete_many({})
+    if documents:
+        client.shop.c.insert_many([RawBSONDocument(bson.encode(each)) for each in documents])
+
+
+def both(pair: Pair, left: Docs, right: Docs) -> Unit:
+    for client in (pair.source_client, pair.target_client):
+        if "c" not in client.shop.list_collection_names():
+            client.shop.create_collection("c")
+    put(pair.source_client, left)
+    put(pair.target_client, right)
+    return UNIT
+
+
+def compared(pair: Pair, unit: Unit, done: Done = NOTHING, **changes: Any) -> Verified:
+    ends = (pair.source_client, pair.target_client)
+    return verify(*ends, unit, chunk_of(unit, done=done), spec(**changes), Event())
+
+
+def told(found: Verified) -> dict[int, str]:
+    """What differs, by `_id`."""
+    return {bson.decode(from_key(each.key).raw)["_id"]: each.what for each in found.differing}
+
+
+def as_documents(what: dict[int, int]) -> Docs:
+    return [{"_id": key, "v": value} for key, value in what.items()]
+
+
+def differing(left: dict[int, int], right: dict[int, int], *, extra: bool = True) -> dict[int, str]:
+    found: dict[int, str] = {}
+    for key in left.keys() | right.keys():
+        if key not in right:
+            found[key] = "missing"
+        elif key not in left and extra:
+            found[key] = "extra"
+        elif key in left and left[key] != right[key]:
+            found[key] = "different"
+    return found
+
+
+def dumped(folder: Path, documents: Docs, name: str = "u/0-1.flb") -> ChunkFile:
+    """As a dump leaves a chunk, or a mongodump its file."""
+    raw = b"".join(map(bson.encode, documents))
+    path = folder / name
+    path.parent.mkdir(exist_ok=True)
+    if name.endswith(".flb"):
+        write_chunk_file(path, iter([Block(raw, len(documents))] if documents else []), "zstd")
+    else:
+        path.write_bytes(raw)
+    size, digest = path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()
+    return ChunkFile(name, len(documents), len(raw), size, digest, 0, "dump")
+
+
+def with_file(unit: Unit, file: ChunkFile, **more: Any) -> Chunk:
+    chunk = chunk_of(unit, **more)
+    chunk.file = file
+    return chunk
+
+
+# --- source and target ---
+
+
+@slow
+@given(maps, maps)
+def test_two_ranges_are_equal_or_every_difference_is_named(
+    pair: Pair, left: dict[int, int], right: dict[int, int]
+) -> None:
+    """I22."""
+    found = compared(pair, both(pair, as_documents(left), as_documents(right)))
+    assert found.equal == (left == right)
+    assert found.equal == (found.source_digest == found.target_digest)
+    assert (found.source_documents, found.target_documents) == (len(left), len(right))
+    expected = differing(left, right)
+    assert told(found).items() <= expected.items()
+    assert len(found.differing) == min(len(expected), MAX_DIFFERENCES)
+
+
+def test_no_more_are_named_than_the_limit(pair: Pair) -> None:
+    """A limit on everything."""
+    found = compared(pair, both(pair, SOME, []))
+    assert len(found.differing) == MAX_DIFFERENCES < len(SOME)
+    assert (found.source_documents, found.target_documents) == (len(SOME), 0)
+
+
+def test_the_range_is_the_chunks_own(pair: Pair) -> None:
+    """I21: what lies outside belongs to another chunk."""
+    unit = both(pair, SOME, [*SOME[:9], *SOME[10:], {"_id": 99}])
+    for lower, upper, equal in ((0, 9, True), (9, 10, False), (10, 99, True), (99, None, False)):
+        edges = [
+            None if each is None else Key(f'{{"$numberInt":"{each}"}}') for each in (lower, upper)
+        ]
+        found = verify(
+            pair.source_client,
+            pair.target_client,
+            unit,
+            chunk_of(unit, *edges),
+            spec(),
+            Event(),
+        )
+        assert found.equal == equal, (lower, upper)
+
+
+def test_a_changed_type_or_order_of_fields_is_a_difference(pair: Pair) -> None:
+    """I22: to the byte."""
+    left = [{"_id": 1, "a": 1, "b": 2}, {"_id": 2, "a": 1}]
+    right = [{"_id": 1, "b": 2, "a": 1}, {"_id": 2, "a": 1.0}]
+    found = compared(pair, both(pair, left, right))
+    assert told(found) == {1: "different", 2: "different"}
+
+
+@pytest.mark.parametrize("merge", ["skip", "overwrite"])
+def test_a_job_that_merges_asks_only_for_the_documents_of_the_source(
+    pair: Pair, merge: str
+) -> None:
+    others = [{"_id": 1000 + n} for n in range(100)]
+    unit = both(pair, SOME, SOME + others)
+    assert not compared(pair, unit).equal
+    assert compared(pair, unit, on_conflict=merge).equal
+    put(pair.target_client, SOME[1:] + others)
+    found = compared(pair, unit, on_conflict=merge)
+    assert (found.equal, told(found)) == (False, {0: "missing"})
+
+
+def test_as_many_as_were_rejected_are_no_mismatch(pair: Pair) -> None:
+    """Rejected documents are known to be missing or different; others are not."""
+    unit = both(pair, SOME, [*SOME[2:], {"_id": 0, "v": "other"}])
+    found = compared(pair, unit, Done(rejected=2))
+    assert (found.equal, found.rejected) == (True, 2)
+    assert told(found) == {0: "different", 1: "missing"}
+    for rejected in (0, 1, 3):
+        found = compared(pair, unit, Done(rejected=rejected))
+        assert (found.equal, found.rejected) == (False, 0)
+    pair.target_client.shop.c.insert_one({"_id": 99})
+    assert not compared(pair, unit, Done(rejected=2)).equal
+
+
+def test_more_may_be_rejected_than_are_named(pair: Pair) -> None:
+    """The count is exact where it decides."""
+    unit = both(pair, SOME, SOME[15:])
+    found = compared(pair, unit, Done(rejected=15))
+    assert (found.equal, found.rejected, len(found.differing)) == (True, 15, MAX_DIFFERENCES)
+    assert not compared(pair, unit, Done(rejected=16)).equal
+    assert not compared(pair, unit, Done(rejected=14)).equal
+
+
+# --- dump and deployment, by range ---
+
+
+@slow
+@given(maps, maps)
+def test_a_chunk_file_of_a_dump_stands_for_its_range(
+    pair: Pair, tmp_path: Path, left: dict[int, int], right: dict[int, int]
+) -> None:
+    """I22: in both directions, extra documents too."""
+    unit = both(pair, as_documents(right), as_documents(right))
+    file = dumped(tmp_path, as_documents(left))
+    chunk = with_file(unit, file)
+    found = verify_restored(
+        tmp_path / chunk.file.name, pair.target_client, unit, chunk, spec(), Event()
+    )
+    assert found.equal == (left == right)
+    assert told(found).items() <= differing(left, right).items()
+    found = verify_dumped(
+        pair.source_client, tmp_path / chunk.file.name, unit, chunk, spec(), Event()
+    )
+    assert found.equal == (left == right)
+    assert told(found).items() <= differing(right, left).items()
+
+
+def test_a_chunk_file_is_compared_with_its_own_range_alone(pair: Pair, tmp_path: Path) -> None:
+    """I21."""
+    unit = both(pair, SOME, SOME)
+    edges = [Key('{"$numberInt":"5"}'), Key('{"$numberInt":"9"}')]
+    chunk = with_file(unit, dumped(tmp_path, SOME[5:9]), lower=edges[0], upper=edges[1])
+    assert verify_restored(
+        tmp_path / chunk.file.name, pair.target_client, unit, chunk, spec(), Event()
+    ).equal
+    assert verify_dumped(
+        pair.source_client, tmp_path / chunk.file.name, unit, chunk, spec(), Event()
+    ).equal
+
+
+@pytest.mark.parametrize("name", ["u/0-1.flb", "c.bson"])
+def test_a_file_that_changed_since_is_damaged_and_not_compared(
+    pair: Pair, tmp_path: Path, name: str
+) -> None:
+    """I24."""
+    unit = both(pair, SOME, SOME)
+    chunk = with_file(unit, dumped(tmp_path, SOME, name))
+    raw = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(raw[:-9] + bytes([raw[-9] ^ 1]) + raw[-8:])
+    with pytest.raises(DamagedFile):
+        verify_restored(
+            tmp_path / chunk.file.name, pair.target_client, unit, chunk, spec(), Event()
+        )
+
+
+# --- parts without a range, by look-up ---
+
+
+def looked_up(pair: Pair, folder: Path, unit: Unit, documents: Docs, **done: int) -> Verified:
+    chunk = with_file(unit, dumped(folder, documents, "c.bson"), done=Done(**done))
+    return verify_restored(
+        folder / chunk.file.name, pair.target_client, unit, chunk, spec(), Event()
+    )
+
+
+@slow
+@given(maps, maps)
+def test_each_document_of_a_part_is_looked_up(
+    pair: Pair, tmp_path: Path, left: dict[int, int], right: dict[int, int]
+) -> None:
+    """I22: missing and different are named; what is extra is told per unit."""
+    unit = both(pair, [], as_documents(right))
+    found = looked_up(pair, tmp_path, unit, as_documents(left))
+    expected = differing(left, right, extra=False)
+    assert found.equal == (not expected) == (found.source_digest == found.target_digest)
+    assert told(found) == expected
+    assert found.source_documents == len(left)
+    assert found.target_documents == len(left.keys() & right.keys())
+
+
+def test_a_rejected_document_of_a_part_is_known(pair: Pair, tmp_path: Path) -> None:
+    unit = both(pair, [], SOME[3:])
+    found = looked_up(pair, tmp_path, unit, SOME, rejected=3)
+    assert (found.equal, found.rejected, len(found.differing)) == (True, 3, 3)
+    assert not looked_up(pair, tmp_path, unit, SOME, rejected=2).equal
+    assert not looked_up(pair, tmp_path, unit, SOME, rejected=4).equal
+
+
+def test_documents_without_id_are_counted_and_break_nothing(pair: Pair, tmp_path: Path) -> None:
+    """faults.md 5, 25: the server gave them an `_id` that nobody knows."""
+    unit = both(pair, [], SOME)
+    found = looked_up(pair, tmp_path, unit, [{"a": 1}, *SOME, {"a": 2}, {}])
+    assert found.equal
+    assert (found.source_documents, found.target_documents) == (23, 23)
+    found = looked_up(pair, tmp_path, unit, [{"a": 1}, *SOME, {"a": 2}, {}], rejected=2)
+    assert (found.equal, found.rejected, found.target_documents) == (True, 2, 21)
+    assert not looked_up(pair, tmp_path, unit, [{"a": 1}, *SOME], rejected=2).equal
+
+
+def test_an_id_that_is_not_in_front_is_the_same_document(pair: Pair, tmp_path: Path) -> None:
+    """faults.md: `_id` moves to the front of a document on insert."""
+    unit = both(pair, [], [{"_id": 1, "a": 1, "b": 2}])
+    assert looked_up(pair, tmp_path, unit, [{"a": 1, "_id": 1, "b": 2}]).equal
+    assert not looked_up(pair, tmp_path, unit, [{"b": 2, "_id": 1, "a": 1}]).equal
+
+
+def test_damage_inside_a_document_hides_no_other(pair: Pair, tmp_path: Path) -> None:
+    """faults.md 5, 19 to 21: the restore rejected it; the comparison goes on."""
+    unit = both(pair, [], SOME)
+    bad = b"\x16\0\0\0\x03_id\0\x0c\0\0\0\x77a\0\1\2\3\4\0\0"
+    path = tmp_path / "c.bson"
+    path.write_bytes(b"".join(map(bson.encode, SOME)) + bad)
+    size, digest = path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()
+    file = ChunkFile("c.bson", 21, size, size, digest, 0, "dump")
+    chunk = with_file(unit, file, done=Done(rejected=1))
+    found = verify_restored(
+        tmp_path / chunk.file.name, pair.target_client, unit, chunk, spec(), Event()
+    )
+    assert (found.equal, found.rejected, found.differing[0].what) == (True, 1, "missing")
+
+
+# --- what the target holds beyond a whole file ---
+
+
+@slow
+@given(maps, maps)
+def test_extras_are_what_no_document_of_the_file_stands_for(
+    pair: Pair, left: dict[int, int], right: dict[int, int]
+) -> None:
+    """I22: no extra."""
+    unit = both(pair, [], as_documents(right))
+    number, named = extras(
+        pair.target_client, unit, lambda: map(bson.encode, as_documents(left)), 3, Event()
+    )
+    expected = right.keys() - left.keys()
+    assert number == len(expected)
+    assert len(named) == min(3, number)
+    assert {bson.decode(from_key(each.key).raw)["_id"] for each in named} <= expected
+
+
+def test_extras_and_documents_without_id_or_with_the_same(pair: Pair) -> None:
+    unit = both(pair, [], [*SOME, {"_id": "by the server", "a": 1}])
+
+    def counted(*more: dict[str, Any]) -> int:
+        def documents() -> Iterator[bytes]:
+            return map(bson.encode, [*SOME, *more])
+
+        return extras(pair.target_client, unit, documents, 3, Event())[0]
+
+    assert counted({"a": 1}) == 0
+    assert counted({"a": 1}, SOME[0]) == 0
+    assert counted() == counted(SOME[0]) == 1
+    assert counted({"a": 1}, {"a": 2}) == -1
+
+
+def test_what_is_compared_is_what_lies_there(pair: Pair) -> None:
+    """The oracle of these tests reads by itself."""
+    both(pair, SOME, SOME)
+    assert there(pair.source_client) == there(pair.target_client) == list(map(bson.encode, SOME))
