@@ -8,6 +8,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterable
+from pathlib import PurePosixPath
 from typing import Final
 from urllib.parse import quote, quote_plus, unquote_to_bytes
 
@@ -90,18 +91,20 @@ def must_be_names(database: str, collection: str, *, file: str = "") -> None:
 
 
 def must_differ(names: Iterable[str]) -> None:
-    """Raise `DamagedDump` where two of the file names are one to a file system without case."""
+    """Raise `DamagedDump` where two of the paths, or two of their directories, are one to a file
+    system without case."""
     seen: dict[str, str] = {}
     for name in sorted(names):
-        other = seen.setdefault(name.casefold(), name)
-        if other != name:
-            raise DamagedDump(
-                name,
-                f"this file system cannot keep it apart from {other}",
-                detail="EDUMP015",
-                remedy="write to a file system that knows upper and lower case, or write an "
-                "archive",
-            )
+        for each in (name, *map(str, PurePosixPath(name).parents)):
+            other = seen.setdefault(each.casefold(), each)
+            if other != each:
+                raise DamagedDump(
+                    each,
+                    f"this file system cannot keep it apart from {other}",
+                    detail="EDUMP015",
+                    remedy="write to a file system that knows upper and lower case, or write an "
+                    "archive",
+                )
 
 
 def _query_escaped(name: str) -> str:
