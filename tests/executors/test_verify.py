@@ -1,7 +1,9 @@
 """Source or dump against target: what is equal, what differs, by name and in bounded memory."""
 
+import datetime as dt
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -13,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from executors.batches import Block
-from executors.boundaries import from_key
+from executors.boundaries import from_key, to_text
 from executors.chunkfile import DamagedFile, write_chunk_file
 from executors.verify import MAX_DIFFERENCES, extras, verify, verify_dumped, verify_restored
 from statemachine.state import NOTHING, Chunk, ChunkFile, Done, Unit
@@ -335,3 +337,37 @@ def test_what_is_compared_is_what_lies_there(pair: Pair) -> None:
     """The oracle of these tests reads by itself."""
     both(pair, SOME, SOME)
     assert there(pair.source_client) == there(pair.target_client) == list(map(bson.encode, SOME))
+
+
+# --- what the source's side reads ---
+
+
+def test_a_query_chooses_on_the_source_alone(pair: Pair) -> None:
+    """The target must hold what was wanted and nothing else."""
+    query = to_text(bson.encode({"v": {"$lt": 5}}))
+    unit = both(pair, SOME, SOME[:5])
+    assert compared(pair, unit, queries=(("shop.*", query),)).equal
+    put(pair.target_client, SOME[:6])
+    found = compared(pair, unit, queries=(("shop.*", query),))
+    assert (found.equal, told(found)) == (False, {5: "extra"})
+
+
+def test_a_time_series_is_compared_by_its_buckets(pair: Pair, tmp_path: Path) -> None:
+    """faults.md: what a view shows has no stable bytes."""
+    unit = replace(UNIT, type="timeseries")
+    for client in (pair.source_client, pair.target_client):
+        client.shop.create_collection("c", timeseries={"timeField": "t"})
+    at = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+    pair.source_client.shop.c.insert_many([{"t": at, "v": n} for n in range(50)])
+    buckets = there(pair.source_client, "shop.system.buckets.c")
+    assert not compared(pair, unit).equal
+    name = "system.buckets.c"
+    pair.target_client.shop[name].insert_many([RawBSONDocument(each) for each in buckets])
+    assert compared(pair, unit).equal
+    path = tmp_path / "c.bson"
+    path.write_bytes(b"".join(buckets))
+    size, digest = path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()
+    chunk = with_file(unit, ChunkFile("c.bson", len(buckets), size, size, digest, 0, "dump"))
+    assert verify_restored(path, pair.target_client, unit, chunk, spec(), Event()).equal
+    number, _ = extras(pair.target_client, unit, lambda: iter(buckets[1:]), 3, Event())
+    assert number == 1
