@@ -62,7 +62,7 @@ row_of_plain: Final = _row().match
 def no_element(data: Bytes, at: int, end: int) -> Wrong:
     """Why no element begins at `at`."""
     if not data[at]:
-        why = f"the elements end {end - at} bytes before the length says"
+        why = f"the elements end {_count(end - at)} before the document"
         return Wrong(Code.NESTED_END, at, why)
     return Wrong(Code.NAME, at + 1, f"a name without end, {end - at - 1} bytes left")
 
@@ -81,7 +81,7 @@ def value_end(data: Bytes, kind: int, at: int, end: int) -> int:
 
 def _fixed(at: int, size: int, end: int) -> int:
     if at + size > end:
-        raise Wrong(Code.VALUE, at, f"{size} bytes expected, {end - at} left")
+        raise Wrong(Code.VALUE, at, f"{_count(size)} expected, {end - at} left")
     return at + size
 
 
@@ -172,3 +172,7 @@ def scope_of(data: Bytes, at: int, end: int) -> int:
         why = f"scope of length {scope} in {at + length - inner} bytes of code with scope"
         raise Wrong(Code.SCOPE, inner, why)
     return inner
+
+
+def _count(size: int) -> str:
+    return "1 byte" if size == 1 else f"{size} bytes"

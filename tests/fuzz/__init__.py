@@ -1,0 +1,1 @@
+"""Bytes that nobody wrote on purpose, for what reads files of unknown origin: `scripts/fuzz`."""
