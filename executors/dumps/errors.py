@@ -25,6 +25,29 @@ DETAILS: Final = {
     "EDUMP032": "an index that no server can build",
     "EDUMP033": "metadata that is too large or too deep",
     "EDUMP034": "metadata that contradicts what lies beside it",
+    # The manifest and its chunk files.
+    "EDUMP060": "a manifest that is none, or not a whole one",
+    "EDUMP061": "a manifest that does not have the SHA-256 it names",
+    "EDUMP062": "a manifest of a version that is not read here",
+    "EDUMP063": "a chunk file that the manifest names is missing",
+    "EDUMP064": "a chunk file of another size than the manifest says",
+    "EDUMP066": "a name in the manifest that is no name of a chunk file",
+    "EDUMP067": "a namespace or a chunk file that stands in the manifest twice",
+    "EDUMP068": "sums in the manifest that are none",
+    "EDUMP069": "a chunk file that does not have the SHA-256 it was written with",
+    "EDUMP070": "a chunk file with a block that is none",
+    "EDUMP071": "a chunk file that holds other documents than the manifest says",
+    "EDUMP072": "a manifest that is too large",
+    # Archives.
+    "EDUMP080": "no archive of mongodump",
+    "EDUMP081": "an archive of a version that is not known",
+    "EDUMP082": "an archive's own documents that are none, or lack a field",
+    "EDUMP083": "an archive that tells too much before its documents",
+    "EDUMP084": "an archive that is cut inside a block",
+    "EDUMP085": "an archive that is cut before each of its namespaces came to its end",
+    "EDUMP087": "blocks of an archive that do not follow one another",
+    "EDUMP088": "a namespace where an archive may not have it",
+    "EDUMP089": "documents of an archive that do not have the CRC they were written with",
 }
 """What each code of damage means, beside those of BSON (`structure`)."""
 

@@ -1,0 +1,56 @@
+"""Which files lie in the folder of a dump, and which should."""
+
+from collections.abc import Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from pathlib import Path
+from typing import Final
+
+from executors.dumps.beneath import Entry, entries, not_regular
+from executors.dumps.errors import DamagedDump
+from executors.dumps.model import Part
+
+_NAMED: Final = 5
+"""So many unknown files are told by name."""
+
+
+def beside(root: Path, manifest: str, parts: Mapping[str, Part]) -> tuple[str, ...]:
+    """What else lies in the folder, in words. Raises `DamagedDump` unless all that the manifest
+    names is there as it says.
+
+    Files nobody knows hurt nobody, and are told; what is no file at all has no business in a dump.
+    """
+    missing = dict(parts)
+    cut_short: list[str] = []
+    unknown: list[str] = []
+    for name, entry in _lying(root, {file.partition("/")[0] for file in parts}):
+        part = missing.pop(name, None)
+        if entry.kind == "other" or (part and entry.kind != "file"):
+            raise not_regular(name)
+        if part is None and name != manifest:
+            (cut_short if name.endswith((".flb", ".tmp")) else unknown).append(name)
+        if part and entry.bytes != part.file_bytes:
+            why = f"has {entry.bytes} bytes, and the manifest says {part.file_bytes}"
+            raise DamagedDump(name, why, detail="EDUMP064", at=min(entry.bytes, part.file_bytes))
+    for name in missing:
+        raise DamagedDump(name, "the manifest names it, and it is missing", detail="EDUMP063")
+    return (
+        *_told(cut_short, "left by attempts that were cut short, ignored"),
+        *_told(unknown, "not in the manifest, ignored"),
+    )
+
+
+def _lying(root: Path, folders: AbstractSet[str]) -> Iterator[tuple[str, Entry]]:
+    """What lies in the folder, and in those folders of it that the manifest names."""
+    for entry in entries(root):
+        if entry.name not in folders:
+            yield entry.name, entry
+            continue
+        for inner in entries(root, entry.name):
+            yield f"{entry.name}/{inner.name}", inner
+
+
+def _told(names: list[str], what: str) -> tuple[str, ...]:
+    if not names:
+        return ()
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return (f"{', '.join(sorted(names)[:_NAMED])}{more}: {what}",)
