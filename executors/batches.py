@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bson import Int64, MaxKey
+from bson import Int64, MaxKey, Timestamp
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from pymongo.client_session import ClientSession
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
 from executors.boundaries import from_key
-from executors.classify import cursor_was_cut
+from executors.classify import SNAPSHOT_TOO_OLD, cursor_was_cut
 from executors.members import choose
 from executors.protocol import Stopped, StopToken
 from executors.rawbson import elements, id_of, int32, int64
@@ -38,6 +38,13 @@ BLOCK_DOCUMENTS: Final = 50_000
 """Below the server's 100,000 operations a message."""
 CUTS_WITHOUT_PROGRESS: Final = 3
 """Cursors in a row that may be cut without bringing a document."""
+OUT_OF_WINDOW: Final = (SNAPSHOT_TOO_OLD, 246)
+"""What a server says of a time whose history is gone, or whose catalogue was another."""
+WINDOW_OVER: Final = (
+    "the source can no longer be read as of the snapshot's time: its history is kept for "
+    "minSnapshotHistoryWindowInSeconds, and not over changes of a collection's definition; raise "
+    "that parameter on the source, or read with --consistency fuzzy, and begin anew"
+)
 _MAX_KEY: Final = RawBSONDocument(b"\x0a\0\0\0\x7f_id\0\0")
 
 
@@ -62,6 +69,10 @@ class Range:
     keys_only: bool = False
     """Documents of nothing but `_id`, from the index."""
     read_preference: str = "primary"
+    filter: bytes | None = None
+    """Which documents of the range, as raw BSON; `None`: all."""
+    cluster_time: str = ""
+    """`seconds.increment` as of which they are read; empty: as of when they are reached."""
 
 
 def read_range(
@@ -75,8 +86,9 @@ def read_range(
     """The documents of the range as blocks, in `_id` order, each document once.
 
     `document_bytes` is the mean size, a hint for the size of replies. `after` is a key in the
-    range behind which the documents begin. Not a snapshot: writes meanwhile may or may not be
-    seen. Raises `PyMongoError` when the range cannot be finished, `Stopped` when the token is set.
+    range behind which the documents begin. Without a cluster time this is no snapshot: writes
+    meanwhile may or may not be seen. Raises `PyMongoError` when the range cannot be finished,
+    `Stopped` when the token is set.
     """
     reader = _Reader(client, what, stop, _batch_size(document_bytes))
     reader.last = bytes(from_key(after).raw) if after is not None else None
@@ -116,6 +128,8 @@ class _Reader:
     def run(self) -> Iterator[Block]:
         """The documents behind `last`, to the end of the range."""
         self._member, self._concern = choose(self._client, self._what.read_preference)
+        if self._what.cluster_time:
+            self._concern = as_of(self._what.cluster_time)
         with self._client.start_session(causal_consistency=False) as session:
             lower = self.last or (from_key(self._what.lower).raw if self._what.lower else None)
             if lower != _MAX_KEY.raw:  # nothing but itself lies behind it
@@ -134,10 +148,14 @@ class _Reader:
         return command
 
     def _find_max_key(self) -> dict[str, Any]:
-        return {**self._base(), "filter": {"_id": MaxKey()}}
+        command = self._base()
+        wanted = [command["filter"]] if "filter" in command else []
+        return {**command, "filter": {"$and": [{"_id": MaxKey()}, *wanted]}}
 
     def _base(self) -> dict[str, Any]:
-        only = {"projection": {"_id": 1}} if self._what.keys_only else {}
+        only: dict[str, Any] = {"projection": {"_id": 1}} if self._what.keys_only else {}
+        if self._what.filter is not None:
+            only["filter"] = RawBSONDocument(self._what.filter)
         return {
             "find": self._what.collection,
             **only,
@@ -151,9 +169,7 @@ class _Reader:
         while True:
             if self._stop.is_set():
                 raise Stopped
-            reply: RawBSONDocument = self._database.command(
-                command, codec_options=RAW, session=session, read_preference=self._member
-            )
+            reply = self._ask(command, session)
             blocks, cursor = _cut_reply(bytes(reply.raw))
             del reply
             while blocks:
@@ -170,6 +186,23 @@ class _Reader:
                 "collection": self._what.collection,
                 "batchSize": self._batch_size,
             }
+
+    def _ask(self, command: dict[str, Any], session: ClientSession) -> RawBSONDocument:
+        try:
+            reply: RawBSONDocument = self._database.command(
+                command, codec_options=RAW, session=session, read_preference=self._member
+            )
+        except OperationFailure as error:
+            if self._what.cluster_time and error.code in OUT_OF_WINDOW:
+                raise OperationFailure(WINDOW_OVER, SNAPSHOT_TOO_OLD) from error
+            raise
+        return reply
+
+
+def as_of(cluster_time: str) -> dict[str, Any]:
+    """The read concern for `seconds.increment`."""
+    seconds, _, increment = cluster_time.partition(".")
+    return {"level": "snapshot", "atClusterTime": Timestamp(int(seconds), int(increment))}
 
 
 def _without(block: Block, id_document: bytes) -> Block:

@@ -87,6 +87,8 @@ FATAL_ERRNOS: Final = {
     errno.ENFILE: "EDISK003",
     errno.EFBIG: "EDISK004",
 }
+SNAPSHOT_TOO_OLD: Final = 239
+"""The history of the time asked for is gone: no attempt brings it back."""
 OVERLOADED: Final = "SystemOverloadedError"
 """The label under which servers from 8.2 on shed load."""
 _RETRY_AFTER: Final = re.compile(r"\bRetryAfterMs=(\d{1,9})\b")
@@ -100,6 +102,8 @@ def classify(error: Exception) -> tuple[Cause, str, str]:
     if isinstance(error, OSError) and not isinstance(error, PyMongoError):
         return _of_disk(error)
     why = without_values(str(error)) or type(error).__name__
+    if isinstance(error, OperationFailure) and error.code == SNAPSHOT_TOO_OLD:
+        return Cause.PERMANENT, "ESNAP001", why
     if isinstance(error, OperationFailure) and error.code is not None:
         return _of_server(error, error.code), f"EMONGO{error.code:03d}", why
     if isinstance(error, ServerSelectionTimeoutError):

@@ -80,8 +80,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     ),
     "EPLAN012": Kind(
         "documents expire by a TTL index",
-        "stop expiry on both for the time of the job (ttlMonitorEnabled=false), or expect "
-        "differences that are no loss",
+        "stop expiry on the source for the time of the job (ttlMonitorEnabled=false), or expect "
+        "differences that are no loss; on the target it is switched on when the rest is done",
         ("mismatch",),
     ),
     "EPLAN013": Kind(

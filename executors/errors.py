@@ -117,6 +117,19 @@ class ServerSaid(OperatorError):
         )
 
 
+class OlderServer(OperatorError):
+    """What a newer server described an older one may not understand, or understand otherwise."""
+
+    code = "ECONN009"
+
+    def __init__(self, where: str, target: str, source: str) -> None:
+        super().__init__(
+            f"the target at {where} is MongoDB {target}, older than {source}, from which the dump "
+            "was taken",
+            remedy=f"restore to MongoDB {'.'.join(source.split('.')[:2])} or newer",
+        )
+
+
 class NothingToRead(OperatorError):
     code, exit_code = "ESOURCE001", 2
 
@@ -156,6 +169,15 @@ class TargetDiffers(OperatorError):
             f"the target already has {namespace}, {why}",
             remedy="--drop replaces it",
         )
+
+
+class OutExists(OperatorError):
+    """A dump is not written over another."""
+
+    code, exit_code = "EDUMP003", 2
+
+    def __init__(self, path: str, what: str) -> None:
+        super().__init__(f"{path} {what}", remedy="name another, or remove it first")
 
 
 class BadFolder(OperatorError):

@@ -18,12 +18,13 @@ from bson.son import SON
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from executors.batches import RAW
 from executors.boundaries import from_text
 from executors.classify import classify
+from executors.compare import GONE_OPTIONS, fields
 from executors.conflicts import MAX_INDEXES
-from executors.metadata import GONE_INDEX_FIELDS, GONE_OPTIONS, fields, split
-from executors.survey import Namespace, measure, namespaces
+from executors.select import USERS, split
+from executors.source import data_of
+from executors.survey import ID_INDEX, Namespace, measured, namespaces, raw_indexes
 from statemachine.events import JobSpec
 from statemachine.state import Unit
 
@@ -51,6 +52,8 @@ def foresee(
 ) -> tuple[Conflict, ...]:
     """Every conflict that can be seen from here. Raises `PyMongoError` when a side is out of
     reach; what it refuses or is too slow to answer becomes a conflict."""
+    if unit.target in USERS:
+        return ()  # merged, and described by the server itself
     case = _Case(source, target, unit, spec)
     found: list[Conflict] = []
     unseen: dict[str, list[str]] = {}
@@ -107,24 +110,20 @@ class _Case:
     @cached_property
     def documents(self) -> int:
         """That the target holds: an estimate."""
-        if self.found is None or self.found.type == "view":
-            return 0
-        return measure(self.target, *split(self.unit.target))[0]
+        return measured(self.target, self.found)[0] if self.found is not None else 0
 
     @cached_property
     def ours(self) -> list["_Index"]:
-        return [_index(from_text(each.spec)) for each in self.unit.indexes]
+        found = [_index(from_text(each.spec)) for each in self.unit.indexes]
+        return [each for each in found if each.name != ID_INDEX]
 
     @cached_property
     def theirs(self) -> list["_Index"]:
         """The indexes that stay on the target, without the one over `_id`."""
         if self.kept is None or self.unit.type == "view":
             return []
-        database, collection = split(self.unit.target)
-        command = {"listIndexes": collection, "cursor": {"batchSize": 1000}}
-        reply = self.target.get_database(database).command(command, codec_options=RAW)
-        raw = [bytes(each.raw) for each in reply["cursor"]["firstBatch"]]
-        return [each for each in map(_index, raw) if each.name != "_id_"]
+        found = map(_index, raw_indexes(self.target, self.kept))
+        return [each for each in found if each.name != ID_INDEX]
 
 
 class _Index(NamedTuple):
@@ -151,7 +150,7 @@ IDENTITY: Final = (
 
 def _index(raw: bytes) -> _Index:
     spec = dict(bson.decode(raw, codec_options=_ORDERED))
-    gone = ("name", "v", "hidden", *GONE_INDEX_FIELDS)
+    gone = ("name", "v", "hidden", "ns", "background")
     kept = {k: v for k, v in spec.items() if k not in gone and v is not False}
     if kept.get("collation", {}).get("locale") == "simple":
         del kept["collation"]
@@ -310,7 +309,7 @@ def _larger_than(limit: int, case: _Case) -> Iterator[Conflict]:
 
 def _aggregate(case: _Case, pipeline: list[dict[str, Any]], **options: Any) -> list[dict[str, Any]]:
     """Of the source."""
-    database, collection = split(case.unit.id)
+    database, collection = data_of(case.unit.id, case.unit.type)
     there = case.source.get_database(database).get_collection(collection)
     return list(there.aggregate(pipeline, **options))
 

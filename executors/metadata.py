@@ -2,82 +2,86 @@
 
 from typing import Any, Final
 
-import bson
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, WriteConcernError
 
-from executors.batches import RAW, TOLERANT
+from executors.batches import TOLERANT
 from executors.boundaries import from_text
 from executors.classify import classify
+from executors.compare import fields, wanted_index, wanted_options
 from executors.errors import TargetDiffers, TargetNotEmpty
-from executors.survey import measure, namespaces
+from executors.expiry import delayed, expires, switched_off
+from executors.select import USERS, split
+from executors.survey import ID_INDEX, Namespace, measured, namespaces, raw_indexes
 from statemachine.events import IndexSpec, JobSpec
 from statemachine.state import Unit
 from statemachine.stimuli import Built, Created
-from statemachine.words import (
-    Cause,
-    TaskKey,
-    index_task,
-)
+from statemachine.words import Cause, TaskKey, index_task
+
+__all__ = ["acknowledged", "build_index", "concern", "create", "expires", "fields", "split"]
 
 NAMESPACE_EXISTS: Final = 48
-GONE_OPTIONS: Final = ("autoIndexId",)
-"""Options that old servers kept and new ones refuse."""
-GONE_INDEX_FIELDS: Final = ("ns", "background")
-
-
-def split(namespace: str) -> tuple[str, str]:
-    """`db.collection` in its parts; a collection's name may hold dots, a database's not."""
-    database, _, collection = namespace.partition(".")
-    return database, collection
+NO_SUCH_NAMESPACE: Final = 26
 
 
 def create(client: MongoClient[Any], unit: Unit, spec: JobSpec) -> Created:
-    """Make the target collection or view, and the unique indexes while it is empty.
+    """Make the target collection or view, without expiry, and the unique indexes while it is empty.
 
     Unique indexes stand before the data so that a conflict shows with its document. One that
-    cannot be built now is left for later, where its failure is named. Raises `TargetNotEmpty`,
-    `TargetDiffers`, `PyMongoError`.
+    cannot be built now is left for later, where its failure is named. Collections of users and
+    roles are the server's: they are taken as they are. Raises `TargetNotEmpty`, `TargetDiffers`,
+    `PyMongoError`.
     """
+    if unit.target in USERS:
+        return Created((), "".join(found.uuid for found in _there(client, unit)))
+    _make(client, unit, spec)
+    if unit.type == "view":
+        return Created(())
+    built = [i.name for i in unit.indexes if i.name == ID_INDEX]
+    built += [i.name for i in unit.indexes if i.unique and _try_build(client, unit, i, spec)]
+    return Created(tuple(built), "".join(found.uuid for found in _there(client, unit)))
+
+
+def _make(client: MongoClient[Any], unit: Unit, spec: JobSpec) -> None:
     database, collection = split(unit.target)
     db = client.get_database(database)
     if spec.drop:
-        acknowledged(
-            db.command({"drop": collection, "writeConcern": concern(spec)}, allowable_errors=[26])
-        )
-    options = fields(from_text(unit.options))
-    command = {"create": collection, **{k: options[k] for k in options if k not in GONE_OPTIONS}}
+        drop = {"drop": collection, "writeConcern": concern(spec)}
+        acknowledged(db.command(drop, allowable_errors=[NO_SUCH_NAMESPACE]))
+    command = {"create": collection, **switched_off(wanted_options(unit))}
+    for index in unit.indexes:
+        if index.name == ID_INDEX:
+            command["idIndex"] = wanted_index(index, legacy=False)
     try:
         acknowledged(db.command({**command, "writeConcern": concern(spec)}))
     except OperationFailure as error:
         if error.code != NAMESPACE_EXISTS:
             raise
         _accept_existing(client, unit, spec)
-    if unit.type == "view":
-        return Created(())
-    built = tuple(i.name for i in unit.indexes if i.unique and _try_build(client, unit, i))
-    uuids = [found.uuid for found in namespaces(client, database, name=collection)]
-    return Created(built, uuids[0] if uuids else "")
+
+
+def _there(client: MongoClient[Any], unit: Unit) -> list[Namespace]:
+    """What bears the unit's name on the target."""
+    database, collection = split(unit.target)
+    return list(namespaces(client, database, name=collection))
 
 
 def _accept_existing(client: MongoClient[Any], unit: Unit, spec: JobSpec) -> None:
     """What is there already is ours from before a crash, or empty, or to be merged into."""
-    database, collection = split(unit.target)
-    for found in namespaces(client, database, name=collection):
-        if (found.type == "view") != (unit.type == "view"):
+    for found in _there(client, unit):
+        if found.type != unit.type:
             raise TargetDiffers(unit.target, f"a {found.type}")
-        ours, theirs = fields(from_text(unit.options)), fields(found.options)
-        if {k: v for k, v in ours.items() if k not in GONE_OPTIONS} != theirs:
+        ours, theirs = wanted_options(unit), fields(found.options)
+        if theirs not in (ours, switched_off(ours)):
             raise TargetDiffers(unit.target, "with other options")
-    if unit.type == "collection" and spec.on_conflict == "stop":
-        documents, _ = measure(client, database, collection)
-        if documents:
+        documents, _ = measured(client, found)
+        if documents and spec.on_conflict == "stop":
             raise TargetNotEmpty(unit.target, documents)
 
 
-def _try_build(client: MongoClient[Any], unit: Unit, index: IndexSpec) -> bool:
+def _try_build(client: MongoClient[Any], unit: Unit, index: IndexSpec, spec: JobSpec) -> bool:
     try:
-        _build(client, unit, index)
+        _build(client, unit, index, spec)
     except OperationFailure as error:
         if classify(error)[0] is not Cause.PERMANENT:
             raise
@@ -85,31 +89,41 @@ def _try_build(client: MongoClient[Any], unit: Unit, index: IndexSpec) -> bool:
     return True
 
 
-def build_index(client: MongoClient[Any], unit: Unit, task: TaskKey) -> Built:
-    """Build the index that the task names; one that stands already is fine."""
+def build_index(client: MongoClient[Any], unit: Unit, spec: JobSpec, task: TaskKey) -> Built:
+    """Build the index that the task names, its expiry far away; one that stands already is fine."""
     for index in unit.indexes:
         if index_task(unit.id, index.name) == task:
-            _build(client, unit, index)
+            _build(client, unit, index, spec)
             return Built()
     raise AssertionError(f"{task} names no index of {unit.id}")
 
 
-def _build(client: MongoClient[Any], unit: Unit, index: IndexSpec) -> None:
+def _build(client: MongoClient[Any], unit: Unit, index: IndexSpec, spec: JobSpec) -> None:
     database, collection = split(unit.target)
-    spec = fields(from_text(index.spec))
-    wanted = {name: value for name, value in spec.items() if name not in GONE_INDEX_FIELDS}
+    wanted = wanted_index(index, legacy=spec.legacy_indexes)
+    if _stands(client, unit, wanted):
+        return
     if "collation" not in wanted and "collation" in fields(from_text(unit.options)):
         wanted["collation"] = {"locale": "simple"}  # else it would inherit the collection's
     reply = client.get_database(database).command(
         {
             "createIndexes": collection,
-            "indexes": [wanted],
+            "indexes": [delayed(wanted)],
             "writeConcern": {"w": "majority"},
             "commitQuorum": "majority",
         },
         codec_options=TOLERANT,
     )
     acknowledged(reply)
+
+
+def _stands(client: MongoClient[Any], unit: Unit, wanted: dict[str, Any]) -> bool:
+    """Whether the very index is there, its expiry switched on: the server would take the one with
+    a far expiry for another."""
+    if delayed(wanted) == wanted:
+        return False
+    there = [fields(raw) for found in _there(client, unit) for raw in raw_indexes(client, found)]
+    return wanted in there
 
 
 def acknowledged(reply: dict[str, Any]) -> dict[str, Any]:
@@ -121,11 +135,6 @@ def acknowledged(reply: dict[str, Any]) -> dict[str, Any]:
     if problem := reply.get("writeConcernError"):
         raise WriteConcernError(problem.get("errmsg", ""), problem.get("code"), problem)
     return reply
-
-
-def fields(raw: bytes) -> dict[str, Any]:
-    """The top-level fields in order; documents inside stay raw."""
-    return dict(bson.decode(raw, codec_options=RAW).items())
 
 
 def concern(spec: JobSpec) -> dict[str, Any]:

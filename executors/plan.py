@@ -16,14 +16,18 @@ from pymongo.errors import OperationFailure
 
 from executors.batches import RAW
 from executors.boundaries import to_key
+from executors.classify import classify
 from executors.members import PREFERENCES
-from executors.metadata import fields, split
+from executors.metadata import fields
 from executors.protocol import Stopped, StopToken
 from executors.rawbson import elements, id_of, int32, int64
+from executors.select import query_of
+from executors.source import data_of
 from executors.survey import measure
 from statemachine.events import JobSpec
 from statemachine.state import Unit
 from statemachine.stimuli import Planned
+from statemachine.words import Cause
 
 SAMPLES_PER_CHUNK: Final = (8, 64)
 SAMPLE_SHARE: Final = 0.04
@@ -32,6 +36,8 @@ MAX_CHUNKS: Final = 100_000
 """Of one unit: bounds the journal's biggest commit."""
 MAX_SAMPLES: Final = 500_000
 """Of one unit: bounds the memory of planning to about 100 MB."""
+SAMPLED: Final = 1000
+"""Documents that tell how many of all a query wants."""
 NO_NEW_DOCUMENT: Final = 28799
 BOUNDS_DO_NOT_ASCEND: Final = (51175, 6137401)
 """Of an index, of a clustered collection."""
@@ -49,16 +55,20 @@ def plan(
 ) -> Planned:
     """Boundaries for the unit. A capped collection stays whole: it keeps its insertion order.
 
-    Raises `PyMongoError`, `Stopped`.
+    Chunks are cut by what has to be read: where only some of the documents are wanted, the others
+    are passed over, which takes as long. The estimate is of those wanted. Raises `PyMongoError`,
+    `Stopped`.
     """
-    database, collection = split(unit.id)
+    database, collection = data_of(unit.id, unit.type)
     documents, size = measure(client, database, collection)
     chunks = max(1, ceil(documents / spec.chunk_docs), ceil(size / spec.chunk_bytes))
-    if capped or chunks == 1:
-        return Planned((), documents, natural=capped)
-    chunks = min(chunks, MAX_CHUNKS)
     db = client.get_database(database)
     rows = _Rows(db, collection, PREFERENCES[read_preference], stop)
+    query = query_of(unit.id, spec.queries)
+    wanted = documents if query is None else round(_wanted(rows, query, documents))
+    if capped or chunks == 1:
+        return Planned((), wanted, natural=capped)
+    chunks = min(chunks, MAX_CHUNKS)
     least, most = SAMPLES_PER_CHUNK
     per_chunk = min(most, max(least, int(documents * SAMPLE_SHARE / chunks)))
     try:
@@ -73,11 +83,28 @@ def plan(
         _cut(samples, documents, most_documents, most_bytes) if samples else _buckets(rows, chunks)
     )
     kept = ascending(db, collection, edges, stop)
-    return Planned(tuple(to_key(edge) for edge in kept), documents, natural=False)
+    return Planned(tuple(to_key(edge) for edge in kept), wanted, natural=False)
 
 
 def is_capped(options: bytes) -> bool:
     return bool(fields(options).get("capped", False))
+
+
+def _wanted(rows: "_Rows", query: bytes, documents: int) -> float:
+    """How many of so many documents a query wants, by a sample; all, where a sample cannot tell:
+    some queries can only be asked of the whole collection."""
+    pipeline: list[dict[str, Any]] = [
+        {"$sample": {"size": SAMPLED}},
+        {"$match": RawBSONDocument(query)},
+        {"$project": {"_id": 1}},
+    ]
+    try:
+        found = sum(1 for _ in rows.of(pipeline))
+    except OperationFailure as error:
+        if classify(error)[0] is not Cause.PERMANENT and error.code != NO_NEW_DOCUMENT:
+            raise
+        return documents
+    return found * documents / min(SAMPLED, documents) if found else 0
 
 
 def _sample(rows: "_Rows", size: int) -> list[tuple[bytes, int]]:

@@ -5,16 +5,17 @@ A finding is an `OperatorError`; nothing is raised here except by a broken conne
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
 
 from pymongo.errors import OperationFailure, PyMongoError
 
 from executors.classify import classify
-from executors.clients import Deployment
+from executors.clients import NOT_AUTHORISED, Deployment
+from executors.dumps.model import Dump
+from executors.dumps.restoring import wanted_of
 from executors.errors import (
     CannotMigrate,
-    NotAuthorised,
     NothingToRead,
+    OlderServer,
     OtherCollection,
     OtherDeployment,
     SameDeployment,
@@ -22,47 +23,61 @@ from executors.errors import (
     TargetDiffers,
     TargetNotEmpty,
 )
-from executors.metadata import split
-from executors.survey import Namespace, catalogue, measure, namespaces, refuse_unsupported
+from executors.privileges import Needed, missing, of_source, of_target, refusal
+from executors.select import USERS, split, targets_of
+from executors.survey import catalogue, measured, namespaces, refuse_unsupported
 from statemachine.errors import OperatorError
 from statemachine.events import JobSpec
 from statemachine.state import State
-
-UNAUTHORISED: Final = 13
-SOURCE_ACTIONS: Final = ("find", "listCollections", "listIndexes", "collStats")
-TARGET_ACTIONS: Final = (
-    "insert",
-    "createCollection",
-    "createIndex",
-    "bypassDocumentValidation",
-    "find",
-    "listCollections",
-)
 
 
 def examine(source: Deployment, target: Deployment | None, spec: JobSpec) -> list[OperatorError]:
     """Everything that would stop a new job with this spec, as far as it can be seen."""
     findings: list[OperatorError] = []
-    found: list[Namespace] = []
+    carried: list[Needed] = []
     with _answers(source, findings):
-        found = catalogue(source.client, spec.include, spec.exclude)
-        findings += _of_source(source, spec, found)
+        carried += _of_source(source, spec, findings)
     if target is not None and not findings:
         with _answers(target, findings):
-            findings += _of_target(source, target, spec, found)
+            if source.overlaps(target):
+                return [SameDeployment(source.where)]
+            findings += _of_target(target, spec, carried)
+    return findings
+
+
+def examine_dump_source(source: Deployment, spec: JobSpec) -> list[OperatorError]:
+    """The same of a job that dumps: it has no target but a folder."""
+    return examine(source, None, spec)
+
+
+def examine_restore(dump: Dump | None, target: Deployment, spec: JobSpec) -> list[OperatorError]:
+    """The same of a job that restores. What an archive holds is not known before it is read: then
+    `dump` is `None`, and nothing can be asked."""
+    findings: list[OperatorError] = []
+    if dump is None:
+        return findings
+    with _answers(target, findings):
+        if dump.server_version and _release(target.version) < _release(dump.server_version):
+            findings.append(OlderServer(target.where, target.version, dump.server_version))
+        wanted, _ = wanted_of(dump, spec)
+        if not wanted and spec.include:
+            findings.append(NothingToRead(", ".join(spec.include), str(dump.root)))
+        names = targets_of([each.namespace for each in wanted], spec.renames)
+        carried = [Needed(each.namespace, names[each.namespace], each.type) for each in wanted]
+        findings += _of_target(target, spec, carried)
     return findings
 
 
 def examine_deployments(
-    source: Deployment, target: Deployment, spec: JobSpec
+    source: Deployment | None, target: Deployment | None, spec: JobSpec
 ) -> list[OperatorError]:
-    """Whether these are the deployments that the job names."""
+    """Whether these are the deployments that the job names. A side that is a dump is `None`."""
     findings: list[OperatorError] = []
     for deployment, began, where in (
         (source, spec.source_id, spec.source),
         (target, spec.target_id, spec.target),
     ):
-        if not deployment.is_same_as(began):
+        if deployment is not None and not deployment.is_same_as(began):
             there = f"{deployment.where} (replica set {deployment.identity})"
             findings.append(
                 OtherDeployment(deployment.role, f"{where} (replica set {began})", there)
@@ -70,19 +85,23 @@ def examine_deployments(
     return findings
 
 
-def examine_resume(source: Deployment, target: Deployment, state: State) -> list[OperatorError]:
+def examine_resume(
+    source: Deployment | None, target: Deployment | None, state: State
+) -> list[OperatorError]:
     """Everything that makes going on with this job wrong: other deployments, other collections."""
     assert state.spec is not None
     if findings := examine_deployments(source, target, state.spec):
         return findings
-    with _answers(source, findings):
-        for unit_id in state.open_units:
-            unit = state.units[unit_id]
-            findings += _another(source, unit.id, unit.uuid)
-    with _answers(target, findings):
-        for unit in state.units.values():
-            if unit.target_uuid:
-                findings += _another(target, unit.target, unit.target_uuid)
+    if source is not None:
+        with _answers(source, findings):
+            for unit_id in state.open_units:
+                unit = state.units[unit_id]
+                findings += _another(source, unit.id, unit.uuid)
+    if target is not None:
+        with _answers(target, findings):
+            for unit in state.units.values():
+                if unit.target_uuid:
+                    findings += _another(target, unit.target, unit.target_uuid)
     return findings
 
 
@@ -96,12 +115,15 @@ def _another(deployment: Deployment, namespace: str, uuid: str) -> Iterator[Oper
 
 @contextmanager
 def _answers(deployment: Deployment, findings: list[OperatorError]) -> Iterator[None]:
-    """A question that the server refuses or does not answer becomes a finding."""
+    """A question that the server refuses or does not answer, or that has no answer, becomes a
+    finding."""
     try:
         yield
+    except OperatorError as error:
+        findings.append(error)
     except OperationFailure as error:
-        if error.code == UNAUTHORISED:
-            findings.append(_refusal(deployment, error))
+        if error.code == NOT_AUTHORISED:
+            findings.append(refusal(deployment, error))
         else:
             findings.append(_said(deployment, error))
     except PyMongoError as error:
@@ -114,82 +136,47 @@ def _said(deployment: Deployment, error: PyMongoError) -> OperatorError:
 
 
 def _of_source(
-    source: Deployment, spec: JobSpec, found: Sequence[Namespace]
-) -> Iterator[OperatorError]:
+    source: Deployment, spec: JobSpec, findings: list[OperatorError]
+) -> Iterator[Needed]:
+    """What the job would carry; what is wrong with it becomes findings."""
+    found = catalogue(source.client, spec)
     if not found and spec.include:
-        yield NothingToRead(", ".join(spec.include), source.where)
+        findings.append(NothingToRead(", ".join(spec.include), source.where))
     for entry in found:
         try:
             refuse_unsupported(entry)
         except CannotMigrate as error:
-            yield error
-    yield from _missing(source, SOURCE_ACTIONS, {entry.database for entry in found})
+            findings.append(error)
+    names = targets_of([entry.name for entry in found], spec.renames)
+    carried = [Needed(entry.name, names[entry.name], entry.type) for entry in found]
+    findings += missing(source, of_source(carried))
+    yield from carried
 
 
 def _of_target(
-    source: Deployment, target: Deployment, spec: JobSpec, found: Sequence[Namespace]
+    target: Deployment, spec: JobSpec, carried: Sequence[Needed]
 ) -> Iterator[OperatorError]:
-    if source.overlaps(target):
-        yield SameDeployment(source.where)
+    lacking = list(missing(target, of_target(carried, spec)))
+    yield from lacking
+    if lacking or spec.kind == "verify" or spec.drop or spec.on_conflict != "stop":
         return
-    actions: tuple[str, ...] = TARGET_ACTIONS
-    actions += ("dropCollection",) if spec.drop else ()
-    actions += ("update",) if spec.on_conflict == "overwrite" else ()
-    missing = list(_missing(target, actions, {entry.database for entry in found}))
-    yield from missing
-    if missing or spec.kind == "verify" or spec.drop or spec.on_conflict != "stop":
-        return
-    if spec.kind == "plan":  # tells by itself what it foresees of collections
-        found = [entry for entry in found if entry.type == "view"]
-    for entry in found:
-        for there in namespaces(target.client, entry.database, name=entry.collection):
-            if there.type != entry.type:
-                yield TargetDiffers(entry.name, f"a {there.type}")
-            elif entry.type == "collection":
-                documents, _ = measure(target.client, entry.database, entry.collection)
-                if documents:
-                    yield TargetNotEmpty(entry.name, documents)
+    for each in carried:
+        # A dry run tells by itself what it foresees of collections.
+        if each.target in USERS or (spec.kind == "plan" and each.type != "view"):
+            continue
+        yield from _in_the_way(target, each)
 
 
-# --- privileges ---
+def _in_the_way(target: Deployment, each: Needed) -> Iterator[OperatorError]:
+    database, collection = split(each.target)
+    for there in namespaces(target.client, database, name=collection):
+        if there.type != each.type:
+            yield TargetDiffers(each.target, f"a {there.type}")
+        elif documents := measured(target.client, there)[0]:
+            yield TargetNotEmpty(each.target, documents)
 
 
-def _missing(
-    deployment: Deployment, actions: Sequence[str], databases: set[str]
-) -> Iterator[OperatorError]:
-    """What the logged-in user may not do; without access control everybody may do all."""
-    status = deployment.client.admin.command("connectionStatus", showPrivileges=True)["authInfo"]
-    if not status["authenticatedUsers"]:
-        try:
-            deployment.client.admin.command("listDatabases", nameOnly=True)
-        except OperationFailure as error:
-            yield _refusal(deployment, error)
-        return
-    privileges = status["authenticatedUserPrivileges"]
-    for database in sorted(databases):
-        lacking = [action for action in actions if not _allowed(privileges, action, database)]
-        if lacking:
-            what = f"{', '.join(lacking)} on database {database}"
-            yield NotAuthorised(deployment.role, deployment.where, what)
-
-
-def _allowed(privileges: Sequence[dict[str, Any]], action: str, database: str) -> bool:
-    return any(
-        action in privilege["actions"] and _covers(privilege["resource"], database)
-        for privilege in privileges
-    )
-
-
-def _covers(resource: dict[str, Any], database: str) -> bool:
-    if resource.get("anyResource"):
-        return True
-    return resource.get("collection") == "" and resource.get("db") in ("", database)
-
-
-def _refusal(deployment: Deployment, error: OperationFailure) -> OperatorError:
-    if "list all databases" in str(error):
-        what = "listDatabases: some could be left out in silence; or name those wanted with --db"
-        return NotAuthorised(deployment.role, deployment.where, what)
-    return NotAuthorised(
-        deployment.role, deployment.where, str((error.details or {}).get("errmsg", error))[:200]
-    )
+def _release(version: str) -> tuple[int, ...]:
+    """Those parts of a version that tell what it understands."""
+    parts = (part for part in version.split(".")[:2])
+    return tuple(int(part) if part.isdecimal() else 0 for part in parts)

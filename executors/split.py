@@ -7,10 +7,12 @@ from pymongo import MongoClient
 
 from executors.batches import read_range
 from executors.boundaries import from_key, to_key
-from executors.dump import must_be_same, source_range
+from executors.dump import must_be_same
 from executors.plan import ascending
 from executors.protocol import StopToken
 from executors.rawbson import documents, id_of
+from executors.source import range_of
+from statemachine.events import JobSpec
 from statemachine.state import Chunk, Unit
 from statemachine.stimuli import Split
 
@@ -24,6 +26,7 @@ def split_chunk(
     client: MongoClient[Any],
     unit: Unit,
     chunk: Chunk,
+    spec: JobSpec,
     stop: StopToken,
     *,
     read_preference: str = "primary",
@@ -34,7 +37,7 @@ def split_chunk(
     be held, otherwise within a ten-thousandth of it. Raises `OtherCollection`, `PyMongoError`.
     """
     must_be_same(client, unit)
-    what = source_range(unit, chunk, read_preference)
+    what = range_of(unit, chunk, spec, read_preference=read_preference)
     keys = _Keys()
     for block in read_range(client, replace(what, keys_only=True), stop):
         for document in documents(block.data):

@@ -2,24 +2,45 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import bson
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
+from pymongo.errors import OperationFailure
 
 from executors.batches import RAW
 from executors.boundaries import to_text
 from executors.errors import CannotMigrate
+from executors.expiry import expires
 from executors.protocol import Stopped, StopToken
-from statemachine.events import IndexSpec
+from executors.select import (
+    NEVER,
+    USERS,
+    carried,
+    is_literal,
+    is_servers,
+    refuse_servers_own,
+    renamed,
+    selected,
+    split,
+    targets_of,
+)
+from executors.source import BUCKETS, data_of
+from statemachine.events import IndexSpec, JobSpec
 from statemachine.stimuli import FoundUnit, Surveyed
-from statemachine.words import UnitId
+from statemachine.words import UnitId, UnitType
 
-SERVERS_OWN: Final = ("admin", "local", "config")
-"""Databases that belong to a deployment, not to its users."""
-CARRIED_SYSTEM: Final = ("system.js",)
+__all__ = ["Namespace", "catalogue", "is_literal", "measure", "namespaces", "selected", "survey"]
+
+INTERNAL: Final = ("system.profile", "system.views")
+"""Of every database: the server makes them anew from what is carried, or writes a log there."""
+KINDS: Final = ("collection", "view", "timeseries")
+ID_INDEX: Final = "_id_"
+NEWEST: Final = 2
+"""Version of indexes that servers make unasked."""
+EMPTY: Final = bytes((5, 0, 0, 0, 0))
+"""No options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +51,8 @@ class Namespace:
     collection: str
     type: str
     uuid: str
+    """Of the collection with its documents: of a time-series collection, its buckets. A view has
+    none."""
     options: bytes
     """Raw BSON."""
 
@@ -38,67 +61,119 @@ class Namespace:
         return f"{self.database}.{self.collection}"
 
 
-def selected(
-    name: str, include: Sequence[str], exclude: Sequence[str], added: Sequence[str] = ()
-) -> bool:
-    """Globs over `db.collection`; exclude wins, no include means all. What was added later joins
-    the include; only a whole name among it wins over exclude."""
-    if any(is_literal(each) and name == each for each in added):
-        return True
-    if any(fnmatchcase(name, glob) for glob in exclude):
-        return False
-    return not include or any(fnmatchcase(name, glob) for glob in (*include, *added))
+def survey(
+    client: MongoClient[Any],
+    spec: JobSpec,
+    *,
+    added: Sequence[str] = (),
+    stop: StopToken | None = None,
+) -> Surveyed:
+    """Everything a job with this spec has to carry, and what it leaves where it is.
 
-
-def is_literal(glob: str) -> bool:
-    """Whether it can mean but one name."""
-    return not set(glob) & set("*?[")
+    Raises `CannotMigrate` for what this version would have to leave behind without being told to,
+    `OperatorError` for a selection or renames that cannot be, `PyMongoError`, `Stopped`.
+    """
+    notes: list[str] = []
+    found = catalogue(client, spec, added=added, notes=notes)
+    targets = targets_of([entry.name for entry in found], spec.renames)
+    units: list[FoundUnit] = []
+    for entry in found:
+        if stop is not None and stop.is_set():
+            raise Stopped
+        units.append(_unit(client, entry, targets[entry.name]))
+        notes += _dangling(entry, targets[entry.name], spec)
+    since = _now(client) if spec.consistency == "snapshot" else ""
+    users, roles = (0, 0) if spec.users else _left_behind(client, notes)
+    return Surveyed(tuple(units), since, users, roles, tuple(notes))
 
 
 def catalogue(
     client: MongoClient[Any],
-    include: Sequence[str],
-    exclude: Sequence[str],
+    spec: JobSpec,
+    *,
     added: Sequence[str] = (),
+    notes: list[str] | None = None,
 ) -> list[Namespace]:
-    """The selected collections and views, by name; the server's own are never among them."""
-    return [
-        namespace
-        for database in databases(client, (*include, *added) if include else ())
-        for namespace in namespaces(client, database)
-        if selected(namespace.name, include, exclude, added)
-    ]
+    """What the job carries, by name; what else was selected and is not carried goes into `notes`.
+
+    Raises `ServersOwn`, `PyMongoError`.
+    """
+    refuse_servers_own(spec.include)
+    found: list[Namespace] = []
+    for database in databases(client, spec, added):
+        entries = _entries(client, database)
+        found += [each for each in _paired(database, entries) if carried(each.name, spec, added)]
+        if notes is not None:
+            notes += _not_carried(database, entries, spec, added)
+    return found
 
 
-def databases(client: MongoClient[Any], include: Sequence[str]) -> list[str]:
+def databases(client: MongoClient[Any], spec: JobSpec, added: Sequence[str] = ()) -> list[str]:
     """Those that plain patterns name, or all of them.
 
     Raises `OperationFailure` (13) where all are wanted and the user may not see all: a list of
     those that happen to be visible would leave the others out in silence.
     """
-    named = {glob.partition(".")[0] for glob in include}
-    if not named or any(set(name) & set("*?[") for name in named):
+    named = {split(glob)[0] for glob in (*spec.include, *added)} if spec.include else set()
+    if not named or not all(map(is_literal, named)):
         reply = client.admin.command("listDatabases", nameOnly=True, authorizedDatabases=False)
         named = {database["name"] for database in reply["databases"]}
-    return sorted(named - set(SERVERS_OWN))
+    whole = {split(glob)[0] for glob in spec.exclude if glob == f"{split(glob)[0]}.*"}
+    named -= whole - {split(glob)[0] for glob in added}
+    return sorted((named | ({"admin"} if spec.users else set())) - set(NEVER))
 
 
-def namespaces(client: MongoClient[Any], database: str, **only: Any) -> Iterator[Namespace]:
-    """The catalogue of one database, by name. `only` is a filter, such as `name="c"`."""
-    found = sorted(_raw_catalogue(client, database, only), key=lambda entry: str(entry["name"]))
-    for entry in found:
+def namespaces(client: MongoClient[Any], database: str, *, name: str = "") -> Iterator[Namespace]:
+    """The catalogue of one database, by name, without what is the server's own; or the one entry
+    of a name."""
+    only = {"name": {"$in": [name, BUCKETS + name]}} if name else {}
+    for entry in _paired(database, _entries(client, database, only)):
+        if not name or entry.collection == name:
+            yield entry
+
+
+def _paired(database: str, entries: list[RawBSONDocument]) -> Iterator[Namespace]:
+    """Without the server's own; a time-series collection with the UUID of its buckets."""
+    uuids = {str(entry["name"]): _uuid(entry) for entry in entries}
+    for entry in entries:
         name = str(entry["name"])
-        if name.startswith("system.") and name not in CARRIED_SYSTEM:
+        if is_servers(name) and f"{database}.{name}" not in USERS:
             continue
-        uuid = entry["info"].get("uuid")
-        options = entry["options"]
         yield Namespace(
             database=database,
             collection=name,
             type=str(entry["type"]),
-            uuid=bytes(uuid).hex() if uuid is not None else "",
-            options=bytes(options.raw),
+            uuid=uuids.get(BUCKETS + name, "") if entry["type"] == "timeseries" else uuids[name],
+            options=bytes(entry["options"].raw),
         )
+
+
+def _uuid(entry: RawBSONDocument) -> str:
+    uuid = entry["info"].get("uuid")
+    return bytes(uuid).hex() if uuid is not None else ""
+
+
+def _not_carried(
+    database: str, entries: list[RawBSONDocument], spec: JobSpec, added: Sequence[str]
+) -> Iterator[str]:
+    """What of a database is neither carried nor the server's own affair."""
+    names = {str(entry["name"]) for entry in entries}
+    for name in sorted(names):
+        if not is_servers(name) or name in INTERNAL or database == "admin":
+            continue
+        if not selected(f"{database}.{name}", spec.include, spec.exclude, added):
+            continue
+        if not name.startswith(BUCKETS):
+            yield f"{database}.{name} is not carried: servers keep that name to themselves"
+        elif name.removeprefix(BUCKETS) not in names:
+            yield f"{database}.{name} is not carried: buckets whose time-series collection is gone"
+
+
+def _entries(
+    client: MongoClient[Any], database: str, only: dict[str, Any] | None = None
+) -> list[RawBSONDocument]:
+    """What `listCollections` says, by name."""
+    return sorted(_raw_catalogue(client, database, only or {}), key=lambda each: str(each["name"]))
 
 
 def _raw_catalogue(
@@ -115,45 +190,42 @@ def _raw_catalogue(
         reply = db.command(more, codec_options=RAW)
 
 
-def survey(
-    client: MongoClient[Any],
-    include: Sequence[str],
-    exclude: Sequence[str],
-    *,
-    added: Sequence[str] = (),
-    stop: StopToken | None = None,
-) -> Surveyed:
-    """Everything a job with this selection has to carry.
-
-    Raises `CannotMigrate` for what this version would have to leave behind, `Stopped`.
-    """
-    units: list[FoundUnit] = []
-    for entry in catalogue(client, include, exclude, added):
-        if stop is not None and stop.is_set():
-            raise Stopped
-        units.append(_unit(client, entry))
-    return Surveyed(tuple(units))
-
-
-def _unit(client: MongoClient[Any], entry: Namespace) -> FoundUnit:
+def _unit(client: MongoClient[Any], entry: Namespace, target: str) -> FoundUnit:
     refuse_unsupported(entry)
-    view = entry.type == "view"
-    documents, size = (0, 0) if view else measure(client, entry.database, entry.collection)
+    documents, size = measured(client, entry)
+    raw, options = described(client, entry)
+    indexes = tuple(map(index_spec, raw))
     return FoundUnit(
         unit=UnitId(entry.name),
-        target=entry.name,
-        type="view" if view else "collection",
+        target=target,
+        type=cast("UnitType", entry.type),
         uuid=entry.uuid,
-        options=to_text(entry.options),
-        indexes=() if view else _indexes(client, entry),
+        options=to_text(options),
+        indexes=indexes,
         documents=documents,
         bytes=size,
+        expires=expires(options, indexes),
     )
 
 
 def refuse_unsupported(entry: Namespace) -> None:
-    if entry.type not in ("collection", "view"):
+    if entry.type not in KINDS:
         raise CannotMigrate(entry.name, f"a {entry.type} collection")
+    if entry.type == "timeseries" and not entry.uuid:
+        raise CannotMigrate(entry.name, "a time-series collection without a collection of buckets")
+
+
+def described(client: MongoClient[Any], entry: Namespace) -> tuple[list[bytes], bytes]:
+    """The indexes and options that belong to what is carried. Those of users and roles belong to
+    the server."""
+    if entry.name in USERS:
+        return [], EMPTY
+    return raw_indexes(client, entry) if entry.type != "view" else [], entry.options
+
+
+def measured(client: MongoClient[Any], entry: Namespace) -> tuple[int, int]:
+    """Documents and bytes, by the server's counters; of a view nothing."""
+    return (0, 0) if entry.type == "view" else measure(client, *data_of(entry.name, entry.type))
 
 
 def measure(client: MongoClient[Any], database: str, collection: str) -> tuple[int, int]:
@@ -165,22 +237,67 @@ def measure(client: MongoClient[Any], database: str, collection: str) -> tuple[i
             "cursor": {},
         }
     )["cursor"]["firstBatch"][0]["storageStats"]
-    return int(stats["count"]), int(stats["size"])
+    documents = stats["count"] if "count" in stats else stats["timeseries"]["bucketCount"]
+    return int(documents), int(stats["size"])
 
 
-def _indexes(client: MongoClient[Any], entry: Namespace) -> tuple[IndexSpec, ...]:
-    """All but the `_id` index, which comes with the collection."""
+def raw_indexes(client: MongoClient[Any], entry: Namespace) -> list[bytes]:
+    """All but the `_id` index, which comes with the collection; it is among them only if it is
+    not as servers make it."""
     reply = client.get_database(entry.database).command(
         {"listIndexes": entry.collection, "cursor": {"batchSize": 1000}}, codec_options=RAW
     )
-    found = []
-    for index in reply["cursor"]["firstBatch"]:
-        if index["name"] == "_id_" or index.get("clustered"):
-            continue
-        spec = IndexSpec(
-            name=str(index["name"]),
-            unique=bool(index.get("unique", False)),
-            spec=to_text(bytes(index.raw)),
+    return [
+        bytes(index.raw)
+        for index in reply["cursor"]["firstBatch"]
+        if not index.get("clustered") and not (index["name"] == ID_INDEX and index["v"] == NEWEST)
+    ]
+
+
+def index_spec(raw: bytes) -> IndexSpec:
+    index = bson.decode(raw, RAW)
+    return IndexSpec(
+        name=str(index["name"]), unique=bool(index.get("unique", False)), spec=to_text(raw)
+    )
+
+
+# --- beside the units ---
+
+
+def _dangling(entry: Namespace, target: str, spec: JobSpec) -> Iterator[str]:
+    """A view is carried as it is: what it reads is looked for under the old name."""
+    if entry.type != "view" or not spec.renames:
+        return
+    on = str(bson.decode(entry.options, RAW)["viewOn"])
+    becomes = renamed(f"{entry.database}.{on}", spec.renames)
+    reads = f"{split(target)[0]}.{on}"
+    if becomes != reads:
+        yield (
+            f"view {target} reads {reads}, as {entry.name} does of its database: a view is not "
+            f"rewritten, and {entry.database}.{on} becomes {becomes}"
         )
-        found.append(spec)
-    return tuple(found)
+
+
+def _now(client: MongoClient[Any]) -> str:
+    """A time at which all that was seen until now exists."""
+    time = client.admin.command("ping")["operationTime"]
+    return f"{time.time}.{time.inc}"
+
+
+def _left_behind(client: MongoClient[Any], notes: list[str]) -> tuple[int, int]:
+    """How many users and roles the source has."""
+    try:
+        users, roles = (_count(client, *split(each)) for each in USERS)
+    except OperationFailure as error:
+        if error.code != 13:  # not authorised
+            raise
+        notes.append("users and roles are not carried; how many there are may not be seen")
+        return 0, 0
+    return users, roles
+
+
+def _count(client: MongoClient[Any], database: str, collection: str) -> int:
+    counted: list[dict[str, int]] = client.get_database(database).command(
+        {"aggregate": collection, "pipeline": [{"$count": "n"}], "cursor": {}}
+    )["cursor"]["firstBatch"]
+    return counted[0]["n"] if counted else 0

@@ -26,7 +26,7 @@ def spec(**changes: Any) -> JobSpec:
 
 def unit_of(client: Client, name: str = "shop.c") -> Unit:
     """The unit as a survey finds it."""
-    (found,) = survey(client, (name,), ()).units
+    (found,) = survey(client, spec(include=(name,), exclude=())).units
     return Unit(
         id=found.unit,
         target=found.target,

@@ -70,7 +70,7 @@ def _nothing_is_written(heard: Commands) -> Iterator[None]:
 
 def the_unit(pair: Pair, name: str = "shop.orders") -> Unit:
     """The unit as a survey finds it on the source."""
-    (found,) = survey(pair.source_client, (name,), ()).units
+    (found,) = survey(pair.source_client, spec(include=(name,))).units
     return Unit(
         id=UnitId(name),
         target=found.target,
@@ -208,7 +208,7 @@ def test_an_index_in_the_way(
     assert "EPLAN010" in codes(pair, target)
     unit = the_unit(pair)
     with pytest.raises(OperationFailure) as error:
-        build_index(pair.target_client, unit, index_task(unit.id, "x"))
+        build_index(pair.target_client, unit, spec(), index_task(unit.id, "x"))
     assert classify(error.value)[1] in KINDS["EPLAN010"].comes_as
 
 
@@ -235,7 +235,7 @@ def test_an_index_beside(
     pair.target_client.shop.command(command)
     assert codes(pair, target) == {}
     unit = the_unit(pair)
-    build_index(pair.target_client, unit, index_task(unit.id, unit.indexes[0].name))
+    build_index(pair.target_client, unit, spec(), index_task(unit.id, unit.indexes[0].name))
 
 
 def test_too_many_indexes(pair: Pair, target: MongoClient[Any]) -> None:

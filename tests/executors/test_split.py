@@ -40,7 +40,7 @@ def halves(
     client: Client, unit: Unit, lower: Key | None = None, upper: Key | None = None
 ) -> tuple[Split, list[list[bytes]]]:
     """The split of a range, and what lies in its parts."""
-    found = split_chunk(client, unit, chunk_of(unit, lower, upper), threading.Event())
+    found = split_chunk(client, unit, chunk_of(unit, lower, upper), spec(), threading.Event())
     edges = [lower, *found.boundaries, upper]
     parts = [
         read(client, Range("shop", "c", edges[n], edges[n + 1])) for n in range(len(edges) - 1)
@@ -135,7 +135,7 @@ def test_documents_are_not_read(source: Client) -> None:
     """The index alone tells: a document that cannot be read cannot spoil the search for it."""
     source.shop.c.insert_many([{"_id": n, "pad": "x" * 1_000} for n in range(2_000)])
     unit, before = unit_of(source), scanned(source)
-    assert split_chunk(source, unit, chunk_of(unit), threading.Event()).boundaries
+    assert split_chunk(source, unit, chunk_of(unit), spec(), threading.Event()).boundaries
     assert scanned(source) - before < 100
 
 
@@ -148,7 +148,7 @@ def test_it_stops(source: Client) -> None:
     unit, stop = unit_of(source), threading.Event()
     stop.set()
     with pytest.raises(Stopped):
-        split_chunk(source, unit, chunk_of(unit), stop)
+        split_chunk(source, unit, chunk_of(unit), spec(), stop)
 
 
 def test_as_an_effect(pair: Pair, tmp_path: Path) -> None:

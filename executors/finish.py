@@ -1,0 +1,48 @@
+"""The last touch of a unit: expiry is switched on, and what stands there is compared."""
+
+from typing import Any
+
+from pymongo import MongoClient
+
+from executors.batches import TOLERANT
+from executors.compare import compared, fields, normal, wanted_index, wanted_options
+from executors.expiry import AFTER, delayed, seconds_of, switched_off
+from executors.metadata import acknowledged, concern
+from executors.select import USERS, split
+from executors.survey import Namespace, namespaces, raw_indexes
+from statemachine.events import JobSpec
+from statemachine.state import Unit
+from statemachine.stimuli import Finished
+
+
+def finish(client: MongoClient[Any], unit: Unit, spec: JobSpec) -> Finished:
+    """Switch on what this job left without expiry, and tell how the target differs from what the
+    source was surveyed to be, if the job asks for that.
+
+    Nothing is switched on twice, nor where something else stands. Raises `PyMongoError`.
+    """
+    if spec.kind in ("migrate", "restore") and unit.type != "view" and unit.target not in USERS:
+        database, collection = split(unit.target)
+        for found in namespaces(client, database, name=collection):
+            if found.type == unit.type:
+                _switch_on(client, found, unit, spec)
+    if not spec.metadata:
+        return Finished()
+    return Finished(compared(client, unit, legacy=spec.legacy_indexes))
+
+
+def _switch_on(client: MongoClient[Any], found: Namespace, unit: Unit, spec: JobSpec) -> None:
+    changes: list[dict[str, Any]] = []
+    options = wanted_options(unit)
+    if AFTER in options and fields(found.options) == switched_off(options):
+        changes.append({AFTER: options[AFTER]})
+    there = [normal(fields(raw)) for raw in raw_indexes(client, found)]
+    for index in unit.indexes:
+        wanted = wanted_index(index, legacy=spec.legacy_indexes)
+        seconds = seconds_of(wanted)
+        if seconds is not None and normal(delayed(wanted)) in there:
+            changes.append({"index": {"name": index.name, AFTER: seconds}})
+    db = client.get_database(found.database)
+    for change in changes:
+        command = {"collMod": found.collection, **change, "writeConcern": concern(spec)}
+        acknowledged(db.command(command, codec_options=TOLERANT))

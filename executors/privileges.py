@@ -1,0 +1,124 @@
+"""What a user has to be allowed for a job, and what is missing of it.
+
+The least that suffices: to dump, the role `backup`, or `read` on the databases (with time-series
+collections `readAnyDatabase`: their buckets are the server's own); to restore, `restore`, and
+`read` to look at what was written.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from pymongo.errors import OperationFailure
+
+from executors.clients import Deployment
+from executors.errors import NotAuthorised
+from executors.select import USERS, split
+from executors.source import BUCKETS, data_of
+from statemachine.errors import OperatorError
+from statemachine.events import JobSpec
+
+Resource = tuple[str, str]
+"""Database and collection; without a collection, the database's ordinary ones."""
+READ: Final = ("find", "listCollections", "listIndexes", "collStats")
+WRITE: Final = (
+    "insert",
+    "createCollection",
+    "createIndex",
+    "bypassDocumentValidation",
+    "collMod",  # switches expiry on at the end
+)
+READ_BACK: Final = ("find", "listCollections")
+
+
+class Needed(NamedTuple):
+    """One namespace that a job carries."""
+
+    source: str
+    target: str
+    type: str
+
+
+def of_source(carried: Iterable[Needed]) -> dict[Resource, Sequence[str]]:
+    """The actions that reading takes, by where."""
+    needs: dict[Resource, Sequence[str]] = {}
+    for each in carried:
+        database, collection = split(each.source)
+        if each.source in USERS:
+            needs[database, collection] = ("find",)
+            continue
+        needs[database, ""] = READ
+        if each.type == "timeseries":
+            needs[data_of(each.source, each.type)] = ("find", "collStats")
+        elif collection.startswith("system."):
+            needs[database, collection] = ("find",)
+    return needs
+
+
+def of_target(carried: Iterable[Needed], spec: JobSpec) -> dict[Resource, Sequence[str]]:
+    """The actions that the job takes on the target, by where."""
+    reading = spec.kind == "verify"
+    writes: tuple[str, ...] = () if reading else WRITE
+    writes += ("dropCollection",) if spec.drop else ()
+    writes += ("update",) if spec.on_conflict == "overwrite" else ()
+    needs: dict[Resource, Sequence[str]] = {}
+    for each in carried:
+        database, collection = split(each.target)
+        if each.target in USERS:
+            needs[database, collection] = ("find", "insert")
+            continue
+        needs[database, ""] = (*writes, *READ_BACK)
+        if each.type == "timeseries":
+            bucketed = ("insert", "bypassDocumentValidation", "find")
+            needs[data_of(each.target, each.type)] = bucketed[2:] if reading else bucketed
+    return needs
+
+
+def missing(
+    deployment: Deployment, needs: Mapping[Resource, Sequence[str]]
+) -> Iterator[OperatorError]:
+    """What the logged-in user may not do; without access control everybody may do all."""
+    status = deployment.client.admin.command("connectionStatus", showPrivileges=True)["authInfo"]
+    if not status["authenticatedUsers"]:
+        try:
+            deployment.client.admin.command("listDatabases", nameOnly=True)
+        except OperationFailure as error:
+            yield refusal(deployment, error)
+        return
+    privileges = status["authenticatedUserPrivileges"]
+    for (database, collection), actions in sorted(needs.items()):
+        lacking = [each for each in actions if not _allowed(privileges, each, database, collection)]
+        if lacking:
+            where = f"collection {database}.{collection}" if collection else f"database {database}"
+            yield NotAuthorised(
+                deployment.role, deployment.where, f"{', '.join(lacking)} on {where}"
+            )
+
+
+def refusal(deployment: Deployment, error: OperationFailure) -> OperatorError:
+    """What a server's refusal comes down to."""
+    if "list all databases" in str(error):
+        what = "listDatabases: some could be left out in silence; or name those wanted with --db"
+        return NotAuthorised(deployment.role, deployment.where, what)
+    return NotAuthorised(
+        deployment.role, deployment.where, str((error.details or {}).get("errmsg", error))[:200]
+    )
+
+
+def _allowed(
+    privileges: Sequence[Mapping[str, Any]], action: str, database: str, collection: str
+) -> bool:
+    return any(
+        action in privilege["actions"] and _covers(privilege["resource"], database, collection)
+        for privilege in privileges
+    )
+
+
+def _covers(resource: Mapping[str, Any], database: str, collection: str) -> bool:
+    """Whether a privilege on this resource holds for a collection, or for all ordinary ones."""
+    if resource.get("anyResource"):
+        return True
+    if "system_buckets" in resource:
+        bucket = collection.removeprefix(BUCKETS)
+        in_place = resource.get("db", "") in ("", database)
+        return bucket != collection and in_place and resource["system_buckets"] in ("", bucket)
+    return resource.get("db") in ("", database) and resource.get("collection") == collection

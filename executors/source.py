@@ -1,0 +1,37 @@
+"""Where the documents of a unit lie, and what of them a chunk is."""
+
+from executors.batches import Range
+from executors.select import query_of, split
+from statemachine.events import JobSpec
+from statemachine.state import Chunk, Unit
+
+BUCKETS = "system.buckets."
+
+
+def data_of(namespace: str, kind: str) -> tuple[str, str]:
+    """Database and collection that hold the documents of a namespace of this type: those of a
+    time-series collection are its buckets."""
+    database, collection = split(namespace)
+    return database, BUCKETS + collection if kind == "timeseries" else collection
+
+
+def range_of(
+    unit: Unit,
+    chunk: Chunk,
+    spec: JobSpec,
+    *,
+    read_preference: str = "primary",
+    cluster_time: str = "",
+) -> Range:
+    """What to read of the source for a chunk."""
+    database, collection = data_of(unit.id, unit.type)
+    return Range(
+        database,
+        collection,
+        chunk.lower,
+        chunk.upper,
+        natural=chunk.natural,
+        read_preference=read_preference,
+        filter=query_of(unit.id, spec.queries),
+        cluster_time=cluster_time,
+    )
