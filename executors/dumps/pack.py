@@ -65,7 +65,7 @@ def pack_archive(dump: Dump, stream: BinaryIO, *, gzip: bool, stop: StopToken) -
     durable. Raises as `pack_directory`; what was written until then is no whole archive.
     """
     found = {each.namespace: each for each in dump.namespaces}
-    entries = tuple(map(_entry, dump.namespaces))
+    entries = tuple(map(_entry, sorted(dump.namespaces, key=_is_ordinary)))
     prelude = Prelude(dump.server_version or _NO_VERSION, _tool(dump), entries)
     with _written(stream, gzip=gzip) as write:
         write_archive(write, prelude, lambda one: _documents(dump, found[one.namespace], stop))
@@ -87,6 +87,11 @@ def _files(dump: Dump, stop: StopToken) -> Iterator[tuple[str, Iterable[bytes]]]
 def _entry(each: Dumped) -> Entry:
     database, collection = split(each.namespace)
     return Entry(database, collection, _metadata(each).decode(), each.type)
+
+
+def _is_ordinary(each: Dumped) -> bool:
+    """mongorestore takes users, roles and their version only before all else."""
+    return not each.namespace.startswith("admin.system.")
 
 
 def _metadata(each: Dumped) -> bytes:
