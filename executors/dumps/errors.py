@@ -59,7 +59,7 @@ class NoDump(OperatorError):
 
     def __init__(self, path: str, why: str, *, remedy: str = "") -> None:
         super().__init__(
-            f"{path}: {why}",
+            f"{shown(path)}: {why}",
             remedy=remedy or "name a dump directory, a .bson file, or an archive with --archive",
         )
 
@@ -76,9 +76,15 @@ class DamagedDump(OperatorError):
         self, file: str, why: str, *, detail: str, at: int | None = None, remedy: str = ""
     ) -> None:
         self.file, self.at, self.why, self.detail = file, at, why, detail
-        where = file if at is None else f"{file}, offset {at}"
+        where = shown(file) if at is None else f"{shown(file)}, offset {at}"
         super().__init__(
             f"{detail}: {where}: {why}",
             remedy=remedy
             or "--salvage takes the whole documents; or make the dump anew. Nothing was written",
         )
+
+
+def shown(path: str) -> str:
+    """A path for people: names of files may hold anything."""
+    text = path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

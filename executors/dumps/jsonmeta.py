@@ -54,7 +54,7 @@ def parse(data: bytes, file: str) -> Metadata:
     if len(data) > MAX_BYTES:
         raise _damaged(file, f"longer than {MAX_BYTES} bytes", "EDUMP033")
     if not data:
-        raise _damaged(file, "the file is empty: mongodump writes at least {}", "EDUMP030")
+        raise _damaged(file, "the file is empty; mongodump writes none such", "EDUMP030")
     try:
         fields = dict(parsed(data))
     except TooDeep as error:

@@ -129,18 +129,14 @@ def _unescaped(stem: str, file: str) -> str:
 
 
 def _no_name(file: str, why: str) -> DamagedDump:
-    return DamagedDump(
-        _printable(file), why, detail="EDUMP012", remedy="rename the file as mongodump would"
-    )
-
-
-def _printable(file: str) -> str:
-    return file.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return DamagedDump(file, why, detail="EDUMP012", remedy="rename the file as mongodump would")
 
 
 def _flaw_of_database(database: str) -> str:
     if not database:
         return "the database has no name"
+    if not _is_utf8(database):
+        return "the database's name is not UTF-8"
     if bad := next((each for each in _NOT_IN_DATABASE if each in database), ""):
         return f"{database!r} is no name of a database: it holds {bad!r}"
     if len(_bytes(database)) > _MAX_DATABASE:
@@ -164,6 +160,10 @@ def _flaw_of_collection(database: str, collection: str) -> str:
 def _may_be_restored(namespace: str, collection: str) -> bool:
     buckets = collection.startswith(BUCKETS) and len(collection) > len(BUCKETS)
     return collection == "system.js" or buckets or namespace in _USERS
+
+
+def _is_utf8(name: str) -> bool:
+    return not any("\ud800" <= each <= "\udfff" for each in name)
 
 
 def _bytes(name: str) -> bytes:

@@ -1,0 +1,58 @@
+"""Opening a dump: which of the layouts lies at a path, and what is in it."""
+
+from pathlib import Path
+
+from executors.dumps.archive import MAGIC
+from executors.dumps.beneath import not_regular, open_file
+from executors.dumps.errors import NoDump
+from executors.dumps.gunzip import is_gzip, plain
+from executors.dumps.manifest import MANIFEST, read_manifest
+from executors.dumps.model import Dump
+from executors.dumps.mongodump import read_directory, read_file
+from executors.dumps.names import must_be_names
+from executors.dumps.pairs import kind_of
+
+
+def open_dump(path: Path, *, database: str | None = None, collection: str | None = None) -> Dump:
+    """The dump at `path`: ferrylog's own, mongodump's directory, or one `.bson` file.
+
+    `database` and `collection` say what of a directory to read, and what a single file is.
+    Names, metadata and the set of files are in order when this returns; no document was looked
+    at. Raises `NoDump`, `DamagedDump`.
+    """
+    if collection is not None and database is None:
+        raise NoDump(str(path), "a collection without its database", remedy="name it with -d")
+    if database is not None:
+        must_be_names(database, collection or "c", file=str(path))
+    if not path.exists():
+        raise NoDump(str(path), "no such file or directory")
+    if not path.is_dir():
+        return _open_file(path.resolve(), database, collection)
+    if (path / MANIFEST).is_file():
+        return read_manifest(path)
+    return read_directory(path, database=database, collection=collection)
+
+
+def _open_file(path: Path, database: str | None, collection: str | None) -> Dump:
+    if not path.is_file():
+        raise not_regular(str(path))
+    if kind_of(path.name)[1] != "data":
+        raise _no_bson(path)
+    if database is None or collection is None:
+        raise NoDump(
+            str(path),
+            "one .bson file does not say what it is of",
+            remedy="name database and collection with -d and -c",
+        )
+    return read_file(path, database=database, collection=collection)
+
+
+def _no_bson(path: Path) -> NoDump:
+    with open_file(path.parent, path.name) as file:
+        archive = plain(file, is_gzip(file), path.name).read(len(MAGIC)) == MAGIC
+    if archive:
+        return NoDump(str(path), "an archive of mongodump", remedy=f"name it with --archive {path}")
+    return NoDump(
+        str(path),
+        "a file that does not have .bson extension, where a directory is expected",
+    )
