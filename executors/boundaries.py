@@ -63,6 +63,20 @@ def from_text(text: str) -> bytes:
         raise ValueError(f"no document: {text[:80]!r}") from error
 
 
+def from_json(text: str) -> BsonText:
+    """A document that somebody typed, in relaxed or canonical Extended JSON, as exact text.
+
+    Raises `ValueError` with the reason.
+    """
+    try:
+        found = json_util.loads(text, json_options=CANONICAL)
+        if not isinstance(found, dict):
+            raise ValueError("it is no object")  # noqa: TRY004 — of what was typed
+        return to_text(bson.encode(found, codec_options=_CODEC))
+    except UNREADABLE as error:
+        raise ValueError(str(error)[:200]) from error
+
+
 def to_key(id_document: bytes) -> Key:
     """`{_id: <value>}` (see `rawbson.id_of`) as the text of its value."""
     readable = _readable(id_document)

@@ -29,6 +29,7 @@ def copy(
     tell: Callable[[Copied], None],
     *,
     read_preference: str = "primary",
+    cluster_time: str = "",
 ) -> Copied:
     """Insert the chunk's documents from the journaled key on; tell after each acknowledged
     block. The result is the whole.
@@ -39,7 +40,7 @@ def copy(
     """
     must_be_same(source, unit)
     done = NOTHING if chunk.natural else chunk.done
-    what = source_range(unit, chunk, read_preference)
+    what = source_range(unit, chunk, spec, read_preference, cluster_time)
     blocks = read_range(source, what, stop, document_bytes=mean_bytes(unit), after=done.last_key)
     writer = Writer(target, unit, spec, stop)
     position, last_key = done.position, done.last_key

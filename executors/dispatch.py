@@ -1,10 +1,12 @@
 """Who does what: one effect in, one outcome out, whatever the world does."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from bson.errors import BSONError
+from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from executors import metadata
@@ -14,7 +16,10 @@ from executors.classify import classify, retry_after_ms
 from executors.clients import Deployment
 from executors.copy import copy
 from executors.dump import dump, must_be_same
-from executors.errors import CannotMigrate, OtherCollection, TargetDiffers, TargetNotEmpty
+from executors.dumps.errors import DamagedDump
+from executors.dumps.making import Out, make_dump
+from executors.dumps.restoring import DumpSource
+from executors.finish import finish
 from executors.folder import inside
 from executors.foresee import foresee
 from executors.plan import is_capped, plan
@@ -22,9 +27,10 @@ from executors.protocol import Report, Stopped, StopToken
 from executors.restore import restore
 from executors.split import split_chunk
 from executors.survey import survey
-from executors.verify import verify
+from executors.verify import verify, verify_dumped, verify_restored
 from executors.write import Conflict, CountsDisagree
 from statemachine.effects import Effect
+from statemachine.errors import OperatorError
 from statemachine.events import JobSpec
 from statemachine.state import Chunk, Unit
 from statemachine.stimuli import (
@@ -33,23 +39,35 @@ from statemachine.stimuli import (
     FileDamaged,
     Outcome,
     Planned,
+    PlannedFiles,
     Progressed,
     Released,
     Restored,
     Result,
     Succeeded,
+    Verified,
 )
 from statemachine.words import Cause, TaskKind
 
 
-class MongoExecutor:
-    """Moves one job's chunks between two deployments; see `executors.protocol.Executor`."""
+@dataclass(frozen=True)
+class Ends:
+    """Where documents come from and where they go: deployments, or a dump at one of the ends."""
 
-    def __init__(self, source: Deployment, target: Deployment, spec: JobSpec, folder: Path) -> None:
+    source: Deployment | None = None
+    target: Deployment | None = None
+    dump: DumpSource | None = None
+    """Of a job that reads one."""
+    out: Out | None = None
+    """Of a job that makes one."""
+
+
+class MongoExecutor:
+    """Moves one job's chunks from one end to the other; see `executors.protocol.Executor`."""
+
+    def __init__(self, ends: Ends, spec: JobSpec, folder: Path) -> None:
         """`folder`: where this job's chunk files lie; made when the first is written."""
-        self._source = source.client
-        self._target = target.client
-        self._patient = target.patient
+        self._ends = ends
         self._spec = spec
         self._folder = folder
 
@@ -61,7 +79,9 @@ class MongoExecutor:
             return FileDamaged(*task, str(error))
         except (PyMongoError, BSONError, OSError) as error:
             return Failed(*task, *classify(error), retry_after_ms=retry_after_ms(error))
-        except (CannotMigrate, OtherCollection, TargetDiffers, TargetNotEmpty) as error:
+        except DamagedDump as error:
+            return Failed(*task, Cause.PERMANENT, error.detail, str(error))
+        except OperatorError as error:
             return Failed(*task, Cause.PERMANENT, error.code, str(error))
         except Conflict as error:
             return Failed(*task, Cause.PERMANENT, "ECONFLICT001", str(error))
@@ -73,59 +93,130 @@ class MongoExecutor:
             return Failed(*task, Cause.TRANSIENT, "ESTOP001", "stopped")
 
     def _do(self, effect: Effect, stop: StopToken, report: Report) -> Result:
-        unit, spec = effect.unit, self._spec
-        if effect.task.kind is TaskKind.SURVEY:
-            return survey(self._source, spec.include, spec.exclude, added=effect.include, stop=stop)
+        unit, spec, ends = effect.unit, self._spec, self._ends
+        match effect.task.kind:
+            case TaskKind.SURVEY if ends.dump is not None:
+                return ends.dump.survey(stop, effect.include)
+            case TaskKind.SURVEY:
+                return survey(_client(ends.source), spec, added=effect.include, stop=stop)
+            case TaskKind.MANIFEST:
+                assert ends.out is not None
+                return make_dump(ends.out, spec, effect, stop)
         assert unit is not None
         match effect.task.kind:
             case TaskKind.CREATE:
-                return metadata.create(self._target, unit, spec)
+                return metadata.create(_client(ends.target), unit, spec)
             case TaskKind.PLAN:
-                return self._plan(unit, effect.read_preference, stop)
+                return self._plan(effect, unit, stop)
             case TaskKind.INDEX:
-                return metadata.build_index(self._patient, unit, effect.task)
+                assert ends.target is not None
+                return metadata.build_index(ends.target.patient, unit, spec, effect.task)
+            case TaskKind.FINISH:
+                return finish(_client(ends.target), unit, spec)
             case TaskKind.RELEASE:
                 inside(self._folder, effect.file).unlink(missing_ok=True)
                 return Released()
-        return self._of_chunk(effect, stop, report)
+        return self._of_chunk(effect, unit, stop, report)
 
-    def _plan(self, unit: Unit, preference: str, stop: StopToken) -> Planned:
+    def _plan(self, effect: Effect, unit: Unit, stop: StopToken) -> Planned | PlannedFiles:
         """Of a dry run also what will go wrong; it plans views too, which have no chunks."""
-        planned = Planned((), 0, natural=False)
-        if unit.type == "collection":
-            must_be_same(self._source, unit)
-            capped = is_capped(from_text(unit.options))
+        if self._ends.dump is not None:
+            return self._ends.dump.plan(unit, stop)
+        source, planned = _client(self._ends.source), Planned((), 0, natural=False)
+        if unit.type != "view":
+            must_be_same(source, unit)
             planned = plan(
-                self._source, unit, self._spec, stop, capped=capped, read_preference=preference
+                source,
+                unit,
+                self._spec,
+                stop,
+                capped=is_capped(from_text(unit.options)),
+                read_preference=effect.read_preference,
             )
         if self._spec.kind != "plan":
             return planned
-        conflicts = foresee(self._source, self._target, unit, self._spec)
+        conflicts = foresee(source, _client(self._ends.target), unit, self._spec)
         return replace(planned, conflicts=conflicts)
 
-    def _of_chunk(self, effect: Effect, stop: StopToken, report: Report) -> Result:
-        unit, chunk, spec, read = effect.unit, effect.chunk, self._spec, effect.read_preference
-        source, target, folder = self._source, self._target, self._folder
-        assert unit is not None and chunk is not None
+    def _of_chunk(self, effect: Effect, unit: Unit, stop: StopToken, report: Report) -> Result:
+        chunk, spec, ends, folder = effect.chunk, self._spec, self._ends, self._folder
+        read, as_of = effect.read_preference, effect.cluster_time
+        assert chunk is not None
 
         def tell(part: Restored | Copied) -> None:
             report(Progressed(effect.task, effect.attempt, effect.epoch, part))
 
         match effect.task.kind:
             case TaskKind.DUMP:
-                number = effect.attempt
-                return dump(source, unit, chunk, spec, folder, number, stop, read_preference=read)
+                into = ends.out.folder if ends.out is not None else folder
+                return dump(
+                    _client(ends.source),
+                    unit,
+                    chunk,
+                    spec,
+                    into,
+                    effect.attempt,
+                    stop,
+                    read_preference=read,
+                    cluster_time=as_of,
+                )
             case TaskKind.RESTORE:
-                return _last(restore(target, unit, chunk, spec, folder, stop), chunk, tell)
+                path = self._path(chunk)
+                parts = restore(_client(ends.target), unit, chunk, spec, path, folder, stop)
+                return _last(parts, chunk, tell)
             case TaskKind.COPY:
                 return copy(
-                    source, target, unit, chunk, spec, folder, stop, tell, read_preference=read
+                    _client(ends.source),
+                    _client(ends.target),
+                    unit,
+                    chunk,
+                    spec,
+                    folder,
+                    stop,
+                    tell,
+                    read_preference=read,
+                    cluster_time=as_of,
                 )
             case TaskKind.SPLIT:
-                return split_chunk(source, unit, chunk, stop, read_preference=read)
+                return split_chunk(
+                    _client(ends.source), unit, chunk, spec, stop, read_preference=read
+                )
             case TaskKind.VERIFY:
-                return verify(source, target, unit, chunk, spec, stop, read_preference=read)
+                return self._verify(effect, unit, chunk, stop)
         raise AssertionError(f"nobody does {effect.task.kind}")
+
+    def _verify(self, effect: Effect, unit: Unit, chunk: Chunk, stop: StopToken) -> Verified:
+        spec, ends, read = self._spec, self._ends, effect.read_preference
+        if ends.dump is None:
+            return verify(
+                _client(ends.source),
+                _client(ends.target),
+                unit,
+                chunk,
+                spec,
+                stop,
+                read_preference=read,
+                cluster_time=effect.cluster_time,
+            )
+        path = self._path(chunk)
+        if ends.target is not None:
+            return verify_restored(path, ends.target.client, unit, chunk, spec, stop)
+        return verify_dumped(
+            _client(ends.source), path, unit, chunk, spec, stop, read_preference=read
+        )
+
+    def _path(self, chunk: Chunk) -> Path:
+        """Of the chunk's file."""
+        assert chunk.file is not None
+        if self._ends.dump is None:
+            return inside(self._folder, chunk.file.name)
+        return inside(self._ends.dump.root(chunk.file.place), chunk.file.name)
+
+
+def _client(deployment: Deployment | None) -> MongoClient[Any]:
+    """Of an end that is a deployment: only tasks that need it come here."""
+    assert deployment is not None
+    return deployment.client
 
 
 def _last(parts: Iterator[Restored], chunk: Chunk, tell: Callable[[Restored], None]) -> Restored:

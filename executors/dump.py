@@ -11,6 +11,8 @@ from executors.errors import OtherCollection
 from executors.folder import folder_name
 from executors.metadata import split
 from executors.protocol import Stopped, StopToken
+from executors.select import query_of
+from executors.source import data_of
 from executors.survey import namespaces
 from statemachine.events import JobSpec
 from statemachine.state import Chunk, Unit
@@ -27,6 +29,7 @@ def dump(
     stop: StopToken,
     *,
     read_preference: str = "primary",
+    cluster_time: str = "",
 ) -> Dumped:
     """Write the chunk's documents to a file that is whole, durable and named when this returns.
 
@@ -40,7 +43,7 @@ def dump(
     path.parent.mkdir(mode=0o700, exist_ok=True)
     sync_directory(folder)
     _remove_older(path, attempt)
-    what = source_range(unit, chunk, read_preference)
+    what = source_range(unit, chunk, spec, read_preference, cluster_time)
     blocks = read_range(client, what, stop, document_bytes=mean_bytes(unit))
     written = write_chunk_file(path, blocks, "none" if spec.compression == "none" else "zstd")
     must_be_same(client, unit)
@@ -64,8 +67,10 @@ def _remove_older(path: Path, attempt: int) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def source_range(unit: Unit, chunk: Chunk, read_preference: str) -> Range:
-    database, collection = split(unit.id)
+def source_range(
+    unit: Unit, chunk: Chunk, spec: JobSpec, read_preference: str, cluster_time: str = ""
+) -> Range:
+    database, collection = data_of(unit.id, unit.type)
     return Range(
         database,
         collection,
@@ -73,6 +78,8 @@ def source_range(unit: Unit, chunk: Chunk, read_preference: str) -> Range:
         chunk.upper,
         natural=chunk.natural,
         read_preference=read_preference,
+        filter=query_of(unit.id, spec.queries),
+        cluster_time=cluster_time,
     )
 
 

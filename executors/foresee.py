@@ -22,6 +22,8 @@ from executors.boundaries import from_text
 from executors.classify import classify
 from executors.compare import GONE_OPTIONS, fields
 from executors.conflicts import MAX_INDEXES
+from executors.dumps.model import NeverStops
+from executors.rows import rows
 from executors.select import USERS, split
 from executors.source import data_of
 from executors.survey import ID_INDEX, Namespace, measured, namespaces, raw_indexes
@@ -310,8 +312,8 @@ def _larger_than(limit: int, case: _Case) -> Iterator[Conflict]:
 def _aggregate(case: _Case, pipeline: list[dict[str, Any]], **options: Any) -> list[dict[str, Any]]:
     """Of the source."""
     database, collection = data_of(case.unit.id, case.unit.type)
-    there = case.source.get_database(database).get_collection(collection)
-    return list(there.aggregate(pipeline, **options))
+    command = {"aggregate": collection, "pipeline": pipeline, "cursor": {}, **options}
+    return [bson.decode(each) for each in rows(case.source, database, command, NeverStops())]
 
 
 def _space(case: _Case) -> Iterator[Conflict]:

@@ -17,10 +17,10 @@ from pymongo.errors import OperationFailure
 from executors.batches import RAW
 from executors.boundaries import to_key
 from executors.classify import classify
-from executors.members import PREFERENCES
 from executors.metadata import fields
 from executors.protocol import Stopped, StopToken
 from executors.rawbson import elements, id_of, int32, int64
+from executors.rows import rows
 from executors.select import query_of
 from executors.source import data_of
 from executors.survey import measure
@@ -63,16 +63,16 @@ def plan(
     documents, size = measure(client, database, collection)
     chunks = max(1, ceil(documents / spec.chunk_docs), ceil(size / spec.chunk_bytes))
     db = client.get_database(database)
-    rows = _Rows(db, collection, PREFERENCES[read_preference], stop)
+    found = _Rows(client, database, collection, read_preference, stop)
     query = query_of(unit.id, spec.queries)
-    wanted = documents if query is None else round(_wanted(rows, query, documents))
+    wanted = documents if query is None else round(_wanted(found, query, documents))
     if capped or chunks == 1:
         return Planned((), wanted, natural=capped)
     chunks = min(chunks, MAX_CHUNKS)
     least, most = SAMPLES_PER_CHUNK
     per_chunk = min(most, max(least, int(documents * SAMPLE_SHARE / chunks)))
     try:
-        samples = _sample(rows, min(MAX_SAMPLES, chunks * per_chunk))
+        samples = _sample(found, min(MAX_SAMPLES, chunks * per_chunk))
     except OperationFailure as error:
         if error.code != NO_NEW_DOCUMENT:
             raise
@@ -80,7 +80,7 @@ def plan(
     most_documents = max(spec.chunk_docs, documents / chunks)
     most_bytes = max(spec.chunk_bytes, size / chunks)
     edges = (
-        _cut(samples, documents, most_documents, most_bytes) if samples else _buckets(rows, chunks)
+        _cut(samples, documents, most_documents, most_bytes) if samples else _buckets(found, chunks)
     )
     kept = ascending(db, collection, edges, stop)
     return Planned(tuple(to_key(edge) for edge in kept), wanted, natural=False)
@@ -160,17 +160,32 @@ def _buckets(rows: "_Rows", chunks: int) -> list[bytes]:
 class _Rows:
     """What an aggregation over the collection finds."""
 
-    def __init__(self, db: Any, collection: str, preference: Any, stop: StopToken) -> None:
-        self._collection = db.get_collection(
-            collection, codec_options=RAW, read_preference=preference
-        )
-        self._stop = stop
+    def __init__(
+        self,
+        client: MongoClient[Any],
+        database: str,
+        collection: str,
+        preference: str,
+        stop: StopToken,
+    ) -> None:
+        self._client, self._stop = client, stop
+        self._database, self._collection = database, collection
+        self._preference = preference
 
     def of(self, pipeline: list[dict[str, Any]]) -> Iterator[bytes]:
-        for document in self._collection.aggregate(pipeline, allowDiskUse=True):
-            if self._stop.is_set():
-                raise Stopped
-            yield bytes(document.raw)
+        command = {
+            "aggregate": self._collection,
+            "pipeline": pipeline,
+            "cursor": {},
+            "allowDiskUse": True,
+        }
+        return rows(
+            self._client,
+            self._database,
+            command,
+            self._stop,
+            read_preference=self._preference,
+        )
 
 
 def ascending(db: Any, collection: str, edges: list[bytes], stop: StopToken) -> list[bytes]:

@@ -35,6 +35,10 @@ _STRING: Final = (0x02, 0x0D, 0x0E)
 _DOCUMENT: Final = (0x03, 0x04, 0x0F)
 
 
+MALFORMED: Final = (ValueError, IndexError, struct.error)
+"""What finding one's way in bytes raises that are no document."""
+
+
 class Slab(RawBSONDocument):
     """Many whole documents, one after another, sent as if they were one.
 
@@ -81,6 +85,8 @@ def elements(
         name_end = raw.index(b"\0", at + 1)
         value = name_end + 1
         after = element_end(raw, kind, value)
+        if after < value:  # a length that leads back would lead round for ever
+            raise ValueError(f"element at byte {at} has a negative length")
         yield kind, raw[at + 1 : name_end], value, after
         at = after
 
@@ -91,6 +97,14 @@ def id_of(raw: bytes) -> bytes:
         if name == b"_id":
             return _wrap(b"%c_id\0%b" % (kind, raw[begin:end]))
     raise ValueError("the document has no _id")
+
+
+def readable_id(raw: bytes) -> bytes | None:
+    """As `id_of`, of what may not be a document."""
+    try:
+        return id_of(raw)
+    except MALFORMED:
+        return None
 
 
 def equals_query(id_document: bytes) -> RawBSONDocument:

@@ -18,7 +18,7 @@ from executors.batches import TOLERANT
 from executors.boundaries import CANONICAL, UNREADABLE, to_key, to_text
 from executors.chunkfile import sync_directory
 from executors.folder import REJECTED, folder_name, inside
-from executors.rawbson import elements, id_of, int32
+from executors.rawbson import int32, readable_id
 from statemachine.words import ChunkId, Key, UnitId
 
 LARGEST: Final = 17 << 20
@@ -73,7 +73,7 @@ def rejected_documents(folder: Path, unit: UnitId, chunk: ChunkId) -> Iterator[b
     if not path.is_file():
         return
     with path.open("rb") as file:
-        last = {blake2b(id_of(found)).digest(): at for at, found in _whole(file)}
+        last = {blake2b(readable_id(each) or each).digest(): at for at, each in _whole(file)}
         for at in sorted(last.values()):
             file.seek(at)
             yield next(_whole(file))[1]
@@ -82,10 +82,16 @@ def rejected_documents(folder: Path, unit: UnitId, chunk: ChunkId) -> Iterator[b
 def find_rejected(folder: Path, unit: UnitId, chunk: ChunkId, key: Key) -> bytes | None:
     """The rejected document that an event names by this key."""
     for document in rejected_documents(folder, unit, chunk):
-        mine = to_key(id_of(document))
-        if key in (mine, shown(mine)):
+        found = readable_id(document)
+        if key == name_of(document) or (found is not None and key == to_key(found)):
             return document
     return None
+
+
+def name_of(document: bytes) -> Key:
+    """The document's `_id` for people, or what it looks like where none can be read."""
+    found = readable_id(document)
+    return shown(to_key(found)) if found is not None else Key(f"(none: {document[:40]!r})")
 
 
 def shown(key: Key) -> Key:
@@ -133,16 +139,6 @@ def _whole(file: BinaryIO) -> Iterator[tuple[int, bytes]]:
         if not 5 <= size <= LARGEST:
             return
         document = head + file.read(size - 4)
-        if len(document) < size or not _has_id(document):
+        if len(document) < size or document[-1]:
             return
         yield at, document
-
-
-def _has_id(document: bytes) -> bool:
-    """Whether the bytes are a document as far as its top level tells, with an `_id`."""
-    try:
-        return document[-1] == 0 and any(
-            name == b"_id" for _, name, _, _ in list(elements(document))
-        )
-    except (ValueError, IndexError, ArithmeticError):
-        return False

@@ -6,8 +6,8 @@ from typing import Any
 
 from pymongo import MongoClient
 
-from executors.chunkfile import check_chunk_file, read_blocks
-from executors.folder import inside
+from executors.identity import with_ids
+from executors.partfile import check_file, file_blocks
 from executors.protocol import StopToken
 from executors.rejected import Rejects, rejected_path
 from executors.write import Tally, Writer
@@ -21,23 +21,25 @@ def restore(
     unit: Unit,
     chunk: Chunk,
     spec: JobSpec,
+    path: Path,
     folder: Path,
     stop: StopToken,
 ) -> Iterator[Restored]:
-    """Insert the chunk file's documents from the journaled position on; yield after each
-    acknowledged block. The last yield is the whole.
+    """Insert the documents of the chunk's file, which lies at `path`, from the journaled position
+    on; yield after each acknowledged block. The last yield is the whole. `folder` is the job's
+    own, for what is rejected.
 
     Raises `DamagedFile` before anything is written, `Conflict`, `PyMongoError`, `OSError`.
     """
     assert chunk.file is not None
-    path = inside(folder, chunk.file.name)
-    check_chunk_file(path, file_bytes=chunk.file.file_bytes, sha256=chunk.file.sha256, stop=stop)
+    check_file(path, chunk.file, stop)
     began = chunk.done.position
     writer = Writer(client, unit, spec, stop)
     with Rejects(rejected_path(folder, unit.id, chunk.id)) as rejects:
         tally = Tally.after(chunk.done, rejects)
-        for block, position in read_blocks(path, began):
-            writer.insert(block, tally)
+        for block, position in file_blocks(path, chunk.file, began):
+            whole = with_ids(block, chunk.file, position) if spec.kind == "restore" else block
+            writer.insert(whole, tally)
             yield Restored(position, *tally.news())
         if began == chunk.file.file_bytes:
             yield Restored(began, *tally.news())

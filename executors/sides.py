@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 
 from bson.raw_bson import RawBSONDocument
-from pymongo import MongoClient, ReadPreference
+from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
-from executors.batches import RAW, Block, Range, read_range
+from executors.batches import Block, Range, read_range
 from executors.classify import classify
 from executors.fingerprint import digest_of
 from executors.partfile import check_file, file_blocks
 from executors.protocol import Stopped, StopToken
 from executors.rawbson import documents, elements, equals_query, id_of, in_query
+from executors.rows import rows
 from statemachine.state import ChunkFile
 from statemachine.words import Cause
 
@@ -102,12 +103,8 @@ class Lookup:
             return []  # what a server refuses to look for, it does not hold
 
     def _find(self, query: RawBSONDocument) -> Iterator[tuple[bytes, bytes]]:
-        # What a lagging member shows is not what was acknowledged.
-        db = self.client.get_database(self.database, read_preference=ReadPreference.PRIMARY)
-        for found in db.get_collection(self.collection, codec_options=RAW).find(query):
-            document = bytes(found.raw)
-            if self.stop.is_set():
-                raise Stopped
+        command = {"find": self.collection, "filter": query}
+        for document in rows(self.client, self.database, command, self.stop):
             yield id_of(document), digest_of(document)
 
 

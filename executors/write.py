@@ -7,16 +7,17 @@ the one it always takes.
 """
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final, Self
 
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient, ReadPreference
 from pymongo.errors import OperationFailure
 
-from executors.batches import RAW, TOLERANT, Block
+from executors.batches import TOLERANT, Block
 from executors.boundaries import to_key
 from executors.classify import cause_of, classify, without_values
-from executors.metadata import acknowledged, concern, split
+from executors.metadata import acknowledged, concern
 from executors.protocol import Stopped, StopToken
 from executors.rawbson import (
     Slab,
@@ -28,7 +29,9 @@ from executors.rawbson import (
     in_query,
     may_have_empty_timestamp,
 )
-from executors.rejected import Rejects, shown
+from executors.rejected import Rejects, name_of, shown
+from executors.rows import rows
+from executors.source import data_of
 from statemachine.events import JobSpec
 from statemachine.policy import MAX_REPORTED
 from statemachine.state import Done, Unit
@@ -36,6 +39,8 @@ from statemachine.stimuli import Rejection
 from statemachine.words import Cause
 
 DUPLICATE_KEY: Final = 11000
+NO_DOCUMENT: Final = (2, 9, 14, 15, 22, 51, 53, 10334, 17280, 17419, 17420, 40409)
+"""Codes by which a server refuses a whole command because of what one document is."""
 COMPARED_AT_ONCE: Final = 1000
 """Documents read back in one query."""
 
@@ -58,24 +63,26 @@ class Tally:
     present: int
     rejected: int
     rejections: list[Rejection] = field(default_factory=list)
+    repaired: int = 0
 
     @classmethod
     def after(cls, done: Done, rejects: Rejects) -> Self:
         """Goes on where the journal says the last attempt came."""
         return cls(rejects, done.documents, done.bytes, done.present, done.rejected)
 
-    def news(self) -> tuple[int, int, int, int, tuple[Rejection, ...]]:
-        """Documents, bytes, present and rejected so far, and the rejections since the last news,
-        whose documents are durable."""
+    def news(self) -> tuple[int, int, int, int, tuple[Rejection, ...], int]:
+        """Documents, bytes, present and rejected so far; the rejections, whose documents are
+        durable, and the number of repairs since the last news."""
         self.rejects.sync()
         new, self.rejections = tuple(self.rejections), []
-        return self.documents, self.size, self.present, self.rejected, new
+        repaired, self.repaired = self.repaired, 0
+        return self.documents, self.size, self.present, self.rejected, new, repaired
 
     def reject(self, document: bytes, code: str, why: str) -> None:
         self.rejects.add(document)
         self.rejected += 1
         if len(self.rejections) < MAX_REPORTED:
-            self.rejections.append(Rejection(shown(to_key(id_of(document))), code, why))
+            self.rejections.append(Rejection(name_of(document), code, why))
 
 
 class Writer:
@@ -84,7 +91,8 @@ class Writer:
     def __init__(
         self, client: MongoClient[Any], unit: Unit, spec: JobSpec, stop: StopToken
     ) -> None:
-        database, self._collection = split(unit.target)
+        database, self._collection = data_of(unit.target, unit.type)
+        self._client = client
         # What a lagging member shows is not what was acknowledged.
         self._db = client.get_database(database, read_preference=ReadPreference.PRIMARY)
         self._spec = spec
@@ -94,8 +102,21 @@ class Writer:
         """Settle every document of the block. What was said to the tally before an error is not
         the whole: another attempt tells it again.
 
-        Raises `PyMongoError`, `Conflict`, `CountsDisagree`, `Stopped`.
+        A dump may hold what is no document, for which a server refuses all that came with it: it
+        is looked for by halves. Raises `PyMongoError`, `Conflict`, `CountsDisagree`, `Stopped`.
         """
+        try:
+            self._insert(block, tally)
+        except OperationFailure as error:
+            if self._spec.kind != "restore" or error.code not in NO_DOCUMENT:
+                raise
+            if block.documents > 1:
+                for half in halves(block):
+                    self.insert(half, tally)
+            else:
+                tally.reject(block.data, f"EMONGO{error.code:03d}", without_values(str(error)))
+
+    def _insert(self, block: Block, tally: Tally) -> None:
         reply = self._write(
             {
                 "insert": self._collection,
@@ -113,15 +134,16 @@ class Writer:
         tally.size += len(block.data)
         refused = {error["index"]: error for error in errors}
         if may_have_empty_timestamp(block.data):
-            self._repair(block, refused)
+            self._repair(block, refused, tally)
         if refused:
             self._settle(block, refused, tally)
 
-    def _repair(self, block: Block, refused: dict[int, Any]) -> None:
+    def _repair(self, block: Block, refused: dict[int, Any], tally: Tally) -> None:
         """Put back the empty timestamps that the server filled in while it inserted."""
         for index, document in enumerate(documents(block.data)):
             if index not in refused and has_empty_timestamp(document):
                 self._must_replace(document)
+                tally.repaired += 1
 
     def _settle(self, block: Block, refused: dict[int, Any], tally: Tally) -> None:
         taken: list[tuple[bytes, str]] = []
@@ -149,6 +171,7 @@ class Writer:
                 tally.present += 1
             elif has_empty_timestamp(document) and equal_but_for_empty_timestamps(document, found):
                 self._must_replace(document)  # inserted before a crash, not yet repaired
+                tally.repaired += 1
                 tally.documents += 1
                 tally.present += 1
             else:
@@ -170,8 +193,8 @@ class Writer:
 
     def _find(self, query: RawBSONDocument) -> list[bytes]:
         self._look()
-        collection = self._db.get_collection(self._collection, codec_options=RAW)
-        return [bytes(document.raw) for document in collection.find(query)]
+        command = {"find": self._collection, "filter": query}
+        return list(rows(self._client, self._db.name, command, self._stop))
 
     def _conflict(self, document: bytes, tally: Tally) -> None:
         match self._spec.on_conflict:
@@ -220,6 +243,13 @@ class Writer:
         """Before each command: one block may take many of them."""
         if self._stop.is_set():
             raise Stopped
+
+
+def halves(block: Block) -> tuple[Block, Block]:
+    """Of a block with at least two documents."""
+    first = block.documents // 2
+    at = sum(map(len, islice(documents(block.data), first)))
+    return Block(block.data[:at], first), Block(block.data[at:], block.documents - first)
 
 
 def _said(error: dict[str, Any]) -> tuple[int, str]:

@@ -58,11 +58,15 @@ def find_job(journal: SqliteJournal, wanted: str | None) -> JobId:
     return JobId(wanted) if wanted is not None else jobs[-1]
 
 
+MOVES = ("migrate", "dump", "restore")
+"""Kinds of jobs that move data."""
+
+
 def find_migration(journal: SqliteJournal, wanted: str | None) -> JobId:
     """The job of that name, or the newest that moves data, or the newest. Raises `NoSuchJob`."""
     if wanted is None:
         for job in reversed(journal.jobs()):
-            if spec_of(journal, job).kind == "migrate":
+            if spec_of(journal, job).kind in MOVES:
                 return job
     return find_job(journal, wanted)
 

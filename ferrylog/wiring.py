@@ -2,18 +2,29 @@
 
 import os
 import platform
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from loguru import logger
 
-from executors.clients import Deployment, connect, secrets_of
-from executors.dispatch import MongoExecutor
+from executors.clients import Deployment, Role, connect, secrets_of
+from executors.dispatch import Ends, MongoExecutor
+from executors.dumps.making import out_of, refuse_existing
+from executors.dumps.manifest import Facts
+from executors.dumps.restoring import DumpSource, open_archive, open_named
 from executors.folder import inside, prepare_folder, remove_folder, remove_if_empty
-from executors.preflight import examine, examine_deployments, examine_resume
+from executors.preflight import (
+    examine,
+    examine_deployments,
+    examine_dump_source,
+    examine_restore,
+    examine_resume,
+)
 from executors.rejected import rejected_path
 from ferrylog import __version__, clock
 from ferrylog.drive import Drive
@@ -29,7 +40,7 @@ from journal.opening import work_path
 from journal.sqlite import SqliteJournal
 from statemachine.errors import OperatorError
 from statemachine.events import JobSpec, RunSettings
-from statemachine.state import State
+from statemachine.state import State, reads_dump
 from statemachine.stimuli import JobAsked, RunBegan, Stimulus
 from statemachine.words import JobId, JobStatus
 
@@ -38,19 +49,27 @@ CLOCK_SLACK_MS: Final = 1000
 
 
 @contextmanager
-def deployments(source_uri: str, target_uri: str) -> Iterator[tuple[Deployment, Deployment]]:
-    """Both sides, reached and known; closed at the end. Their secrets are never shown."""
-    for uri in (source_uri, target_uri):
-        learn(secrets_of(uri))
-    source = connect("source", source_uri)
+def deployment(role: Role, uri: str | None) -> Iterator[Deployment | None]:
+    """One side, reached and known; closed at the end. Its secrets are never shown. None for a side
+    that is a dump."""
+    if uri is None:
+        yield None
+        return
+    learn(secrets_of(uri))
+    reached = connect(role, uri)
     try:
-        target = connect("target", target_uri)
-        try:
-            yield source, target
-        finally:
-            target.close()
+        yield reached
     finally:
-        source.close()
+        reached.close()
+
+
+@contextmanager
+def deployments(source_uri: str, target_uri: str) -> Iterator[tuple[Deployment, Deployment]]:
+    """Both sides."""
+    learn(secrets_of(target_uri))  # before anything is said of the source
+    with deployment("source", source_uri) as source, deployment("target", target_uri) as target:
+        assert source is not None and target is not None
+        yield source, target
 
 
 @dataclass(frozen=True)
@@ -58,15 +77,14 @@ class Run:
     """One run of one job, from the lease to the last event."""
 
     journal: SqliteJournal
-    source: Deployment
-    target: Deployment
+    source: Deployment | None
+    target: Deployment | None
     settings: RunSettings
     live: Live
 
     def start(self, job: JobId, spec: JobSpec) -> Engine:
         """A new job, after everything that can be known before was asked."""
-        raise_first(examine_deployments(self.source, self.target, spec))
-        raise_first(examine(self.source, self.target, spec))
+        raise_first(self._examined(spec))
         return self._drive(Engine(self.journal, job), spec, [JobAsked(operator(), spec)])
 
     def resume(self, job: JobId, past: Past) -> Engine:
@@ -79,6 +97,21 @@ class Run:
             raise_first(examine_resume(self.source, self.target, engine.state))
         return self._drive(engine, engine.state.spec, [])
 
+    def _examined(self, spec: JobSpec) -> Sequence[OperatorError]:
+        findings = examine_deployments(self.source, self.target, spec)
+        if findings or (spec.kind == "verify" and reads_dump(spec)):
+            return findings
+        if spec.kind == "dump":
+            assert self.source is not None
+            refuse_existing(spec)
+            return examine_dump_source(self.source, spec)
+        if spec.kind == "restore":
+            assert self.target is not None
+            dump = open_named(spec) if spec.layout != "archive" else None
+            return examine_restore(dump, self.target, spec)
+        assert self.source is not None
+        return examine(self.source, self.target, spec)
+
     def _drive(self, engine: Engine, spec: JobSpec, first: list[Stimulus]) -> Engine:
         warn_of_clock(self.journal)
         settings = self.settings
@@ -86,9 +119,12 @@ class Run:
             settings = settings.model_copy(update={"work_dir": engine.state.settings.work_dir})
         beside = work_path(self.journal.path)
         folder = inside(Path(settings.work_dir) if settings.work_dir else beside, engine.job)
-        if spec.kind == "migrate":
+        ends = self._ends(engine.job, spec, folder)
+        if spec.kind in ("migrate", "restore") or ends.dump is not None:
             prepare_folder(folder)
-        executor = MongoExecutor(self.source, self.target, spec, folder)
+        if ends.out is not None:
+            prepare_folder(ends.out.folder)
+        executor = MongoExecutor(ends, spec, folder)
         began = RunBegan(
             by=operator(),
             host=platform.node(),
@@ -108,13 +144,38 @@ class Run:
             raise SystemExit(128 + left_by)
         return engine
 
+    def _ends(self, job: JobId, spec: JobSpec, folder: Path) -> Ends:
+        dump = out = None
+        if reads_dump(spec):
+            dump = DumpSource(spec, folder, partial(open_archive, spec, sys.stdin.buffer))
+        if spec.kind == "dump":
+            out = out_of(spec, folder, partial(self._facts, job, spec), sys.stdout.buffer)
+        return Ends(self.source, self.target, dump, out)
+
+    def _facts(self, job: JobId, spec: JobSpec) -> Facts:
+        assert self.source is not None
+        return Facts(
+            tool_version=__version__,
+            job=job,
+            created=clock.when(clock.now_ms()),
+            source=spec.source,
+            source_id=spec.source_id,
+            server_version=self.source.version,
+            consistency=spec.consistency,
+            include=spec.include,
+            exclude=spec.exclude,
+            queries=spec.queries,
+            users=spec.users,
+        )
+
 
 def _tidy(folder: Path, state: State) -> None:
     """What a job leaves at its end: rejected documents only where they are still missing on the
     target; of chunks that were carried since they would be stale copies."""
     missing = [*state.flawed.values(), *state.chunks.values()]
     rejected = {rejected_path(folder, chunk.unit, chunk.id) for chunk in missing}
-    remove_folder(folder, keep_files=state.kept > 0, keep_rejected=rejected)
+    kept = state.kept > 0 or (state.from_dump and bool(state.flawed))
+    remove_folder(folder, keep_files=kept, keep_rejected=rejected)
 
 
 def warn_of_clock(journal: SqliteJournal) -> None:

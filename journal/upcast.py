@@ -45,6 +45,7 @@ def _mode(fields: Fields) -> Fields:
 def _formats(fields: Fields) -> Fields:
     came_later = {
         "layout": "chunks",
+        "into": "",
         "consistency": "fuzzy",
         "renames": [],
         "queries": [],

@@ -46,6 +46,10 @@ STAGES: Final[dict[tuple[str, str], tuple[TaskKind, ...]]] = {
 """What is done with a chunk, in order, by the kind and the mode of its job."""
 
 
+def reads_dump(spec: JobSpec) -> bool:
+    return spec.source.startswith(DUMP) or (spec.kind == "verify" and spec.target.startswith(DUMP))
+
+
 def stages_of(spec: JobSpec) -> tuple[TaskKind, ...]:
     """Of every chunk of a job; what only verifies keeps its one stage."""
     stages = STAGES[spec.kind, spec.mode]
@@ -265,7 +269,8 @@ class State:
     """Chunk files in the work folder that will go again."""
     done_documents: int = 0
     done_bytes: int = 0
-    """Over all units: restored, or verified by a verify job; what rates are made of."""
+    """Over all units: restored, or what the only stage does: dumped, verified. Rates are made of
+    it."""
 
     @property
     def terminal(self) -> bool:
@@ -279,10 +284,7 @@ class State:
     @property
     def from_dump(self) -> bool:
         """Where the documents lie is found, not read from a server."""
-        spec = self.spec
-        return spec is not None and (
-            spec.source.startswith(DUMP) or (spec.kind == "verify" and spec.target.startswith(DUMP))
-        )
+        return self.spec is not None and reads_dump(self.spec)
 
     @property
     def stages(self) -> tuple[TaskKind, ...]:

@@ -11,6 +11,7 @@ from typing import Any, Final, NoReturn
 
 import typer
 
+from ferrylog.cli.foreign import replacement
 from ferrylog.errors import Usage
 from ferrylog.redact import learn, printable, redact
 from statemachine.errors import FerrylogError
@@ -33,6 +34,8 @@ def ferrylog() -> None:
 COMMANDS: Final = {
     "check": "check",
     "start": "start",
+    "dump": "dump",
+    "restore": "restore",
     "resume": "resume",
     "status": "status",
     "watch": "watch",
@@ -176,7 +179,8 @@ def _usage_or_bug(error: Exception) -> NoReturn:
     """The parser's own errors are the operator's; everything else that comes here is ours."""
     shown = getattr(error, "format_message", None)
     if shown is not None:
-        sys.stderr.write(redact(f"error [EUSE001]: {shown()}\n  → see `ferrylog --help`\n"))
+        instead = replacement(getattr(error, "option_name", "")) or "see `ferrylog --help`"
+        sys.stderr.write(redact(f"error [EUSE001]: {shown()}\n  → {instead}\n"))
         sys.exit(2)
     frames = traceback.extract_tb(error.__traceback__)
     places = [f"  {Path(f.filename).name}:{f.lineno} in {f.name}" for f in frames[-8:]]

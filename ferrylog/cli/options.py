@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from executors.boundaries import from_json
 from ferrylog.cli.moment import parse_moment
 from ferrylog.errors import Usage
 from ferrylog.logs import configure
@@ -17,9 +18,11 @@ from ferrylog.redact import learn
 from journal.evidence import read_key
 from journal.sqlite import SqliteJournal
 from statemachine.decide.asked import AT_MOST, MAX_WORKERS
-from statemachine.words import JobId
+from statemachine.words import BsonText, JobId
 
 DEFAULT_JOURNAL = Path("ferrylog.db")
+MAX_MEMBERS = 50
+"""Of a replica set."""
 
 
 class Mode(StrEnum):
@@ -66,6 +69,22 @@ class Compression(StrEnum):
     ZSTD = "zstd"
 
 
+class DumpCompression(StrEnum):
+    NONE = "none"
+    ZSTD = "zstd"
+    GZIP = "gzip"
+
+
+class Layout(StrEnum):
+    CHUNKS = "chunks"
+    MONGODUMP = "mongodump"
+
+
+class Consistency(StrEnum):
+    FUZZY = "fuzzy"
+    SNAPSHOT = "snapshot"
+
+
 Journal = Annotated[
     Path,
     typer.Option(
@@ -107,8 +126,62 @@ TargetFile = Annotated[
         "--target-uri-file", envvar="FERRYLOG_TARGET_URI_FILE", help="A file with the URI."
     ),
 ]
+SourceOrUri = Annotated[
+    str | None,
+    typer.Option("--source", "--uri", envvar="FERRYLOG_SOURCE", metavar="URI", show_envvar=False),
+]
+TargetOrUri = Annotated[
+    str | None,
+    typer.Option("--target", "--uri", envvar="FERRYLOG_TARGET", metavar="URI", show_envvar=False),
+]
 Database = Annotated[str | None, typer.Option("--db", "-d", help="One database.")]
-Collection = Annotated[str | None, typer.Option("--collection", "-c", help="One collection.")]
+Collection = Annotated[
+    list[str] | None,
+    typer.Option("--collection", "-c", help="One collection of --db; may be given again."),
+]
+Query = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--query",
+        "-q",
+        metavar="[GLOB=]JSON",
+        help="Only documents that match, of all namespaces or of those of a glob.",
+    ),
+]
+NsFrom = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ns-from", "--nsFrom", metavar="PATTERN", help="Rename what fits, with * or $x$."
+    ),
+]
+NsTo = Annotated[
+    list[str] | None, typer.Option("--ns-to", "--nsTo", metavar="PATTERN", help="To this.")
+]
+Users = Annotated[
+    bool,
+    typer.Option("--users-and-roles", "--dumpDbUsersAndRoles", "--restoreDbUsersAndRoles"),
+]
+AsOf = Annotated[
+    Consistency,
+    typer.Option(
+        "--consistency",
+        help="fuzzy: each document as of when it is read; snapshot: all as of one cluster time, "
+        "while the server's window lasts.",
+    ),
+]
+ChunkDocs = Annotated[int, typer.Option("--chunk-docs", min=1, help="Documents per chunk, about.")]
+ChunkBytes = Annotated[int, typer.Option("--chunk-bytes", min=1024, help="Bytes per chunk, about.")]
+Drop = Annotated[bool, typer.Option("--drop", help="Replace what the target has.")]
+Conflicts = Annotated[
+    OnConflict, typer.Option("--on-conflict", help="Another document under the same _id.")
+]
+WriteConcern = Annotated[
+    str, typer.Option("--write-concern", "--writeConcern", help="majority or a number > 1.")
+]
+Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="Compare both sides.")]
+New = Annotated[bool, typer.Option("--new", help="Even if one is unfinished.")]
+CHUNK_DOCS = 100_000
+CHUNK_BYTES = 64 << 20
 Include = Annotated[
     list[str] | None,
     typer.Option("--ns-include", "--nsInclude", metavar="GLOB", help="Over db.collection."),
@@ -126,7 +199,12 @@ DumpWorkers = Annotated[
 RestoreWorkers = Annotated[
     int | None,
     typer.Option(
-        min=1, max=MAX_WORKERS, envvar="FERRYLOG_RESTORE_WORKERS", help="Writers; default 4."
+        "--restore-workers",
+        "--numInsertionWorkersPerCollection",
+        min=1,
+        max=MAX_WORKERS,
+        envvar="FERRYLOG_RESTORE_WORKERS",
+        help="Writers; default 4.",
     ),
 ]
 MaxRetries = Annotated[
@@ -288,19 +366,51 @@ def _warn_of_argv(role: str, given: str) -> None:
 
 def selection(
     database: str | None,
-    collection: str | None,
+    collections: Sequence[str] | None,
     include: Sequence[str] | None,
     exclude: Sequence[str] | None,
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Include and exclude globs; `--db` and `--collection` are short for an include."""
-    if collection is not None and database is None:
+    if collections and database is None:
         raise Usage("--collection needs --db", remedy="name the database too")
     wanted = list(include or ())
     if database is not None:
-        if not database or set(database) & set('/\\. "$\0'):
-            raise Usage(f"{database!r} is no database name", remedy="see --ns-include for globs")
-        wanted.append(f"{literal(database)}.{literal(collection) if collection else '*'}")
+        must_be_database(database)
+        names = [literal(each) for each in collections or ()] or ["*"]
+        wanted += [f"{literal(database)}.{name}" for name in names]
     return tuple(wanted), tuple(exclude or ())
+
+
+def must_be_database(name: str) -> None:
+    if not name or set(name) & set('/\\. "$\0'):
+        raise Usage(f"{name!r} is no database name", remedy="see --ns-include for globs")
+
+
+def queries(given: Sequence[str] | None) -> tuple[tuple[str, BsonText], ...]:
+    """Globs, and the documents that are wanted of what they name; one without a glob comes last
+    and stands for the rest."""
+    found = [_query(each) for each in given or ()]
+    return tuple(sorted(found, key=lambda pair: pair[0] == "*"))
+
+
+def _query(text: str) -> tuple[str, BsonText]:
+    glob, equals, filter_ = ("*", "=", text) if text.startswith("{") else text.partition("=")
+    if not equals or not glob:
+        raise Usage(f"{text!r} is no query", remedy="write JSON, or GLOB=JSON")
+    try:
+        return glob, from_json(filter_)
+    except ValueError as error:
+        raise Usage(f"the query for {glob} is no Extended JSON: {error}") from None
+
+
+def must_be_safe(concern: str) -> None:
+    """Raises `Usage` for a write concern that may lose what was acknowledged."""
+    several = whole_number(concern) and 1 < int(concern) <= MAX_MEMBERS
+    if concern != "majority" and not several:
+        raise Usage(
+            f"write concern {concern!r} may lose acknowledged documents in a failover",
+            remedy=f"majority, or a number of members from 2 to {MAX_MEMBERS}",
+        )
 
 
 def literal(name: str) -> str:

@@ -14,6 +14,7 @@ from typing import NoReturn
 import typer
 
 from executors.foresee import free_bytes
+from ferrylog.cli.beginning import SAME_WORK
 from ferrylog.cli.options import Common
 from ferrylog.engine import Engine
 from ferrylog.estimate import learn
@@ -30,8 +31,6 @@ from statemachine.events import ConflictForeseen, JobSpec
 from statemachine.words import JobId
 
 REJECTS = 3
-SAME_WORK = ("source_id", "target_id", "include", "exclude")
-"""Fields that make two requests of one kind the same job."""
 
 
 def end_plan(common: Common, run: Run, engine: Engine) -> NoReturn:
@@ -50,7 +49,7 @@ def end_plan(common: Common, run: Run, engine: Engine) -> NoReturn:
 
 def _report(run: Run, engine: Engine) -> PlanReport:
     spec, settings = engine.state.spec, engine.state.settings
-    assert spec is not None and settings is not None
+    assert spec is not None and settings is not None and run.target is not None
     asked, _ = audit.request(run.journal, engine.job)
     folder = Path(settings.work_dir) if settings.work_dir else work_path(run.journal.path)
     return plan_report(

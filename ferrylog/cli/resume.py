@@ -2,12 +2,11 @@
 
 from ferrylog.cli import options as o
 from ferrylog.cli.plan import end_plan
-from ferrylog.cli.running import a_run, end
+from ferrylog.cli.running import a_run, end, sides_of
 from ferrylog.cli.settings import run_settings
 from ferrylog.jobs import find_job, journal_to_write, unfinished
 from ferrylog.past import Past
 from ferrylog.recall import recall
-from ferrylog.wiring import deployments
 from journal.sqlite import SqliteJournal
 from statemachine.words import JobId
 
@@ -60,12 +59,8 @@ def resume(
             tick=tick,
             read_preference=read_preference,
         )
-        uris = (
-            o.uri("source", source, source_uri_file, spec.source),
-            o.uri("target", target, target_uri_file, spec.target),
-        )
         with (
-            deployments(*uris) as sides,
+            sides_of(spec, source, source_uri_file, target, target_uri_file) as sides,
             a_run(common, written, sides, settings) as run,
         ):
             engine = run.resume(wanted, past)

@@ -3,12 +3,13 @@
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import typer
 from loguru import logger
 
 from executors.clients import Deployment
-from ferrylog.cli.options import Common
+from ferrylog.cli.options import Common, uri
 from ferrylog.cli.settings import digest_every
 from ferrylog.engine import Engine
 from ferrylog.logs import configure
@@ -17,18 +18,40 @@ from ferrylog.views.human import status_text
 from ferrylog.views.live import Live
 from ferrylog.views.model import exit_code, status_report
 from ferrylog.views.told import told
-from ferrylog.wiring import Run
+from ferrylog.wiring import Run, deployment
 from journal.sqlite import SqliteJournal
-from statemachine.events import RunSettings
-from statemachine.state import digest
+from statemachine.events import JobSpec, RunSettings
+from statemachine.state import DUMP, digest
 from statemachine.words import JobStatus
+
+Sides = tuple[Deployment | None, Deployment | None]
+
+
+@contextmanager
+def sides_of(
+    spec: JobSpec,
+    source: str | None,
+    source_uri_file: Path | None,
+    target: str | None,
+    target_uri_file: Path | None,
+) -> Iterator[Sides]:
+    """The deployments of a job that stands in the journal: named again, or as it remembers them."""
+    uris = [
+        None if known.startswith(DUMP) else uri(role, given, file, known)
+        for role, given, file, known in (
+            ("source", source, source_uri_file, spec.source),
+            ("target", target, target_uri_file, spec.target),
+        )
+    ]
+    with deployment("source", uris[0]) as left, deployment("target", uris[1]) as right:
+        yield left, right
 
 
 @contextmanager
 def a_run(
     common: Common,
     journal: SqliteJournal,
-    sides: tuple[Deployment, Deployment],
+    sides: Sides,
     settings: RunSettings,
 ) -> Iterator[Run]:
     quiet = common.quiet or (common.json and not common.verbose)

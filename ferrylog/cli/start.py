@@ -5,23 +5,15 @@ from typing import Annotated
 
 import typer
 
-from ferrylog import clock
+from executors.select import renames_of
 from ferrylog.cli import options as o
-from ferrylog.cli.plan import SAME_WORK, end_plan
+from ferrylog.cli.beginning import same_job, start_or_continue
+from ferrylog.cli.plan import end_plan
 from ferrylog.cli.running import a_run, end
 from ferrylog.cli.settings import defaults, run_settings
-from ferrylog.engine import Engine
-from ferrylog.errors import OtherSettings, Usage
-from ferrylog.jobs import journal_to_write, without_end
-from ferrylog.past import Past
-from ferrylog.wiring import Run, deployments
-from journal.errors import JobMoved
-from journal.sqlite import SqliteJournal
+from ferrylog.jobs import journal_to_write
+from ferrylog.wiring import deployments
 from statemachine.events import JobSpec
-from statemachine.words import JobId, JobStatus
-
-MAX_MEMBERS = 50
-"""Of a replica set."""
 
 
 def start(
@@ -33,6 +25,11 @@ def start(
     collection: o.Collection = None,
     ns_include: o.Include = None,
     ns_exclude: o.Exclude = None,
+    ns_from: o.NsFrom = None,
+    ns_to: o.NsTo = None,
+    query: o.Query = None,
+    users_and_roles: o.Users = False,
+    consistency: o.AsOf = o.Consistency.FUZZY,
     mode: Annotated[
         o.Mode,
         typer.Option(
@@ -40,8 +37,8 @@ def start(
             help="By chunk files and two pools of workers, or straight to the target.",
         ),
     ] = o.Mode.COORDINATED,
-    chunk_docs: Annotated[int, typer.Option(min=1, help="Documents per chunk, about.")] = 100_000,
-    chunk_bytes: Annotated[int, typer.Option(min=1024, help="Bytes per chunk, about.")] = 64 << 20,
+    chunk_docs: o.ChunkDocs = o.CHUNK_DOCS,
+    chunk_bytes: o.ChunkBytes = o.CHUNK_BYTES,
     dump_workers: o.DumpWorkers = None,
     restore_workers: o.RestoreWorkers = None,
     max_retries: o.MaxRetries = None,
@@ -55,18 +52,14 @@ def start(
     tick: o.Timer = None,
     read_preference: o.Preference = None,
     compression: Annotated[o.Compression, typer.Option()] = o.Compression.ZSTD,
-    drop: Annotated[bool, typer.Option("--drop", help="Replace what the target has.")] = False,
-    on_conflict: Annotated[
-        o.OnConflict, typer.Option(help="Another document under the same _id.")
-    ] = o.OnConflict.STOP,
-    write_concern: Annotated[
-        str, typer.Option("--write-concern", "--writeConcern", help="majority or a number > 1.")
-    ] = "majority",
-    verify: Annotated[bool, typer.Option(help="Compare source and target.")] = True,
+    drop: o.Drop = False,
+    on_conflict: o.Conflicts = o.OnConflict.STOP,
+    write_concern: o.WriteConcern = "majority",
+    verify: o.Verify = True,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "--dryRun", help="Plan and foresee; write nothing.")
     ] = False,
-    new: Annotated[bool, typer.Option("--new", help="Even if one is unfinished.")] = False,
+    new: o.New = False,
     work_dir: o.WorkDir = None,
     journal: o.Journal = o.DEFAULT_JOURNAL,
     json: o.Json = False,
@@ -94,12 +87,7 @@ def start(
         read_preference=read_preference,
     )
     fresh = given(defaults(uris[0]))
-    several = o.whole_number(write_concern) and 1 < int(write_concern) <= MAX_MEMBERS
-    if write_concern != "majority" and not several:
-        raise Usage(
-            f"write concern {write_concern!r} may lose acknowledged documents in a failover",
-            remedy=f"majority, or a number of members from 2 to {MAX_MEMBERS}",
-        )
+    o.must_be_safe(write_concern)
     with deployments(*uris) as sides:
         spec = JobSpec(
             kind="plan" if dry_run else "migrate",
@@ -117,40 +105,17 @@ def start(
             drop=drop,
             on_conflict=on_conflict.value,
             verify=verify,
+            renames=renames_of(ns_from or (), ns_to or ()),
+            queries=o.queries(query),
+            users=users_and_roles,
+            consistency=consistency.value,
+            metadata=verify,
         )
         with journal_to_write(journal) as written:
-            same = None if new else _same_job(written, spec)
+            same = None if new else same_job(written, spec)
             settings = given(same[1].state.settings) if same is not None else fresh
             with a_run(common, written, sides, settings) as run:
-                engine = _start_or_continue(run, spec, same)
+                engine = start_or_continue(run, spec, same)
                 if dry_run:
                     end_plan(common, run, engine)
                 end(common, written, engine)
-
-
-def _start_or_continue(run: Run, spec: JobSpec, same: tuple[JobId, Past] | None) -> Engine:
-    if same is None:
-        return run.start(clock.new_job_id(), spec)
-    job, past = same
-    typer.echo(f"continuing the unfinished job {job}; --new would begin another", err=True)
-    return run.resume(job, past)
-
-
-def _same_job(journal: SqliteJournal, spec: JobSpec) -> tuple[JobId, Past] | None:
-    """The newest unfinished job of the same work. Raises `OtherSettings`, and `JobMoved` when it
-    goes on elsewhere."""
-    for job, past in without_end(journal):
-        known = past.state.spec
-        assert known is not None
-        if all(getattr(known, name) == getattr(spec, name) for name in ("kind", *SAME_WORK)):
-            differing = [
-                f"{name} was {getattr(known, name)}"
-                for name in JobSpec.model_fields
-                if name not in ("source", "target") and getattr(known, name) != getattr(spec, name)
-            ]
-            if past.state.status is JobStatus.MOVED:
-                raise JobMoved(job, past.state.why)
-            if differing:
-                raise OtherSettings(job, differing)
-            return job, past
-    return None

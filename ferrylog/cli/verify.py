@@ -1,24 +1,33 @@
 """`ferrylog verify`: source against target, chunk by chunk; a job of its own, so it resumes."""
 
 from fnmatch import fnmatchcase
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
 import typer
 from pydantic import Field
 
-from executors.survey import is_literal
+from executors.select import is_literal
 from ferrylog import clock
 from ferrylog.cli import options as o
-from ferrylog.cli.running import a_run
-from ferrylog.cli.settings import run_settings
+from ferrylog.cli.running import a_run, sides_of
+from ferrylog.cli.settings import DEFAULTS, run_settings
+from ferrylog.cli.verify_dump import verify_dump
 from ferrylog.engine import Engine
+from ferrylog.errors import Usage
 from ferrylog.jobs import find_migration, journal_to_write, spec_of, unfinished
 from ferrylog.recall import recall
 from ferrylog.redact import one_line
 from ferrylog.views.model import Report, exit_code
-from ferrylog.wiring import Run, deployments
+from ferrylog.wiring import Run
 from journal.sqlite import SqliteJournal
-from statemachine.events import Difference, JobSpec, VerifyCompleted
+from statemachine.events import (
+    Difference,
+    FinishCompleted,
+    JobSpec,
+    MetadataDifference,
+    VerifyCompleted,
+)
 from statemachine.state import State
 from statemachine.words import JobId, JobStatus, UnitStatus
 
@@ -29,6 +38,8 @@ class VerifiedUnit(Report):
     target_count: int
     equal: bool
     differing: tuple[Difference, ...]
+    metadata: tuple[MetadataDifference, ...] = ()
+    """With `--metadata`: options and indexes that differ."""
 
 
 class VerifyReport(Report):
@@ -46,6 +57,17 @@ def verify(
     source_uri_file: o.SourceFile = None,
     target: o.Target = None,
     target_uri_file: o.TargetFile = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="DIR", help="A dump alone, whatever made it."),
+    ] = None,
+    read_data_subset: Annotated[
+        str,
+        typer.Option(metavar="n/t|x%|SIZE", help="Of --from: read only this much of the data."),
+    ] = "",
+    metadata: Annotated[
+        bool, typer.Option("--metadata", help="Options, indexes and views too.")
+    ] = False,
     dump_workers: o.DumpWorkers = None,
     journal: o.Journal = o.DEFAULT_JOURNAL,
     json: o.Json = False,
@@ -54,30 +76,40 @@ def verify(
 ) -> None:
     """Compare counts and content digests of every chunk; exit 4 when they differ."""
     common = o.Common(journal, json, verbose, quiet)
+    if from_ is not None:
+        if job is not None or metadata:
+            raise Usage("--from looks at a dump alone: no job, no --metadata")
+        verify_dump(from_, common, read_data_subset, dump_workers or DEFAULTS.dump_workers)
+        return
+    if read_data_subset:
+        raise Usage("--read-data-subset goes with --from DIR")
     settings = run_settings(dump_workers=dump_workers, restore_workers=1)
     SqliteJournal.read_only(journal).close()
     with journal_to_write(journal) as written:
         done = find_migration(written, job)
         spec = spec_of(written, done)
-        uris = (
-            o.uri("source", source, source_uri_file, spec.source),
-            o.uri("target", target, target_uri_file, spec.target),
-        )
-        with deployments(*uris) as sides, a_run(common, written, sides, settings) as run:
-            engine = _verify(run, written, done, spec)
+        with (
+            sides_of(spec, source, source_uri_file, target, target_uri_file) as sides,
+            a_run(common, written, sides, settings) as run,
+        ):
+            engine = _verify(run, written, done, spec, metadata=metadata)
         report = _report(written, engine, done)
     typer.echo(report.as_json() if json else _text(report))
     code = exit_code(engine.state)
     raise typer.Exit(code if report.equal or code != 0 else 4)
 
 
-def _verify(run: Run, journal: SqliteJournal, done: JobId, spec: JobSpec) -> Engine:
+def _verify(
+    run: Run, journal: SqliteJournal, done: JobId, spec: JobSpec, *, metadata: bool
+) -> Engine:
     include, exclude = _selection(spec, recall(journal, done).state)
     wanted = spec.model_copy(
         update={
             "kind": "verify",
             "of": done,
             "verify": True,
+            "metadata": metadata,
+            "consistency": "fuzzy",
             "include": include,
             "exclude": exclude,
         }
@@ -106,11 +138,15 @@ def _selection(spec: JobSpec, state: State) -> tuple[tuple[str, ...], tuple[str,
 
 def _report(journal: SqliteJournal, engine: Engine, of: JobId) -> VerifyReport:
     differing: dict[str, list[Difference]] = {}
+    metadata: dict[str, tuple[MetadataDifference, ...]] = {}
     for recorded in journal.read(engine.job):
-        if isinstance(recorded.event, VerifyCompleted) and not recorded.event.equal:
-            unit = recorded.event.entity.rpartition("#")[0]
-            differing.setdefault(unit, []).extend(recorded.event.differing)
-    units = _units(engine.state, differing) + _gone(journal, engine.state, of)
+        event = recorded.event
+        if isinstance(event, VerifyCompleted) and not event.equal:
+            unit = event.entity.rpartition("#")[0]
+            differing.setdefault(unit, []).extend(event.differing)
+        elif isinstance(event, FinishCompleted):
+            metadata[event.entity] = event.differing
+    units = _units(engine.state, differing, metadata) + _gone(journal, engine.state, of)
     return VerifyReport(
         job=engine.job,
         of=of,
@@ -120,18 +156,24 @@ def _report(journal: SqliteJournal, engine: Engine, of: JobId) -> VerifyReport:
     )
 
 
-def _units(state: State, differing: dict[str, list[Difference]]) -> tuple[VerifiedUnit, ...]:
+def _units(
+    state: State,
+    differing: dict[str, list[Difference]],
+    metadata: dict[str, tuple[MetadataDifference, ...]],
+) -> tuple[VerifiedUnit, ...]:
     """Equal is only what was compared from end to end."""
     return tuple(
         VerifiedUnit(
             namespace=unit.id,
             source_count=unit.source_documents,
             target_count=unit.target_documents,
-            equal=unit.status is UnitStatus.COMPLETED and not (unit.mismatched or unit.dropped),
+            equal=unit.status is UnitStatus.COMPLETED
+            and not (unit.mismatched or unit.dropped or unit.differing),
             differing=tuple(differing.get(unit.id, ())),
+            metadata=metadata.get(unit.id, ()),
         )
         for unit in state.units.values()
-        if unit.type == "collection"
+        if unit.type != "view" or metadata
     )
 
 
@@ -148,10 +190,15 @@ def _gone(journal: SqliteJournal, state: State, of: JobId) -> tuple[VerifiedUnit
             differing=(),
         )
         for unit in moved
-        if unit.type == "collection"
+        if unit.type != "view"
         and unit.id not in state.units
         and unit.status is not UnitStatus.EXCLUDED
     )
+
+
+def _described(each: MetadataDifference) -> str:
+    source, target = each.source or "none", each.target or "none"
+    return f"{each.what}: {source} on the source, {target} on the target"
 
 
 def _text(report: VerifyReport) -> str:
@@ -159,6 +206,7 @@ def _text(report: VerifyReport) -> str:
         f"{'equal  ' if unit.equal else 'DIFFERS'}  {one_line(unit.namespace)}: "
         f"{unit.source_count:,} documents on the source, {unit.target_count:,} on the target"
         + "".join(f"\n    {each.what}: _id {one_line(each.key)}" for each in unit.differing)
+        + "".join(f"\n    {one_line(_described(each))}" for each in unit.metadata)
         for unit in report.units
     ]
     verdict = "source and target are equal" if report.equal else "source and target DIFFER"

@@ -37,7 +37,9 @@ class JobSpec(Value):
     of: str = ""
     """For a `verify` job: the job whose work it verifies."""
     layout: Literal["chunks", "mongodump", "archive"] = "chunks"
-    """What a dump job leaves."""
+    """What a dump job leaves, or what a restore reads; a directory tells by itself what it is."""
+    into: str = ""
+    """Of a dump that does not name it: its database, or its `db.collection`."""
     consistency: Literal["fuzzy", "snapshot"] = "fuzzy"
     """Every document as of when it was read, or all as of one cluster time."""
     renames: tuple[tuple[str, str], ...] = ()

@@ -32,6 +32,7 @@ from statemachine.events import (
     ChunkReplaced,
     Event,
     JobRequested,
+    JobSpec,
     SplitCompleted,
     UnitRegistered,
 )
@@ -84,7 +85,7 @@ def _story(journal: SqliteJournal, job: JobId, entity: str, kind: Type) -> Story
         asked=_asked(recorded, requested),
         what=what,
         history=tuple(teller.history),
-        parts=_parts(journal, job, entity) if kind == "unit" else None,
+        parts=_parts(journal, job, requested.spec, entity) if kind == "unit" else None,
         stages=teller.stages(),
         replaces=_replaced(journal, job, own) if kind == "chunk" else "",
         replaced_by=parts,
@@ -169,25 +170,28 @@ def _index(journal: SqliteJournal, job: JobId, entity: str) -> dict[str, Any]:
     return {"unit": unit, "name": entity.rpartition("@")[2]}
 
 
-def _parts(journal: SqliteJournal, job: JobId, unit: str) -> Parts:
+def _parts(journal: SqliteJournal, job: JobId, spec: JobSpec, unit: str) -> Parts:
     counts = overview.tally(journal, job, unit)
 
     def ending(verb: str) -> int:
         return sum(count.events for kind, count in counts.items() if kind.endswith(verb))
 
     nothing = overview.Count()
-    restored, copied = (counts.get(f"{way}_completed", nothing) for way in ("restore", "copy"))
+    dumped, restored, copied = (
+        counts.get(f"{way}_completed", nothing) for way in ("dump", "restore", "copy")
+    )
+    carried = (dumped,) if spec.kind == "dump" else (restored, copied)
     verified = counts.get("verify_completed", nothing)
     return Parts(
         chunks=ending("chunk_planned") - ending("chunk_replaced"),
-        dumped=ending("dump_completed") - ending("dump_invalidated"),
+        dumped=dumped.events - ending("dump_invalidated"),
         restored=restored.events,
         copied=copied.events,
         verified=verified.events,
         differing=verified.differing,
-        documents=restored.documents + copied.documents,
-        bytes=restored.bytes + copied.bytes,
-        rejected=restored.rejected + copied.rejected,
+        documents=sum(count.documents for count in carried),
+        bytes=sum(count.bytes for count in carried),
+        rejected=sum(count.rejected for count in carried),
         retries=ending("_retry_scheduled"),
         lost=ending("_in_doubt"),
         dead_letters=ending("_dead_lettered"),
@@ -214,7 +218,8 @@ def _standing(
     left = any(each.event.kind in ("unit_skipped", "unit_excluded") for each in of_unit)
     if kind == "unit" or (left and not parts):
         reopened = _reopened(journal, job, unit, of_unit)
-        text = unit_standing([each.event for each in of_unit], reopened=reopened)
+        events = own if kind == "unit" else ()
+        text = unit_standing([each.event for each in of_unit], reopened=reopened, own=events)
     elif kind == "chunk":
         text = chunk_standing(requested.spec, teller.statuses, own, parts)
     else:

@@ -1,0 +1,240 @@
+"""A dump as the source of a job: what it holds as units, its files as chunks."""
+
+import hashlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from threading import Lock
+from typing import BinaryIO, Final, Literal
+
+from executors.boundaries import to_text
+from executors.dumps.beneath import open_file
+from executors.dumps.bsonfile import parts, salvaged, unpack
+from executors.dumps.errors import DamagedDump, NoDump
+from executors.dumps.manifest import MANIFEST, check_file
+from executors.dumps.model import Damage, Dump, Dumped, NeverStops, Part
+from executors.dumps.opening import open_dump
+from executors.dumps.unpack import unpack_archive
+from executors.folder import folder_name
+from executors.metadata import expires
+from executors.plan import is_capped
+from executors.protocol import StopToken
+from executors.select import renamed, selected
+from statemachine.events import JobSpec
+from statemachine.state import DUMP, ChunkFile, Unit
+from statemachine.stimuli import FoundDamage, FoundFile, FoundUnit, PlannedFiles, Surveyed
+from statemachine.words import Place, UnitId
+
+UNPACKED: Final = "unpacked"
+"""Where an archive becomes chunk files, in the job's work folder."""
+USERS: Final = ("admin.system.users", "admin.system.roles")
+NEVER: Final = ("admin.system.version",)
+"""Belongs to the deployment that was dumped."""
+
+
+class DumpSource:
+    """The dump that a job reads. It is opened when it is first asked for; an archive, which
+    cannot be sought in, becomes chunk files of the work folder then, once."""
+
+    def __init__(self, spec: JobSpec, folder: Path, archive: Callable[[], BinaryIO]) -> None:
+        """`folder`: the job's work folder. `archive`: opens the archive from its beginning."""
+        self._spec = spec
+        self._folder = folder
+        self._archive = archive
+        self._opened: tuple[Dump, tuple[Damage, ...]] | None = None
+        self._lock = Lock()
+
+    def root(self, place: Place) -> Path:
+        """The folder that names of files count from."""
+        return self._folder if place == "work" else self._dump(NeverStops())[0].root
+
+    def survey(self, stop: StopToken, added: Sequence[str] = ()) -> Surveyed:
+        """Raises `DamagedDump`, `NoDump`, `Stopped`."""
+        dump, damage = self._dump(stop)
+        wanted, notes = wanted_of(dump, self._spec, added)
+        found = [_unit(each, self._spec) for each in wanted]
+        return Surveyed(
+            tuple(found),
+            cluster_time=dump.cluster_time,
+            notes=(*dump.notes, *notes),
+            damage=tuple(map(_damage, damage)),
+        )
+
+    def plan(self, unit: Unit, stop: StopToken) -> PlannedFiles:
+        """Where the unit's documents lie, every envelope of them looked at.
+
+        Raises `DamagedDump`, `OSError`, `Stopped`; to salvage means to tell of damage instead.
+        """
+        dump, _ = self._dump(stop)
+        each = next(one for one in dump.namespaces if one.namespace == unit.id)
+        found = self._files(dump, each, stop)
+        place: Place = "work" if self._spec.layout == "archive" or each.gzip else "dump"
+        prefix = f"{UNPACKED}/" if self._spec.layout == "archive" else ""
+        return PlannedFiles(
+            tuple(_file(one, place, prefix) for one in found if isinstance(one, Part)),
+            tuple(_damage(one) for one in found if isinstance(one, Damage)),
+        )
+
+    def _dump(self, stop: StopToken) -> tuple[Dump, tuple[Damage, ...]]:
+        with self._lock:
+            if self._opened is None:
+                self._opened = self._open(stop)
+            return self._opened
+
+    def _open(self, stop: StopToken) -> tuple[Dump, tuple[Damage, ...]]:
+        spec = self._spec
+        if spec.layout != "archive":
+            return open_named(spec), ()
+        return unpack_archive(
+            self._archive,
+            dump_path(spec),
+            self._folder / UNPACKED,
+            documents=spec.chunk_docs,
+            bytes_=spec.chunk_bytes,
+            stop=stop,
+            objcheck=spec.objcheck,
+            salvage=spec.salvage,
+            wanted=lambda name: selected(name, spec.include, spec.exclude),
+        )
+
+    def _files(self, dump: Dump, each: Dumped, stop: StopToken) -> list[Part | Damage]:
+        if dump.layout == "chunks":
+            return [self._checked(dump, part, stop) for part in each.parts]
+        if not each.data:
+            return []
+        spec, size = self._spec, {"documents": self._spec.chunk_docs}
+        size["bytes_"] = spec.chunk_bytes
+        whole = is_capped(each.options)
+        with open_file(dump.root, each.data) as file:
+            if each.gzip:
+                return list(
+                    unpack(
+                        file,
+                        each.data,
+                        self._folder,
+                        folder_name(each.namespace),
+                        **size,
+                        stop=stop,
+                        objcheck=spec.objcheck,
+                        salvage=spec.salvage,
+                        whole=whole,
+                    )
+                )
+            if spec.salvage:
+                return list(salvaged(file, each.data, **size, stop=stop, whole=whole))
+            return list(
+                parts(file, each.data, **size, stop=stop, objcheck=spec.objcheck, whole=whole)
+            )
+
+    def _checked(self, dump: Dump, part: Part, stop: StopToken) -> Part | Damage:
+        try:
+            check_file(dump.root, part, stop, objcheck=self._spec.objcheck)
+        except DamagedDump as error:
+            if not self._spec.salvage:
+                raise
+            return Damage(part.file, error.at or 0, part.file_bytes, error.detail, error.why)
+        return part
+
+
+def open_archive(spec: JobSpec, stdin: BinaryIO) -> BinaryIO:
+    """From its beginning; standard input (`-`) can be read but once. Raises `NoDump`,
+    `DamagedDump`."""
+    path = dump_path(spec)
+    if path == "-":
+        return stdin
+    whole = Path(path)
+    if not whole.exists():
+        raise NoDump(path, "no such file")
+    if whole.is_dir():
+        raise NoDump(path, "a directory, not an archive", remedy="leave out --archive")
+    return open_file(whole.parent, whole.name)
+
+
+def what_lies_there(path: Path) -> Literal["databases", "files"]:
+    """Whether a dump names its databases, or is one `.bson` file or a directory of such."""
+    if not path.is_dir():
+        return "files" if path.is_file() else "databases"
+    names = [each.name for each in path.iterdir()]
+    if MANIFEST in names or not any(name.endswith((".bson", ".bson.gz")) for name in names):
+        return "databases"
+    plain = [name for name in names if name.partition(".")[0] != "oplog"]
+    return "files" if any(name.endswith((".bson", ".bson.gz")) for name in plain) else "databases"
+
+
+def identity_of(spec: JobSpec) -> str:
+    """Tells the dump that a job reads from others: a job goes on with the same one only.
+
+    Raises `DamagedDump`, `NoDump`.
+    """
+    if spec.layout != "archive":
+        return open_named(spec).identity
+    path = dump_path(spec)
+    if path == "-":
+        return path
+    with open_archive(spec, sys.stdin.buffer) as file:
+        size = os.fstat(file.fileno()).st_size
+        head = file.read(1 << 20)
+    return hashlib.sha256(f"{size} ".encode() + head).hexdigest()
+
+
+def dump_path(spec: JobSpec) -> str:
+    """Of the dump that a job reads."""
+    named = spec.source if spec.source.startswith(DUMP) else spec.target
+    return named.removeprefix(DUMP)
+
+
+def open_named(spec: JobSpec) -> Dump:
+    """The dump that a spec names; no archive. Raises `DamagedDump`, `NoDump`."""
+    database, _, collection = spec.into.partition(".")
+    path = Path(dump_path(spec))
+    return open_dump(path, database=database or None, collection=collection or None)
+
+
+def wanted_of(
+    dump: Dump, spec: JobSpec, added: Sequence[str] = ()
+) -> tuple[list[Dumped], list[str]]:
+    """What of the dump is to be carried, and what is left there in words."""
+    wanted, notes = [], []
+    for each in dump.namespaces:
+        if each.namespace in NEVER:
+            continue
+        if each.namespace in USERS:
+            if spec.users:
+                wanted.append(each)
+            elif each.documents or each.bytes:
+                notes.append(f"{each.namespace} stays in the dump: --users-and-roles restores it")
+        elif selected(each.namespace, spec.include, spec.exclude, added):
+            wanted.append(each)
+    return wanted, notes
+
+
+def _unit(each: Dumped, spec: JobSpec) -> FoundUnit:
+    return FoundUnit(
+        unit=UnitId(each.namespace),
+        target=renamed(each.namespace, spec.renames),
+        type=each.type,
+        uuid=each.uuid,
+        options=to_text(each.options),
+        indexes=each.indexes,
+        documents=each.documents,
+        bytes=each.bytes,
+        expires=expires(each.options, each.indexes),
+    )
+
+
+def _file(part: Part, place: Place, prefix: str) -> FoundFile:
+    file = ChunkFile(
+        prefix + part.file,
+        part.documents,
+        part.bytes,
+        part.file_bytes,
+        part.sha256,
+        part.at,
+        place,
+    )
+    return FoundFile(file, part.lower, part.upper, part.natural)
+
+
+def _damage(each: Damage) -> FoundDamage:
+    return FoundDamage(each.file, each.at, each.bytes, each.code, each.why)

@@ -1,0 +1,46 @@
+"""What commands that begin a job share: a new one, or the unfinished one of the same work."""
+
+import typer
+
+from ferrylog import clock
+from ferrylog.engine import Engine
+from ferrylog.errors import OtherSettings
+from ferrylog.jobs import without_end
+from ferrylog.past import Past
+from ferrylog.wiring import Run
+from journal.errors import JobMoved
+from journal.sqlite import SqliteJournal
+from statemachine.events import JobSpec
+from statemachine.words import JobId, JobStatus
+
+SAME_WORK = ("source_id", "target_id", "include", "exclude")
+"""Fields that make two requests of one kind the same job."""
+Begun = tuple[JobId, Past] | None
+
+
+def start_or_continue(run: Run, spec: JobSpec, same: Begun) -> Engine:
+    if same is None:
+        return run.start(clock.new_job_id(), spec)
+    job, past = same
+    typer.echo(f"continuing the unfinished job {job}; --new would begin another", err=True)
+    return run.resume(job, past)
+
+
+def same_job(journal: SqliteJournal, spec: JobSpec) -> Begun:
+    """The newest unfinished job of the same work. Raises `OtherSettings`, and `JobMoved` when it
+    goes on elsewhere."""
+    for job, past in without_end(journal):
+        known = past.state.spec
+        assert known is not None
+        if all(getattr(known, name) == getattr(spec, name) for name in ("kind", *SAME_WORK)):
+            differing = [
+                f"{name} was {getattr(known, name)}"
+                for name in JobSpec.model_fields
+                if name not in ("source", "target") and getattr(known, name) != getattr(spec, name)
+            ]
+            if past.state.status is JobStatus.MOVED:
+                raise JobMoved(job, past.state.why)
+            if differing:
+                raise OtherSettings(job, differing)
+            return job, past
+    return None

@@ -1,0 +1,162 @@
+"""`ferrylog restore`: a dump of ours or of mongodump's to a deployment."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from executors.dumps.restoring import identity_of, what_lies_there
+from executors.select import renames_of
+from ferrylog.cli import options as o
+from ferrylog.cli.beginning import same_job, start_or_continue
+from ferrylog.cli.running import a_run, end
+from ferrylog.cli.settings import DEFAULTS, run_settings
+from ferrylog.errors import Usage
+from ferrylog.jobs import journal_to_write
+from ferrylog.wiring import deployment
+from statemachine.events import JobSpec
+from statemachine.state import DUMP
+
+
+def restore(
+    dump: Annotated[
+        Path | None,
+        typer.Argument(metavar="[DIR]", help="As --from.", show_default=False),
+    ] = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option(
+            "--from", metavar="DIR", help="A dump of ferrylog or mongodump, or one .bson file."
+        ),
+    ] = None,
+    archive: Annotated[
+        str | None, typer.Option(metavar="FILE", help="An archive instead; - is standard input.")
+    ] = None,
+    target: o.TargetOrUri = None,
+    target_uri_file: o.TargetFile = None,
+    db: o.Database = None,
+    collection: o.Collection = None,
+    ns_include: o.Include = None,
+    ns_exclude: o.Exclude = None,
+    ns_from: o.NsFrom = None,
+    ns_to: o.NsTo = None,
+    users_and_roles: o.Users = False,
+    objcheck: Annotated[
+        bool, typer.Option("--objcheck", help="Look at every byte before anything is written.")
+    ] = False,
+    salvage: Annotated[
+        bool, typer.Option("--salvage", help="Take what is whole from a damaged dump.")
+    ] = False,
+    legacy_indexes: Annotated[
+        bool,
+        typer.Option(
+            "--convert-legacy-indexes",
+            "--convertLegacyIndexes",
+            help="Make index keys valid that old servers took.",
+        ),
+    ] = False,
+    gzip: Annotated[bool, typer.Option("--gzip", hidden=True)] = False,
+    drop: o.Drop = False,
+    on_conflict: o.Conflicts = o.OnConflict.STOP,
+    write_concern: o.WriteConcern = "majority",
+    verify: o.Verify = True,
+    chunk_docs: o.ChunkDocs = o.CHUNK_DOCS,
+    chunk_bytes: o.ChunkBytes = o.CHUNK_BYTES,
+    dump_workers: o.DumpWorkers = None,
+    restore_workers: o.RestoreWorkers = None,
+    max_retries: o.MaxRetries = None,
+    on_exhausted: o.Exhausted = None,
+    retry: o.RetryPolicy = None,
+    jitter: o.RetryJitter = None,
+    retry_base: o.RetryBase = None,
+    retry_cap: o.RetryCap = None,
+    patience: o.Patience = None,
+    breaker_failures: o.BreakerFailures = None,
+    tick: o.Timer = None,
+    new: o.New = False,
+    work_dir: o.WorkDir = None,
+    journal: o.Journal = o.DEFAULT_JOURNAL,
+    json: o.Json = False,
+    verbose: o.Verbose = 0,
+    quiet: o.Quiet = False,
+) -> None:
+    """Restore a dump: all of it is looked at before the first write; resumable after a kill."""
+    del gzip  # recognised by itself
+    common = o.Common(journal, json, verbose, quiet)
+    path = _path(dump, from_, archive)
+    into, (include, exclude) = "", o.selection(db, collection, ns_include, ns_exclude)
+    if archive is None and what_lies_there(Path(path)) != "databases":
+        into, include = _into(path, db, collection), tuple(ns_include or ())
+    o.must_be_safe(write_concern)
+    given = partial(
+        run_settings,
+        dump_workers=dump_workers,
+        restore_workers=restore_workers,
+        max_retries=max_retries,
+        on_exhausted=on_exhausted,
+        work_dir=work_dir,
+        retry=retry,
+        jitter=jitter,
+        retry_base=retry_base,
+        retry_cap=retry_cap,
+        patience=patience,
+        breaker_failures=breaker_failures,
+        tick=tick,
+    )
+    unidentified = JobSpec(
+        kind="restore",
+        mode="coordinated",
+        source=DUMP + path,
+        target="",
+        source_id="",
+        target_id="",
+        include=include,
+        exclude=exclude,
+        chunk_docs=chunk_docs,
+        chunk_bytes=chunk_bytes,
+        compression="zstd",
+        write_concern=write_concern,
+        drop=drop,
+        on_conflict=on_conflict.value,
+        verify=verify,
+        layout="chunks" if archive is None else "archive",
+        into=into,
+        renames=renames_of(ns_from or (), ns_to or ()),
+        users=users_and_roles,
+        metadata=verify,
+        objcheck=objcheck,
+        salvage=salvage,
+        legacy_indexes=legacy_indexes,
+    )
+    source_id = identity_of(unidentified)
+    with deployment("target", o.uri("target", target, target_uri_file)) as side:
+        assert side is not None
+        spec = unidentified.model_copy(
+            update={"source_id": source_id, "target": side.where, "target_id": side.identity}
+        )
+        with journal_to_write(journal) as written:
+            same = None if new else same_job(written, spec)
+            settings = given(same[1].state.settings if same else DEFAULTS)
+            with a_run(common, written, (None, side), settings) as run:
+                end(common, written, start_or_continue(run, spec, same))
+
+
+def _path(dump: Path | None, from_: Path | None, archive: str | None) -> str:
+    named = [each for each in (dump, from_, archive) if each is not None]
+    if len(named) != 1:
+        raise Usage("name the dump, once", remedy="--from DIR, or --archive FILE")
+    return "-" if archive == "-" else str(Path(named[0]).absolute())
+
+
+def _into(path: str, db: str | None, collections: list[str] | None) -> str:
+    """Where documents go that lie in files without the name of a database around them."""
+    if db is None:
+        raise Usage(
+            f"{path} does not say which database its documents belong to",
+            remedy="-d DB, and -c COLLECTION for one .bson file",
+        )
+    o.must_be_database(db)
+    if len(collections or ()) > 1:
+        raise Usage("one file becomes one collection", remedy="give -c once")
+    return f"{db}.{collections[0]}" if collections else db
