@@ -252,9 +252,9 @@ def _dumped(each: _Namespace) -> Dumped:
     """Raises `DamagedDump` for what cannot be a namespace."""
     must_be_names(*split(each.namespace), file=MANIFEST)
     try:
-        options = from_text(each.options)
+        options = _sound(each.options)
         for index in each.indexes:
-            from_text(index.spec)
+            _sound(index.spec)
     except ValueError as error:
         raise _damaged(MANIFEST, f"{each.namespace}: {error}", "EDUMP060") from None
     return Dumped(
@@ -270,6 +270,14 @@ def _dumped(each: _Namespace) -> Dumped:
         documents=each.documents,
         bytes=each.bytes,
     )
+
+
+def _sound(text: str) -> bytes:
+    """The document. Raises `ValueError` where it is none."""
+    raw = from_text(text)
+    if wrong := flaw(raw):
+        raise ValueError(str(wrong))
+    return raw
 
 
 def _part(chunk: _Chunk) -> Part:
@@ -301,9 +309,10 @@ def _no_lies(namespaces: Sequence[_Namespace]) -> None:
         documents = sum(chunk.documents for chunk in each.chunks)
         size = sum(chunk.bytes for chunk in each.chunks)
         if (documents, size) != (each.documents, each.bytes):
-            raise _damaged(
-                MANIFEST, f"{each.namespace}: its chunks do not add up to its sums", "EDUMP068"
-            )
+            why = f"{each.namespace}: its chunks do not add up to its sums"
+            raise _damaged(MANIFEST, why, "EDUMP068")
+        if each.type == "view" and each.chunks:
+            raise _damaged(MANIFEST, f"{each.namespace} is a view, with documents", "EDUMP034")
 
 
 def check_file(root: Path, part: Part, stop: StopToken, *, objcheck: bool) -> None:
