@@ -1,0 +1,317 @@
+"""A dump looked at by itself, in four stages, as PostgreSQL's `pg_verifybackup` does it:
+
+1. manifest: its own checksum and form; of a mongodump directory, names and metadata
+2. files: what is missing, what is there and should not be, what has another size
+3. digests: SHA-256 of each chunk file; checksums of gzip and of an archive's namespaces
+4. structure: heads and counts of blocks, and every byte of every document
+
+Everything that is wrong is found, not only the first; a subset reads less in stages 3 and 4. That
+a dump is whole does not say that a server takes it: only a restore does.
+"""
+
+import multiprocessing
+import signal
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import TimeoutError as StillRunning
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.synchronize import Event as SharedEvent
+from pathlib import Path
+from typing import Final, get_args
+
+from executors.dumps.archive import MAGIC
+from executors.dumps.beneath import entries, open_file
+from executors.dumps.errors import DamagedDump, NoDump
+from executors.dumps.gunzip import is_gzip
+from executors.dumps.manifest import MANIFEST, read_manifest
+from executors.dumps.model import NeverStops, Part, StopToken
+from executors.dumps.opening import open_dump
+from executors.look import Finding, Looked, Stage, Work, look
+from executors.protocol import Stopped
+from executors.subset import WHOLE, Subset
+
+STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
+MAX_FINDINGS: Final = 1000
+"""Told one by one; the rest is counted."""
+_DATA: Final = (".bson", ".bson.gz")
+ALONE_BYTES: Final = 32 << 20
+"""Below it, processes take longer to start than they save."""
+_AHEAD: Final = 2
+"""Files handed to each process before it asks for more."""
+_LOOK_S: Final = 0.2
+"""Between two looks at the stop token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """One stage: to how many files it came, and how much it found."""
+
+    stage: Stage
+    files: int
+    findings: int
+    skipped: bool = False
+    """An earlier stage left nothing to go by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What is wrong with a dump, and how much of it was looked at."""
+
+    stages: tuple[Examined, ...]
+    findings: tuple[Finding, ...]
+    """By stage, file and place; the first `MAX_FINDINGS`."""
+    files: int
+    """That were looked into."""
+    documents: int
+    bytes: int
+    """Of documents."""
+    subset: str
+    """Empty: everything."""
+    notes: tuple[str, ...]
+
+    @property
+    def sound(self) -> bool:
+        return not any(each.findings for each in self.stages)
+
+
+def examine_dump(
+    path: Path,
+    *,
+    subset: Subset = WHOLE,
+    workers: int = 1,
+    stop: StopToken | None = None,
+) -> Examination:
+    """Look at a dump directory, ferrylog's own or mongodump's, a `.bson` file or an archive, in so
+    many processes. Memory does not grow with the dump.
+
+    Raises `NoDump` where there is none, `Stopped`.
+    """
+    stop = stop or NeverStops()
+    report = _Report(subset)
+    works = _works(path, report)
+    chosen = subset.of_files({work.file: work.bytes for work in works})
+    for looked in _looks([work for work in works if work.file in chosen], workers, stop):
+        report.hear(looked)
+    return report.told()
+
+
+def _works(path: Path, report: "_Report") -> list[Work]:
+    """Stages 1 and 2; returns what is left to be looked at."""
+    if not path.exists():
+        raise NoDump(str(path), "no such file or directory")
+    if path.is_dir():
+        if (path / MANIFEST).exists():
+            return _chunks(path, report)
+        return _directory(path, report)
+    path = path.resolve()
+    report.came("manifest", "files")
+    return [Work(path.parent, path.name, path.stat().st_size, archive=_is_archive(path))]
+
+
+def _is_archive(path: Path) -> bool:
+    """Else it is documents in a row. Raises `NoDump` for what is neither."""
+    if path.name.endswith(_DATA):
+        return False
+    try:
+        with open_file(path.parent, path.name) as file:
+            if is_gzip(file) or file.read(len(MAGIC)) == MAGIC:
+                return True
+    except DamagedDump as error:
+        raise NoDump(str(path), error.why) from None
+    raise NoDump(str(path), "neither a .bson file nor an archive")
+
+
+def _chunks(root: Path, report: "_Report") -> list[Work]:
+    report.came("manifest")
+    try:
+        dump = read_manifest(root, alone=True)
+    except DamagedDump as error:
+        report.hear_of("manifest", error)
+        return []
+    report.notes = dump.notes
+    parts = {part.file: part for each in dump.namespaces for part in each.parts}
+    report.came("files")
+    report.file_set(parts, _lying(root, {file.partition("/")[0] for file in parts}))
+    return [
+        Work(root, part.file, part.file_bytes, part)
+        for part in parts.values()
+        if part.file not in report.gone
+    ]
+
+
+def _lying(root: Path, folders: set[str]) -> Iterator[tuple[str, str, int]]:
+    """Name, kind and size of what lies in the folder and in those folders of it."""
+    for entry in entries(root):
+        if entry.name not in folders or entry.kind != "directory":
+            yield entry.name, entry.kind, entry.bytes
+            continue
+        for inner in entries(root, entry.name):
+            yield f"{entry.name}/{inner.name}", inner.kind, inner.bytes
+
+
+def _directory(root: Path, report: "_Report") -> list[Work]:
+    """mongodump's. One that cannot be opened is looked at all the same, file by file."""
+    report.came("manifest", "files")
+    try:
+        dump = open_dump(root)
+    except DamagedDump as error:
+        report.hear_of("manifest" if error.detail.startswith("EDUMP03") else "files", error)
+        return [Work(root, file, size) for file, size in _data_files(root)]
+    report.notes = dump.notes
+    files = [each.data for each in dump.namespaces if each.data]
+    return [Work(root, file, (root / file).stat().st_size) for file in files]
+
+
+def _data_files(root: Path) -> Iterator[tuple[str, int]]:
+    folders = {entry.name for entry in entries(root) if entry.kind == "directory"}
+    for name, kind, size in _lying(root, folders):
+        if kind == "file" and name.endswith(_DATA):
+            yield name, size
+
+
+@dataclass(slots=True)
+class _Report:
+    """What is found, as it is found."""
+
+    subset: Subset
+    documents: int = 0
+    bytes: int = 0
+    notes: tuple[str, ...] = ()
+    findings: list[Finding] = field(default_factory=list)
+    gone: set[str] = field(default_factory=set)
+    """Chunk files that are not there."""
+    _came: Counter[Stage] = field(default_factory=Counter)
+    """Files to which each stage came."""
+    _found: Counter[Stage] = field(default_factory=Counter)
+
+    def came(self, *stages: Stage) -> None:
+        self._came.update(stages)
+
+    def add(self, finding: Finding) -> None:
+        self._found[finding.stage] += 1
+        if len(self.findings) < MAX_FINDINGS:
+            self.findings.append(finding)
+
+    def hear_of(self, stage: Stage, error: DamagedDump) -> None:
+        self.add(Finding(stage, error.file, error.at, error.detail, error.why))
+
+    def hear(self, looked: Looked) -> None:
+        self.documents += looked.documents
+        self.bytes += looked.bytes
+        self._came["structure"] += 1
+        self._came["digests"] += looked.digested
+        for finding in looked.found:
+            self.add(finding)
+        self._found.update(looked.left)
+
+    def file_set(self, parts: Mapping[str, Part], lying: Iterator[tuple[str, str, int]]) -> None:
+        missing = dict(parts)
+        for name, kind, size in lying:
+            part = missing.pop(name, None)
+            if (code_why := _of_file(name, kind, size, part)) is not None:
+                self.add(Finding("files", name, None, *code_why))
+            if part is not None and kind != "file":
+                self.gone.add(name)
+        for name in missing:
+            self.gone.add(name)
+            why = "the manifest names it, and it is missing"
+            self.add(Finding("files", name, None, "EDUMP063", why))
+        self._came["files"] = len(parts)
+
+    def told(self) -> Examination:
+        order = {stage: n for n, stage in enumerate(STAGES)}
+        stages = (
+            Examined(stage, self._came[stage], self._found[stage], self._is_skipped(stage))
+            for stage in STAGES
+        )
+        self.findings.sort(
+            key=lambda each: (order[each.stage], each.file, -1 if each.at is None else each.at)
+        )
+        return Examination(
+            tuple(stages),
+            tuple(self.findings),
+            self._came["structure"],
+            self.documents,
+            self.bytes,
+            self.subset.text,
+            self.notes,
+        )
+
+    def _is_skipped(self, stage: Stage) -> bool:
+        return not self._came[stage] and self._found["manifest"] > 0
+
+
+def _of_file(name: str, kind: str, size: int, part: Part | None) -> tuple[str, str] | None:
+    """What is wrong with a file that lies there: code and reason."""
+    if kind == "other" or (part is not None and kind != "file"):
+        return "EDUMP010", "not a regular file"
+    if part is None:
+        return None if name == MANIFEST else ("EDUMP065", "the manifest does not name it")
+    if size != part.file_bytes:
+        return "EDUMP064", f"has {size} bytes, and the manifest says {part.file_bytes}"
+    return None
+
+
+# --- in many processes -----------------------------------------------------------------------
+
+
+def _looks(works: Sequence[Work], workers: int, stop: StopToken) -> Iterator[Looked]:
+    """In the order of the works, whoever does them. Raises `Stopped`.
+
+    A look at documents is Python and holds the interpreter, so threads gain nothing: two processes
+    are twice as fast as one on small documents.
+    """
+    workers = min(workers, len(works))
+    if workers < 2 or sum(work.bytes for work in works) < ALONE_BYTES:
+        for work in works:
+            if stop.is_set():
+                raise Stopped
+            yield look(work, stop)
+        return
+    with _pool(workers) as pool:
+        pending: deque[Future[Looked]] = deque()
+        for work in works:
+            pending.append(pool.submit(_look_there, work))
+            if len(pending) > _AHEAD * workers:
+                yield _result(pending.popleft(), stop)
+        while pending:
+            yield _result(pending.popleft(), stop)
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[ProcessPoolExecutor]:
+    context = multiprocessing.get_context("spawn")  # a fork would take locks and threads along
+    ended = context.Event()
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(ended,))
+    try:
+        yield pool
+    finally:
+        ended.set()  # nobody waits for what is still looked at
+        pool.shutdown(cancel_futures=True)
+
+
+def _result(future: Future[Looked], stop: StopToken) -> Looked:
+    while True:
+        if stop.is_set():
+            raise Stopped
+        try:
+            return future.result(_LOOK_S)
+        except StillRunning:
+            continue
+
+
+def _begin(ended: SharedEvent) -> None:
+    """In a new process: the one that started it hears the signals of the terminal."""
+    global _ended  # noqa: PLW0603 — a process has but one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _ended = ended
+
+
+def _look_there(work: Work) -> Looked:
+    assert _ended is not None
+    return look(work, _ended)
+
+
+_ended: SharedEvent | None = None
