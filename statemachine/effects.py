@@ -81,10 +81,15 @@ def effect(state: State, key: TaskKey) -> Effect:
         read_preference=state.settings.read_preference if state.settings else "primary",
         cluster_time=state.cluster_time,
         units=tuple(map(replace, _dumped(state))) if key.kind is TaskKind.MANIFEST else (),
-        filed=tuple(state.filed.values()) if key.kind is TaskKind.MANIFEST else (),
+        filed=tuple(_filed(state)) if key.kind is TaskKind.MANIFEST else (),
     )
 
 
 def _dumped(state: State) -> Iterator[Unit]:
     """The units that the dump holds whole."""
     return (unit for unit in state.units.values() if unit.status is UnitStatus.COMPLETED)
+
+
+def _filed(state: State) -> Iterator[Chunk]:
+    units = {unit.id for unit in _dumped(state)}
+    return (chunk for chunk in state.filed.values() if chunk.unit in units)

@@ -266,6 +266,7 @@ def _add(state: State, wish: AddAsked) -> list[AnyEvent]:
     added = NamespacesAdded(by=wish.by, request=wish.request, include=wish.include)
     if state.tasks[survey].status is not Status.COMPLETED:
         raise _Refused("the source is being surveyed; ask again when that is done")
+    _not_at_work(state, TaskKey(TaskKind.MANIFEST, THE_JOB))
     return [added, SurveyInvalidated.of(survey, why=f"added {', '.join(wish.include)}")]
 
 
@@ -305,6 +306,8 @@ def _again(state: State, wish: RequeueAsked) -> list[AnyEvent]:
         unit = state.units[chunk.unit]
         if unit.status in (UnitStatus.FAILED, UnitStatus.EXCLUDED):
             raise _Refused(f"{unit.id} is {unit.status}")
+        _not_at_work(state, TaskKey(TaskKind.FINISH, unit.id))
+        _not_at_work(state, TaskKey(TaskKind.MANIFEST, THE_JOB))
         why = "requeued"
         replaced = ChunkReplaced(chunk=chunk.id, by=wish.by, request=wish.request, why=why)
         again = ChunkId(f"{unit.id}#{unit.named}")
@@ -328,7 +331,16 @@ def _again(state: State, wish: RequeueAsked) -> list[AnyEvent]:
     unit_id = unit_of(key)
     if unit_id is not None and state.units[unit_id].status is UnitStatus.FAILED:
         raise _Refused(f"the job went on without {unit_id}; `start --new` carries it")
+    if unit_id is not None and key.kind is TaskKind.INDEX:
+        _not_at_work(state, TaskKey(TaskKind.FINISH, unit_id))
     return [Requeued.of(key, by=wish.by, request=wish.request)]
+
+
+def _not_at_work(state: State, key: TaskKey) -> None:
+    """What looks at the whole must not be at work while a part of it changes."""
+    task = state.tasks.get(key)
+    if task is not None and task.status is Status.PROCESSING:
+        raise _Refused(f"the {key.kind} of {key.entity} is processing; ask again")
 
 
 def _drop(state: State, wish: DropAsked) -> list[AnyEvent]:

@@ -134,7 +134,7 @@ def failed(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
         return isolated(state, news, breaker)
     if news.task.kind is TaskKind.SURVEY and news.cause is Cause.PERMANENT and state.adding:
         refused = RequestRefused(by=US, request=0, verb="add", why=f"{news.code}: {news.why}")
-        return [refused, _nothing_found(news.task)]
+        return [refused, _nothing_found(state, news.task)]
     if news.cause is Cause.PERMANENT and _reads_dump(state, news.task):
         return [letter_of(news), JobFailed(code=news.code, why=news.why)]
     if over:
@@ -303,8 +303,12 @@ def _ended(task: TaskKey, result: Finished | Manifested) -> AnyEvent:
     )
 
 
-def _nothing_found(task: TaskKey) -> SurveyCompleted:
-    return SurveyCompleted(entity=task.entity, units=0, cluster_time="", users=0, roles=0, notes=())
+def _nothing_found(state: State, task: TaskKey) -> SurveyCompleted:
+    """What was found before stands."""
+    users, roles = state.users, state.roles
+    return SurveyCompleted(
+        entity=task.entity, units=0, cluster_time="", users=users, roles=roles, notes=()
+    )
 
 
 def _surveyed(state: State, task: TaskKey, result: Surveyed) -> list[AnyEvent]:
@@ -335,7 +339,8 @@ def _surveyed(state: State, task: TaskKey, result: Surveyed) -> list[AnyEvent]:
     if state.adding and not units:
         why = f"nothing on the source is selected by {', '.join(state.added[-state.adding :])}"
         return [RequestRefused(by=US, request=0, verb="add", why=why), done]
-    return [*units, *_damage("", result.damage), done]
+    damage = () if state.adding else result.damage  # told by the first survey
+    return [*units, *_damage("", damage), done]
 
 
 def _planned(state: State, unit: UnitId, plan: Planned | PlannedFiles) -> list[AnyEvent]:
@@ -362,7 +367,8 @@ def _found(state: State, unit: UnitId, plan: PlannedFiles) -> list[AnyEvent]:
     first = state.units[unit].named
     events = _damage(unit, plan.damage)
     for number, each in enumerate(plan.files, first):
-        events += chunk_found(unit, ChunkId(f"{unit}#{number}"), each)
+        planned = chunk_found(unit, ChunkId(f"{unit}#{number}"), each)
+        events += planned if state.stages else planned[:1]  # a dry run counts it and that is all
     return [*events, PlanCompleted(entity=unit, chunks=len(plan.files))]
 
 

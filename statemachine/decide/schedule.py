@@ -36,8 +36,10 @@ from statemachine.words import (
     Status,
     TaskKey,
     TaskKind,
+    UnitId,
 )
 
+STARTS: Final = (Status.PENDING, Status.WAITING)
 TERMINAL: Final = (Status.COMPLETED, Status.FAILED)
 LONGEST_OPEN_MS: Final = 86_400_000
 """A breaker that stays open longer was opened by a clock that went back since."""
@@ -64,8 +66,8 @@ def _paused(state: State) -> list[AnyEvent]:
 def _starts(state: State, now: Millis) -> list[AnyEvent]:
     """Of both pools. With a suspect at work, or waiting for those before it to end, nothing starts
     that carries documents: the next death shall tell who kills."""
-    suspect = _suspect(state, now)
     held = held_back(state)
+    suspect = _suspect(state, now, held)
     if suspect is not None:
         held = (*held, *BISECTED)
         if not state.busy(BISECTED):
@@ -80,25 +82,30 @@ def held_back(state: State) -> tuple[TaskKind, ...]:
     match state.spec.kind:
         case "dump" if not state.closed or state.open_units:
             return (TaskKind.MANIFEST,)
-        case "restore" if not state.closed or _unfinished(state, TaskKind.PLAN):
+        case "restore" if not state.closed or _unplanned(state):
             return (TaskKind.CREATE, TaskKind.RESTORE)
         case "restore" if _unfinished(state, TaskKind.CREATE):
             return (TaskKind.RESTORE,)
     return ()
 
 
+def _unplanned(state: State) -> bool:
+    given_up = state.queue(TaskKind.PLAN, Status.FAILED)
+    return _unfinished(state, TaskKind.PLAN) or any(k.entity in state.open_units for k in given_up)
+
+
 def _unfinished(state: State, kind: TaskKind) -> bool:
     return any(state.size(kind, status) for status in Status if status not in TERMINAL)
 
 
-def _suspect(state: State, now: Millis) -> TaskKey | None:
+def _suspect(state: State, now: Millis, held: tuple[TaskKind, ...]) -> TaskKey | None:
     """The task that is, or is to be, alone: one with which the process died."""
     for kind in BISECTED:
         for key in state.queue(kind, Status.PROCESSING):
             if state.tasks[key].interruptions:
                 return key
     for key in state.quarantine:
-        ready = key.kind is not TaskKind.RESTORE or _restorable(state, key)
+        ready = key.kind not in held and _ready(state, key)
         if ready and _Room(state).takes(key.kind) and _free(state, POOL_OF[key.kind], now) > 0:
             return key
     return None
@@ -159,7 +166,8 @@ def _due(
     for priority in state.priorities:
         for kind in kinds:
             for key in state.queues.get((kind, Status.WAITING, priority), ()):
-                if not now < state.tasks[key].not_before_ms <= latest and room.takes(kind):
+                shut = now < state.tasks[key].not_before_ms <= latest
+                if not shut and _ready(state, key) and room.takes(kind):
                     yield key
 
 
@@ -168,17 +176,23 @@ def _fresh(state: State, kinds: tuple[TaskKind, ...], room: "_Room") -> Iterator
     for priority in state.priorities:
         for kind in kinds:
             for key in state.queues.get((kind, Status.PENDING, priority), ()):
-                if kind is TaskKind.RESTORE and not _restorable(state, key):
+                if not _ready(state, key):
                     continue
                 if not room.takes(kind):
                     break
                 yield key
 
 
-def _restorable(state: State, key: TaskKey) -> bool:
-    """A chunk whose file was lost is dumped again first; what could not be created takes none."""
-    chunk = state.chunks[ChunkId(key.entity)]
-    return chunk.file is not None and state.units[chunk.unit].created
+def _ready(state: State, key: TaskKey) -> bool:
+    """A chunk whose file was lost is dumped again first; what could not be created takes none.
+    The last touch of a unit waits for what was asked for again."""
+    if key.kind is TaskKind.RESTORE:
+        chunk = state.chunks[ChunkId(key.entity)]
+        return chunk.file is not None and state.units[chunk.unit].created
+    if key.kind is TaskKind.FINISH:
+        unit = state.units[UnitId(key.entity)]
+        return unit.settled + unit.dropped == unit.planned and not unit.indexing
+    return True
 
 
 class _Room:
@@ -232,11 +246,12 @@ def _blocked(state: State) -> list[AnyEvent]:
 
 
 def _busy(state: State) -> bool:
+    """Whether something is at work, or will start by itself."""
     held = held_back(state)
     return any(
-        queue
+        any(_ready(state, key) for key in queue) if status in STARTS else queue
         for (kind, status, _), queue in state.queues.items()
-        if status not in TERMINAL and not (status is Status.PENDING and kind in held)
+        if status not in TERMINAL and not (status in STARTS and kind in held)
     )
 
 

@@ -50,8 +50,6 @@ def open_indexes(state: State, unit: Unit) -> None:
     """When the unit's data is on the target; indexes stay when a chunk is carried again."""
     if unit.restored + unit.dropped < unit.planned:
         return
-    if not any(stage in CARRIES for stage in state.stages):
-        return
     for index in unit.indexes:
         key = index_task(unit.id, index.name)
         if key not in state.tasks and index.name not in unit.built:
@@ -64,8 +62,6 @@ def _settle(state: State, chunk: Chunk, unit: Unit) -> None:
         _file_away(state, chunk)
     else:
         close_chunk(state, chunk)
-        if state.from_dump and chunk.done.rejected:  # unpacked once: somebody may try it again
-            state.releasing.pop(chunk.id, None)
     unit.settled += 1
     if chunk.done.rejected:
         state.flawed[chunk.id] = chunk
@@ -73,18 +69,23 @@ def _settle(state: State, chunk: Chunk, unit: Unit) -> None:
 
 
 def _file_away(state: State, chunk: Chunk) -> None:
-    """The manifest will name the chunk's file."""
+    """The manifest will name the chunk's file: it stays."""
     del state.chunks[chunk.id]
     remove(state, TaskKey(TaskKind.DUMP, chunk.id))
     state.filed[chunk.id] = chunk
+    state.files -= 1
 
 
 def close_chunk(state: State, chunk: Chunk) -> None:
-    """No work is left on the chunk; its file may go."""
+    """No work is left on the chunk; its file may go, but for one that was unpacked once and that
+    somebody may ask for again."""
     del state.chunks[chunk.id]
     for kind in SIDES:
         remove(state, TaskKey(kind, chunk.id))
-    let_go(state, chunk)
+    if state.from_dump and (chunk.dropped or chunk.done.rejected):
+        state.files -= chunk.file is not None and chunk.file.place == "work"
+    else:
+        let_go(state, chunk)
 
 
 def let_go(state: State, chunk: Chunk) -> None:
@@ -148,7 +149,7 @@ def take_back(state: State, chunk: Chunk, unit: Unit) -> None:
     unit.dropped -= chunk.dropped
     carried = not chunk.dropped and any(stage in CARRIES for stage in completed)
     unit.restored -= carried
-    if chunk.file is not None:
+    if chunk.file is not None and TaskKind.DUMP in stages:
         unit.dumped_documents -= chunk.file.documents
         unit.dumped_bytes -= chunk.file.bytes
     add_verified(unit, chunk, -1)

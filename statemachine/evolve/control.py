@@ -15,12 +15,23 @@ from statemachine.events import (
     SettingChanged,
     SurveyInvalidated,
 )
-from statemachine.evolve.hands import answered, enter, leave, open_chunks, the_chunk, told
+from statemachine.evolve.hands import (
+    answered,
+    enter,
+    leave,
+    once_more,
+    open_chunks,
+    the_chunk,
+    told,
+)
 from statemachine.evolve.tasks import moved
 from statemachine.policy import US
 from statemachine.state import Breaker, State
 from statemachine.words import (
+    THE_JOB,
     ChunkId,
+    TaskKey,
+    TaskKind,
     UnitId,
     index_task,
 )
@@ -70,6 +81,7 @@ def namespaces_added(state: State, event: NamespacesAdded) -> None:
 def survey_invalidated(state: State, event: SurveyInvalidated) -> None:
     moved(state, event)
     state.closed = False
+    once_more(state, TaskKey(TaskKind.MANIFEST, THE_JOB))
 
 
 def request_refused(state: State, event: RequestRefused) -> None:

@@ -64,6 +64,13 @@ def remove(state: State, key: TaskKey) -> None:
         state.quarantine.pop(key, None)
 
 
+def once_more(state: State, key: TaskKey) -> None:
+    """What was done is done again when its turn comes; its attempts count on."""
+    if stands(state, key, Status.COMPLETED):
+        done = state.tasks[key]
+        put(state, key, Task(attempt=done.attempt, priority=done.priority))
+
+
 def enter(state: State, key: TaskKey, task: Task) -> None:
     if task.status is Status.COMPLETED:
         return

@@ -20,11 +20,21 @@ from statemachine.evolve.chunks import (
     open_indexes,
     take_back,
 )
-from statemachine.evolve.hands import answered, put, remove, ripen, stands, the_chunk, the_unit
+from statemachine.evolve.hands import (
+    answered,
+    once_more,
+    put,
+    remove,
+    ripen,
+    stands,
+    the_chunk,
+    the_unit,
+)
 from statemachine.policy import US
 from statemachine.state import Chunk, ChunkFile, State, Task
 from statemachine.transitions import next_unit_status
 from statemachine.words import (
+    THE_JOB,
     Status,
     TaskKey,
     TaskKind,
@@ -108,7 +118,8 @@ def chunk_replaced(state: State, event: ChunkReplaced) -> None:
     # What was one document then may be many by now: it is counted again before it is given up.
     unit.bisecting, unit.next_priority = False, chunk.priority
     take_back(state, chunk, unit)
-    remove(state, TaskKey(TaskKind.FINISH, unit.id))  # what comes anew is looked at once more
+    for key in (TaskKey(TaskKind.FINISH, unit.id), TaskKey(TaskKind.MANIFEST, THE_JOB)):
+        once_more(state, key)  # they looked at what comes anew
     if unit.status is UnitStatus.COMPLETED:
         unit.status = next_unit_status(unit.status, event.kind, unit=unit.id)
         state.open_units[unit.id] = None

@@ -15,7 +15,16 @@ from statemachine.events import (
     TaskEvent,
 )
 from statemachine.evolve.chunks import CARRIES, forget_progress
-from statemachine.evolve.hands import answered, enter, hurt, leave, probed, ripen, the_chunk
+from statemachine.evolve.hands import (
+    answered,
+    enter,
+    hurt,
+    leave,
+    once_more,
+    probed,
+    ripen,
+    the_chunk,
+)
 from statemachine.policy import BISECTED, POOL_OF
 from statemachine.state import State, Task
 from statemachine.transitions import next_task_status
@@ -55,6 +64,7 @@ ENDS: Final = (Status.COMPLETED, Status.FAILED)
 def _index_moved(state: State, key: TaskKey, change: int) -> None:
     unit = state.units[UnitId(key.entity.rpartition("@")[0])]
     unit.indexing += change
+    once_more(state, TaskKey(TaskKind.FINISH, unit.id))
     ripen(state, unit)
 
 

@@ -1,21 +1,25 @@
 """A job, told stimulus by stimulus: the hands and eyes of the tests of the rules."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from statemachine.decide import decide
 from statemachine.events import (
     AnyEvent,
+    IndexSpec,
     RunSettings,
 )
 from statemachine.evolve import evolve
-from statemachine.state import State
+from statemachine.state import ChunkFile, State
 from statemachine.stimuli import (
     Created,
     Dumped,
     Failed,
+    FoundFile,
     FoundUnit,
     JobAsked,
     Planned,
+    PlannedFiles,
     Restored,
     Result,
     RunBegan,
@@ -31,10 +35,12 @@ from statemachine.words import (
     ChunkId,
     Key,
     Millis,
+    Place,
     Status,
     TaskKey,
     TaskKind,
     UnitId,
+    UnitType,
 )
 from tests.statemachine.examples import SETTINGS, SPEC
 
@@ -43,6 +49,9 @@ CHUNK = ChunkId("shop.orders#0")
 DUMP = TaskKey(TaskKind.DUMP, CHUNK)
 RESTORE = TaskKey(TaskKind.RESTORE, CHUNK)
 VERIFY = TaskKey(TaskKind.VERIFY, CHUNK)
+SURVEY, MANIFEST = TaskKey(TaskKind.SURVEY, "job"), TaskKey(TaskKind.MANIFEST, "job")
+CREATE, PLAN = TaskKey(TaskKind.CREATE, UNIT), TaskKey(TaskKind.PLAN, UNIT)
+FINISH = TaskKey(TaskKind.FINISH, UNIT)
 DUMPED = Dumped("f", 10, 100, 50, 1, "ab")
 RESTORED = Restored(50, 10, 100, 0, 0)
 EQUAL = Verified(True, 10, 10, "a", "a", 0, ())
@@ -88,17 +97,11 @@ class Story:
 
     def planned(self, chunks: int = 1, indexes: int = 0) -> "Story":
         """To the point where the unit's dumps have started."""
-        from statemachine.events import IndexSpec
-
-        specs = tuple(
-            IndexSpec(name=f"i{n}", unique=False, spec=BsonText("{}")) for n in range(indexes)
-        )
-        found = FoundUnit(UNIT, UNIT, "collection", "00", BsonText("{}"), specs, 100, 1000)
-        self.succeed(TaskKey(TaskKind.SURVEY, "job"), Surveyed((found,)))
-        if TaskKey(TaskKind.CREATE, UNIT) in self.state.tasks:
-            self.succeed(TaskKey(TaskKind.CREATE, UNIT), Created(()))
+        self.succeed(SURVEY, Surveyed((found(indexes=indexes),)))
+        if CREATE in self.state.tasks:
+            self.succeed(CREATE, Created(()))
         edges = tuple(Key(str(n)) for n in range(chunks - 1))
-        self.succeed(TaskKey(TaskKind.PLAN, UNIT), Planned(edges, 100, natural=False))
+        self.succeed(PLAN, Planned(edges, 100, natural=False))
         return self
 
     def status(self, key: TaskKey) -> Status:
@@ -107,3 +110,31 @@ class Story:
 
 def began(settings: RunSettings = SETTINGS) -> RunBegan:
     return RunBegan("me", "host", 1, "0", settings)
+
+
+def found(
+    unit: str = UNIT, *, view: bool = False, indexes: int = 0, expires: bool = False
+) -> FoundUnit:
+    """What a survey brings; a view has no UUID."""
+    specs = tuple(
+        IndexSpec(name=f"i{n}", unique=False, spec=BsonText("{}")) for n in range(indexes)
+    )
+    kind, uuid, size = VIEW if view else COLLECTION
+    return FoundUnit(
+        UnitId(unit), unit, kind, uuid, BsonText("{}"), specs, size, 10 * size, expires
+    )
+
+
+COLLECTION: tuple[UnitType, str, int] = ("collection", "00", 100)
+VIEW: tuple[UnitType, str, int] = ("view", "", 0)
+
+
+def parts(count: int = 1, place: Place = "dump", unit: str = UNIT) -> PlannedFiles:
+    """Ten documents each, one part behind the other."""
+    edges: list[Any] = [None, *map(str, range(1, count)), None]
+    return PlannedFiles(
+        tuple(
+            FoundFile(ChunkFile(f"{unit}/{n}", 10, 100, 50, "ab", 0, place), edges[n], edges[n + 1])
+            for n in range(count)
+        )
+    )

@@ -21,10 +21,12 @@ from statemachine.words import (
 from tests.statemachine.examples import SPEC, classes, example, examples, kinds
 from tests.statemachine.story import UNIT
 
-UNITS = ("unit_", "conflict_foreseen", "create_", "plan_")
+UNITS = ("unit_", "conflict_foreseen", "create_", "plan_", "finish_", "damage_found")
 CHUNKS = (
     "chunk_",
     "document_rejected",
+    "documents_repaired",
+    "file_found",
     "result_ignored",
     "dump_",
     "restore_",

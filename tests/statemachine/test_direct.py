@@ -74,6 +74,10 @@ def test_without_a_verification_the_copy_is_all() -> None:
         ("migrate", "direct", False, ["copy"]),
         ("verify", "coordinated", False, ["verify"]),
         ("verify", "direct", True, ["verify"]),
+        ("dump", "coordinated", True, ["dump"]),
+        ("dump", "direct", False, ["dump"]),
+        ("restore", "coordinated", True, ["restore", "verify"]),
+        ("restore", "direct", False, ["restore"]),
         ("plan", "coordinated", False, []),
         ("plan", "direct", True, []),
     ],
@@ -84,7 +88,7 @@ def test_what_is_done_with_a_chunk(
     """A1: by the kind and the mode of the job."""
     spec = SPEC.model_copy(update={"kind": kind, "mode": mode, "verify": verify})
     assert list(stages_of(spec)) == stages
-    assert len(STAGES) == 6
+    assert len(STAGES) == 10
 
 
 def test_copies_share_the_workers_of_restores() -> None:

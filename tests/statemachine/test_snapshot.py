@@ -1,6 +1,7 @@
 """What is thawed is what was frozen, and goes on the same way."""
 
 import json
+from dataclasses import replace
 
 from statemachine.decide import decide
 from statemachine.effects import wanted_effects
@@ -9,12 +10,17 @@ from statemachine.snapshot import freeze, thaw
 from statemachine.state import State, digest
 from statemachine.stimuli import (
     AddAsked,
+    Created,
     DropAsked,
+    Finished,
+    FoundDamage,
     FoundUnit,
     Gauge,
     Measured,
+    Planned,
     PriorityAsked,
     Rejection,
+    RequeueAsked,
     Restored,
     RunBegan,
     SetAsked,
@@ -27,15 +33,21 @@ from statemachine.words import Alert, BsonText, Cause, Key, Millis, Pool, TaskKe
 from tests.statemachine.examples import SETTINGS
 from tests.statemachine.story import (
     CHUNK,
+    CREATE,
     DUMP,
     DUMPED,
     EQUAL,
+    FINISH,
+    PLAN,
     RESTORE,
     RESTORED,
+    SURVEY,
     UNIT,
     VERIFY,
     Story,
     began,
+    found,
+    parts,
 )
 
 
@@ -87,8 +99,32 @@ def given_up() -> Story:
     return story
 
 
+def dumped() -> Story:
+    """As of a snapshot; one file of two is there."""
+    story = Story(kind="dump")
+    story.succeed(SURVEY, Surveyed((found(),), cluster_time="7.1", users=2, roles=1))
+    story.succeed(PLAN, Planned((Key("1"),), 10, natural=False))
+    story.succeed(DUMP, DUMPED)
+    return story
+
+
+def salvaged() -> Story:
+    """Parts of a damaged dump, one with a rejected document, one asked for again."""
+    damage = (FoundDamage("x", 7, 9, "EBSON001", "bad"),)
+    story = Story(kind="restore", source="file:/d", metadata=True, verify=False)
+    story.succeed(SURVEY, Surveyed((found(indexes=1, expires=True),), damage=damage))
+    story.succeed(PLAN, replace(parts(2, "work"), damage=damage))
+    story.succeed(CREATE, Created(("i0",)))
+    for n in range(2):
+        story.succeed(TaskKey(TaskKind.RESTORE, f"{UNIT}#{n}"), replace(RESTORED, rejected=1))
+    story.succeed(FINISH, Finished())
+    story.tell(RequeueAsked("me", CHUNK, 1), began())
+    return story
+
+
 MAPS = (
-    "units", "chunks", "flawed", "tasks", "alerts", "open_units", "ripe", "releasing", "breakers",
+    "units", "chunks", "flawed", "filed", "tasks", "alerts", "open_units", "ripe", "releasing",
+    "breakers",
 )  # fmt: skip
 
 
@@ -100,7 +136,7 @@ def in_order(state: State) -> list[object]:
 def test_nothing_is_lost_and_no_order_changes() -> None:
     """I9: at every point of a history, the empty one included."""
     fresh, seen = State(), set()
-    for story in (eventful(), asked(), given_up()):
+    for story in (eventful(), asked(), given_up(), dumped(), salvaged()):
         state = State()
         for event in story.events:
             evolve(state, event)
