@@ -6,6 +6,7 @@ put into chunk files on the way.
 """
 
 import hashlib
+import re
 import struct
 import sys
 from collections.abc import Iterator
@@ -28,6 +29,9 @@ READ_BYTES: Final = BLOCK_BYTES
 SEARCHED: Final = 2 * LARGEST
 """Bytes that are held to find where whole documents begin again."""
 _NO_LIMIT: Final = sys.maxsize
+_LONGEST_NAME: Final = 256
+"""Of a field, as far as it is looked for before a nested document."""
+_NAMED: Final = re.compile(rb"[\x03\x04][^\0]+\0\Z")
 _int32: Final = struct.Struct("<i").unpack_from
 
 
@@ -210,7 +214,7 @@ class _Walker:
             self._name,
             f"{wrong.why}{field}; the document begins at offset {self._base + at}, "
             f"{self._documents} whole ones lie before it",
-            detail=wrong.code,
+            detail=str(wrong.code),
             at=self._base + wrong.at,
         )
 
@@ -235,6 +239,10 @@ class _Walker:
         took whole ones in.
         """
         found = resync(self._data, at + 1)
+        if at + _length(self._data, at) > len(self._data):  # most often the last one, cut
+            while found is not None and not self._stands_alone(found):
+                found = resync(self._data, found + 1)
+            return found
         after = at + _length(self._data, at)
         if envelope_flaw(self._data, at) or not self._may_begin(after):
             return found
@@ -247,6 +255,15 @@ class _Walker:
         row = walk(memoryview(self._data)[at:mark])
         end = at + row.end
         return end == mark or (not row.flaw and not envelope_flaw(self._data, end))
+
+    def _stands_alone(self, at: int) -> bool:
+        """Whether the whole document at `at`, inside one that the end of the file cuts, is none
+        that is nested in that: another one follows it at once, or it fills the file and has no
+        name."""
+        after = at + _length(self._data, at)
+        if after < len(self._data):
+            return not envelope_flaw(self._data, after) and self._may_begin(after)
+        return not self._broken and not _NAMED.search(self._data, max(0, at - _LONGEST_NAME), at)
 
     def _may_begin(self, at: int) -> bool:
         """Whether a whole document begins at `at`, or the file ends there."""

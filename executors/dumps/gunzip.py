@@ -74,7 +74,7 @@ class _Unpacked(io.RawIOBase):
     def _next(self, has_some: bool) -> bool:
         """Get a piece; damage is told only when nothing readable is left to hand out."""
         try:
-            self._left = next(self._pieces, b"")
+            self._left = next(filter(None, self._pieces), b"")
         except DamagedDump as error:
             self._pieces = _raising(error)
             if not has_some:
