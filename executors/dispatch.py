@@ -10,6 +10,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from executors import metadata
+from executors.beyond import beyond
 from executors.boundaries import from_text
 from executors.chunkfile import DamagedFile
 from executors.classify import classify, retry_after_ms
@@ -25,6 +26,7 @@ from executors.foresee import foresee
 from executors.plan import is_capped, plan
 from executors.protocol import Report, Stopped, StopToken
 from executors.restore import restore
+from executors.select import USERS
 from executors.split import split_chunk
 from executors.survey import survey
 from executors.verify import verify, verify_dumped, verify_restored
@@ -37,6 +39,7 @@ from statemachine.stimuli import (
     Copied,
     Failed,
     FileDamaged,
+    Finished,
     Outcome,
     Planned,
     PlannedFiles,
@@ -112,11 +115,25 @@ class MongoExecutor:
                 assert ends.target is not None
                 return metadata.build_index(ends.target.patient, unit, spec, effect.task)
             case TaskKind.FINISH:
-                return finish(_client(ends.target), unit, spec)
+                return self._finish(unit, stop)
             case TaskKind.RELEASE:
                 inside(self._folder, effect.file).unlink(missing_ok=True)
                 return Released()
         return self._of_chunk(effect, unit, stop, report)
+
+    def _finish(self, unit: Unit, stop: StopToken) -> Finished:
+        """A dump without ranges is compared as a whole, once."""
+        ends, spec = self._ends, self._spec
+        client = _client(ends.target or ends.source)
+        finished = finish(client, unit, spec)
+        if ends.dump is None or not spec.metadata or spec.on_conflict != "stop":
+            return finished
+        if unit.type == "view" or unit.id in USERS or ends.target is None:
+            return finished
+        if ends.dump.knows_ranges(stop):
+            return finished
+        more = beyond(client, unit, ends.dump.again(unit, stop), stop)
+        return Finished((*finished.differing, *more))
 
     def _plan(self, effect: Effect, unit: Unit, stop: StopToken) -> Planned | PlannedFiles:
         """Of a dry run also what will go wrong; it plans views too, which have no chunks."""

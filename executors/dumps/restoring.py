@@ -3,7 +3,8 @@
 import hashlib
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO, Final, Literal
@@ -12,6 +13,7 @@ from executors.boundaries import to_text
 from executors.dumps.beneath import open_file
 from executors.dumps.bsonfile import parts, salvaged, unpack
 from executors.dumps.errors import DamagedDump, NoDump
+from executors.dumps.gunzip import plain
 from executors.dumps.manifest import MANIFEST, check_file
 from executors.dumps.model import Damage, Dump, Dumped, NeverStops, Part
 from executors.dumps.opening import open_dump
@@ -20,6 +22,7 @@ from executors.folder import folder_name
 from executors.metadata import expires
 from executors.plan import is_capped
 from executors.protocol import StopToken
+from executors.rawbson import int32
 from executors.select import renamed, selected
 from statemachine.events import JobSpec
 from statemachine.state import DUMP, ChunkFile, Unit
@@ -75,6 +78,18 @@ class DumpSource:
             tuple(_file(one, place, prefix) for one in found if isinstance(one, Part)),
             tuple(_damage(one) for one in found if isinstance(one, Damage)),
         )
+
+    def knows_ranges(self, stop: StopToken) -> bool:
+        """Whether each chunk stands for a range of `_id`s: then nothing can lie beside them."""
+        return self._spec.layout != "archive" and self._dump(stop)[0].layout == "chunks"
+
+    def again(self, unit: Unit, stop: StopToken) -> Callable[[], Iterator[bytes]] | None:
+        """Reads the unit's documents once more; `None` where that is not possible."""
+        if self._spec.layout == "archive" or self._spec.salvage:
+            return None
+        dump, _ = self._dump(stop)
+        each = next(one for one in dump.namespaces if one.namespace == unit.id)
+        return partial(_documents, dump.root, each) if each.data else partial(iter, ())
 
     def _dump(self, stop: StopToken) -> tuple[Dump, tuple[Damage, ...]]:
         with self._lock:
@@ -149,6 +164,13 @@ def open_archive(spec: JobSpec, stdin: BinaryIO) -> BinaryIO:
     if whole.is_dir():
         raise NoDump(path, "a directory, not an archive", remedy="leave out --archive")
     return open_file(whole.parent, whole.name)
+
+
+def _documents(root: Path, each: Dumped) -> Iterator[bytes]:
+    """Its envelopes were looked at: the lengths are right."""
+    with open_file(root, each.data) as file, plain(file, each.gzip, each.data) as whole:
+        while head := whole.read(4):
+            yield head + whole.read(int32(head, 0)[0] - 4)
 
 
 def what_lies_there(path: Path) -> Literal["databases", "files"]:

@@ -1,5 +1,6 @@
 """Dumps in every layout, restored: every kind of collection, every document, to the byte."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,7 +11,7 @@ from pymongo import MongoClient
 
 from tests.conftest import Pair
 from tests.end_to_end import every_kind
-from tests.end_to_end.test_main_job import Terminal
+from tests.end_to_end.test_main_job import Terminal, until
 
 LAYOUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "chunks": (("--out", "D"), ("--from", "D")),
@@ -155,3 +156,75 @@ def test_users_and_roles(pair: Pair, tmp_path: Path) -> None:
 
 def _accounts(client: MongoClient[Any]) -> tuple[list[Any], list[Any]]:
     return list(client.admin["system.users"].find()), list(client.admin["system.roles"].find())
+
+
+@pytest.mark.parametrize("gzip", [(), ("--gzip",)], ids=["plain", "gzip"])
+def test_what_lies_beside_a_restored_file_is_named(
+    gzip: tuple[str, ...], pair: Pair, tmp_path: Path
+) -> None:
+    """A file of mongodump knows no ranges: an extra document is found all the same."""
+    pair.source_client.shop.c.insert_many([{"_id": n} for n in range(1000)])
+    ferrylog, place = Terminal(tmp_path, pair), str(tmp_path / "dump")
+    assert ferrylog("dump", "--out", place, "--layout", "mongodump", *gzip).returncode == 0
+    assert ferrylog("restore", "--from", place).returncode == 0
+    pair.target_client.shop.c.insert_one({"_id": "planted"})
+    pair.target_client.shop.c.update_one({"_id": 5}, {"$set": {"x": 1}})
+    pair.target_client.shop.c.delete_one({"_id": 6})
+    verified = ferrylog.json("verify", "--metadata")
+    [unit] = verified["units"]
+    assert {(each["what"], each["key"]) for each in unit["differing"]} == {
+        ("different", '{"$numberInt":"5"}'),
+        ("missing", '{"$numberInt":"6"}'),
+    }
+    assert not unit["equal"]
+    assert (unit["source_count"], unit["target_count"]) == (1000, 999)
+
+
+def test_selection_renames_and_queries(pair: Pair, tmp_path: Path) -> None:
+    """Several collections, a query each, names with captures; what is left out is not there."""
+    source, target = pair.source_client, pair.target_client
+    for name in ("eu_orders", "us_orders", "log"):
+        source.shop[name].insert_many([{"_id": n, "n": n} for n in range(100)])
+    ferrylog = Terminal(tmp_path, pair)
+    both = ("-d", "shop", "-c", "eu_orders", "-c", "us_orders")
+    chosen = ("--query", 'shop.eu_orders={"n": {"$lt": 10}}', "--query", '{"n": {"$gte": 50}}')
+    renamed = ("--ns-from", "shop.$region$_orders", "--ns-to", "$region$.orders")
+    done = ferrylog("start", *both, *chosen, *renamed)
+    assert done.returncode == 0, done.stderr
+    counts = {
+        name: target[name].orders.count_documents({})
+        for name in target.list_database_names()
+        if name not in every_kind.OWN
+    }
+    assert counts == {"eu": 10, "us": 50}
+    place = str(tmp_path / "dump")
+    assert ferrylog("dump", "--out", place, *both, "--query", '{"n": 7}').returncode == 0
+    pair.target_client.drop_database("eu")
+    pair.target_client.drop_database("us")
+    back = ferrylog("restore", "--from", place, "--ns-exclude", "*.us_*", *renamed)
+    assert back.returncode == 0, back.stderr
+    assert [each["_id"] for each in target.eu.orders.find()] == [7]
+    assert "us" not in target.list_database_names()
+
+
+def test_a_snapshot_is_one_moment(pair: Pair, tmp_path: Path) -> None:
+    """All chunks are read as of one cluster time, which stands in the manifest, the journal and
+    the report, whatever is written meanwhile; a window that is over is named."""
+    source = pair.source_client
+    source.shop.c.insert_many([{"_id": n, "pad": "x" * 1000} for n in range(20_000)])
+    ferrylog, place = Terminal(tmp_path, pair), tmp_path / "dump"
+    words = ("dump", "--out", str(place), "--consistency", "snapshot", "--chunk-docs", "500")
+    running = ferrylog.begin(*words, "--dump-workers", "1")
+    until(lambda: "survey_completed" in ferrylog.kinds())
+    source.shop.c.delete_many({"_id": {"$gte": 10_000}})
+    source.shop.c.update_many({}, {"$set": {"late": True}})
+    _, told = running.communicate(timeout=60)
+    assert running.returncode == 0, told
+    assert "snapshot" in told
+    assert ferrylog("restore", "--from", str(place)).returncode == 0
+    rows = list(pair.target_client.shop.c.find())
+    assert len(rows) == 20_000 and not any("late" in row for row in rows)
+    manifest = json.loads((place / "manifest.json").read_text())
+    surveyed = ferrylog.events("--kind", "survey_completed")[0]
+    assert manifest["facts"]["consistency"] == "snapshot"
+    assert manifest["facts"]["cluster_time"] == surveyed["data"]["cluster_time"] != ""
