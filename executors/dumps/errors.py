@@ -31,6 +31,7 @@ DETAILS: Final = {
     "EDUMP062": "a manifest of a version that is not read here",
     "EDUMP063": "a chunk file that the manifest names is missing",
     "EDUMP064": "a chunk file of another size than the manifest says",
+    "EDUMP065": "a file in the folder that the manifest does not name",
     "EDUMP066": "a name in the manifest that is no name of a chunk file",
     "EDUMP067": "a namespace or a chunk file that stands in the manifest twice",
     "EDUMP068": "sums in the manifest that are none",
