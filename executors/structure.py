@@ -41,7 +41,7 @@ LARGEST: Final = (16 << 20) + (16 << 10)
 """Bytes of a document: what servers keep inside (16 MiB for users, and 16 KiB on top)."""
 DEEPEST: Final = 180
 """Documents inside one another below the outermost; servers refuse more."""
-_LONGEST_PATH: Final = 200
+_LONGEST_PATH, _MOST_NAMES = 200, 50
 _PATIENCE: Final = 1 << 26
 """Bytes that `resync` looks through inside candidates beyond four times what it passes: garbage
 can be made of beginnings of long documents."""
@@ -262,8 +262,10 @@ class _Search:
 def _path(data: Bytes, outer: list[tuple[int, int]], at: int, end: int) -> str:
     """The names from the outermost document down to the element at `at`, printable."""
     heads = [head for head, _ in outer] + ([at] if data[at] else [])  # a NUL is no element
-    path = ".".join(_name(data, head, end) for head in heads)
-    return path if len(path) <= _LONGEST_PATH else f"{path[:_LONGEST_PATH]}…"
+    shown = heads[:_MOST_NAMES]
+    path = ".".join(_name(data, head, end) for head in shown)
+    cut = len(path) > _LONGEST_PATH or len(shown) < len(heads)
+    return f"{path[:_LONGEST_PATH]}…" if cut else path
 
 
 def _name(data: Bytes, head: int, end: int) -> str:

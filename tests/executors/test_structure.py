@@ -155,7 +155,7 @@ _SCALARS: st.SearchStrategy[Any] = st.one_of(
     st.binary(max_size=20),
     st.builds(bson.ObjectId, st.binary(min_size=12, max_size=12)),
     st.datetimes(),
-    st.builds(bson.Decimal128, st.decimals(places=3, allow_nan=False, allow_infinity=False)),
+    st.builds(bson.Decimal128.from_bid, st.binary(min_size=16, max_size=16)),
     st.builds(bson.Timestamp, st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1)),
     st.builds(bson.Regex, st.text("ab", max_size=3), st.integers(0, 3)),
     st.builds(bson.Code, st.text(max_size=5)),
