@@ -24,6 +24,8 @@ from statemachine.state import Unit
 
 GONE_OPTIONS: Final = ("autoIndexId",)
 """Options that old servers kept and new ones refuse."""
+GOES_WITHOUT_SAYING: Final = {"validationLevel": "strict", "validationAction": "error"}
+"""Options that are so anyway, and that servers write down when others are changed."""
 GONE_INDEX_FIELDS: Final = ("ns", "dropDups")
 """Fields of an index that old servers kept and new ones forget."""
 FORGOTTEN_IF_FALSE: Final = ("unique", "hidden")
@@ -129,8 +131,10 @@ def differences(
         return ()
     if unit.type != found_type:
         return (MetadataDifference(what="type", source=unit.type, target=found_type),)
-    found = fields(found_options)
-    options = _unlike("option ", wanted_options(unit), found, filled_in=())
+    wanted, found = wanted_options(unit), fields(found_options)
+    options = _unlike(
+        "option ", {**GOES_WITHOUT_SAYING, **wanted}, {**GOES_WITHOUT_SAYING, **found}
+    )
     ours = {each.name: wanted_index(each, legacy=legacy) for each in unit.indexes}
     theirs = {each.name: fields(from_text(each.spec)) for each in found_indexes}
     return (*options, *_indexes(ours, theirs))
@@ -146,11 +150,11 @@ def _indexes(
             yield MetadataDifference(what=what, source=shown(one), target=shown(other))
         else:
             what = f"index {name}: "
-            yield from _unlike(what, normal(one), normal(other), filled_in=FILLED_IN)
+            yield from _unlike(what, normal(one), normal(other), FILLED_IN)
 
 
 def _unlike(
-    what: str, ours: dict[str, Any], theirs: dict[str, Any], *, filled_in: Iterable[str]
+    what: str, ours: dict[str, Any], theirs: dict[str, Any], filled_in: Iterable[str] = ()
 ) -> Iterator[MetadataDifference]:
     for name in sorted(ours.keys() | theirs.keys()):
         if ours.get(name) == theirs.get(name) or (name not in ours and name in filled_in):

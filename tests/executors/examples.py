@@ -24,9 +24,9 @@ def spec(**changes: Any) -> JobSpec:
     return SPEC.model_copy(update=changes)
 
 
-def unit_of(client: Client, name: str = "shop.c") -> Unit:
+def unit_of(client: Client, name: str = "shop.c", **fields: Any) -> Unit:
     """The unit as a survey finds it."""
-    (found,) = survey(client, spec(include=(name,), exclude=())).units
+    (found,) = survey(client, spec(**{"include": (name,), "exclude": (), **fields})).units
     return Unit(
         id=found.unit,
         target=found.target,
@@ -36,6 +36,7 @@ def unit_of(client: Client, name: str = "shop.c") -> Unit:
         indexes=found.indexes,
         documents_estimate=0,
         bytes_estimate=0,
+        expires=found.expires,
     )
 
 

@@ -1,0 +1,165 @@
+"""What is carried, what it is called on the target, which of its documents are wanted.
+
+Renames follow mongorestore; the cases of `test_renames` that speak of `$` and of backslashes are
+what its own tests promise.
+"""
+
+import bson
+import pytest
+
+from executors.boundaries import to_text
+from executors.select import (
+    BadRename,
+    RefusedName,
+    ServersOwn,
+    TwoBecomeOne,
+    carried,
+    query_of,
+    refuse_servers_own,
+    renamed,
+    renames_of,
+    targets_of,
+)
+from tests.executors.examples import spec
+
+ESCAPED = (r"pr\*d\\.*", r"st\*g\\ing.*")
+ODD = ("$:)*$.us(?:2)er$?$", "test.us(?:2)er$?$_$:)*$")
+
+
+@pytest.mark.parametrize(
+    ("pairs", "name", "becomes"),
+    [
+        ([("shop.orders", "shop.old")], "shop.orders", "shop.old"),
+        ([("shop.orders", "shop.old")], "shop.orders2", "shop.orders2"),
+        ([("shop.*", "archive.*")], "shop.a.b", "archive.a.b"),
+        ([("shop.*", "archive.shop_*")], "shop.orders", "archive.shop_orders"),
+        ([("*.*", "*_test.*")], "stuff.user", "stuff_test.user"),
+        ([("*.*", "*_test.*")], "prod.turbo.encabulators", "prod_test.turbo.encabulators"),
+        ([("$db$.user$$", "test.user$$_$db$")], "stuff.user", "test.user_stuff"),
+        ([("$db$.user$$", "test.user$$_$db$")], "stuff.users", "test.users_stuff"),
+        ([("$a$.$b$", "$b$.$a$")], "one.two", "two.one"),
+        ([("$a$.$b$", "all.$a$_$a$")], "one.two", "all.one_one"),
+        ([("shop.$a*$", "x.$a*$")], "shop.c", "x.c"),
+        ([ESCAPED], r"pr*d\.users", r"st*g\ing.users"),
+        ([ESCAPED], r"pr*d\.turbo.encabulators", r"st*g\ing.turbo.encabulators"),
+        ([ESCAPED], r"st*g\ing.turbo.encabulators", r"st*g\ing.turbo.encabulators"),
+        ([ODD], "stuff.us(?:2)er", "test.us(?:2)er_stuff"),
+        ([ODD], "stuff.us(?:2)ers", "test.us(?:2)ers_stuff"),
+        ([("r.cafés", "ÿœp.tāx")], "r.cafés", "ÿœp.tāx"),
+        ([("a.*", "b.*"), ("b.*", "c.*")], "a.x", "b.x"),
+        ([("a.*", "b.*")], "a.new\nline", "b.new\nline"),
+        ([("*", "x_*")], "admin.system.users", "admin.system.users"),
+    ],
+)
+def test_renames(pairs: list[tuple[str, str]], name: str, becomes: str) -> None:
+    """Once, by the first pair that fits; what nothing fits keeps its name."""
+    assert renamed(name, pairs) == becomes
+
+
+def test_the_last_pair_given_counts() -> None:
+    """As with mongorestore."""
+    pairs = renames_of(["shop.*", "shop.orders"], ["all.*", "one.orders"])
+    assert renamed("shop.orders", pairs) == "one.orders"
+    assert renamed("shop.items", pairs) == "all.items"
+
+
+@pytest.mark.parametrize(
+    ("source", "target"),
+    [
+        ("shop.*", "shop.orders"),
+        ("shop.orders", "shop.*"),
+        ("*.*", "x.*"),
+        ("$a$.$a$", "x.$a$"),
+        ("$a$.c", "x.$b$"),
+        ("$a.c", "x.c"),
+        ("$a$.c", "x.$a"),
+        ("shop.c", "shop.$x$"),
+        ("shop.c", "shop.$"),
+        ("$db$.us$er$table$", "test.user$table$_$db$"),
+        (r"shop.\*", "shop.*"),
+    ],
+)
+def test_sides_that_do_not_fit(source: str, target: str) -> None:
+    with pytest.raises(BadRename) as refused:
+        renames_of([source], [target])
+    assert refused.value.code == "ENS001"
+    assert repr(source) in str(refused.value)
+
+
+def test_one_side_only() -> None:
+    with pytest.raises(BadRename):
+        renames_of(["a.b"], [])
+
+
+def test_two_become_one() -> None:
+    with pytest.raises(TwoBecomeOne, match=r"shop\.a and shop\.b would both become shop\.b"):
+        targets_of(["shop.a", "shop.b"], [("shop.a", "shop.b")])
+    swapped = targets_of(["x.a", "x.b"], [("x.a", "x.b"), ("x.b", "x.a")])
+    assert swapped == {"x.a": "x.b", "x.b": "x.a"}
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("shop", "shop.", ".c", "a b.c", "a/b.c", "a\\\\b.c", 'a"b.c', "a\0b.c", "shop.a\0b"),
+        *("x" * 64 + ".c", "shop." + "x" * 251, "shop.system.views", "shop.system.buckets.c"),
+        *("shop..c", "admin.system.users", "local.c", "config.c"),
+    ],
+)
+def test_names_that_servers_refuse(target: str) -> None:
+    with pytest.raises(RefusedName) as refused:
+        targets_of(["shop.c"], [("shop.c", target)])
+    assert refused.value.code == "ENS003"
+
+
+@pytest.mark.parametrize("target", ["shop.system.js", "shop." + "x" * 250, "shop.a..b.", "ü.ö"])
+def test_names_that_servers_take(target: str) -> None:
+    assert targets_of(["shop.c"], [("shop.c", target)]) == {"shop.c": target}
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "whether"),
+    [
+        ("shop.orders", {}, True),
+        ("shop.system.js", {}, True),
+        ("shop.system.views", {}, False),
+        ("shop.system.buckets.x", {"include": ("shop.*",)}, False),
+        ("admin.mine", {}, True),
+        ("admin.system.version", {}, False),
+        ("admin.system.users", {}, False),
+        ("admin.system.users", {"users": True}, True),
+        ("admin.system.roles", {"users": True, "include": ("shop.*",)}, True),
+        ("admin.system.roles", {"users": True, "exclude": ("*.roles",)}, False),
+        ("admin.system.roles", {"users": True, "exclude": ("admin.*",)}, False),
+        ("local.c", {}, False),
+        ("config.system.sessions", {"include": ("config.*",)}, False),
+        ("shop.orders", {"include": ("shop.*",), "exclude": ("*.orders",)}, False),
+        ("shop.orders", {"include": ("blog.*",)}, False),
+    ],
+)
+def test_what_is_carried(name: str, fields: dict[str, object], whether: bool) -> None:
+    """P10: the server's own never, users and roles by explicit wish."""
+    assert carried(name, spec(**{"include": (), "exclude": (), **fields})) is whether
+
+
+@pytest.mark.parametrize(
+    "include", [("local.*",), ("config.c", "local.oplog.rs"), ("admin.system.version",)]
+)
+def test_a_filter_that_means_only_the_servers_own(include: tuple[str, ...]) -> None:
+    with pytest.raises(ServersOwn) as refused:
+        refuse_servers_own(include)
+    assert refused.value.code == "ESOURCE003"
+    assert include[0] in str(refused.value)
+
+
+@pytest.mark.parametrize("include", [(), ("*",), ("admin.*",), ("local.*", "shop.*"), ("*.x",)])
+def test_a_filter_that_means_more(include: tuple[str, ...]) -> None:
+    refuse_servers_own(include)
+
+
+def test_the_first_query_that_fits() -> None:
+    one, other = bson.encode({"a": 1}), bson.encode({"$or": [{"b": 2}]})
+    queries = (("shop.orders", to_text(one)), ("shop.*", to_text(other)))
+    assert query_of("shop.orders", queries) == one
+    assert query_of("shop.items", queries) == other
+    assert query_of("blog.posts", queries) is None
