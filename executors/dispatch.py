@@ -138,7 +138,11 @@ class MongoExecutor:
     def _plan(self, effect: Effect, unit: Unit, stop: StopToken) -> Planned | PlannedFiles:
         """Of a dry run also what will go wrong; it plans views too, which have no chunks."""
         if self._ends.dump is not None:
-            return self._ends.dump.plan(unit, stop)
+            files = self._ends.dump.plan(unit, stop)
+            if self._spec.kind != "plan":
+                return files
+            foreseen = foresee(None, _client(self._ends.target), unit, self._spec)
+            return replace(files, conflicts=foreseen)
         source, planned = _client(self._ends.source), Planned((), 0, natural=False)
         if unit.type != "view":
             must_be_same(source, unit)

@@ -50,16 +50,16 @@ Conflict = tuple[str, str]
 
 
 def foresee(
-    source: MongoClient[Any], target: MongoClient[Any], unit: Unit, spec: JobSpec
+    source: MongoClient[Any] | None, target: MongoClient[Any], unit: Unit, spec: JobSpec
 ) -> tuple[Conflict, ...]:
-    """Every conflict that can be seen from here. Raises `PyMongoError` when a side is out of
+    """Every conflict that can be seen from here; without a source, those of a dump. Raises `PyMongoError` when a side is out of
     reach; what it refuses or is too slow to answer becomes a conflict."""
     if unit.target in USERS:
         return ()  # merged, and described by the server itself
     case = _Case(source, target, unit, spec)
     found: list[Conflict] = []
     unseen: dict[str, list[str]] = {}
-    for what, look in LOOKS:
+    for what, look in LOOKS if source is not None else OF_A_DUMP:
         try:
             with pymongo.timeout(LOOK_S):
                 found += look(case)
@@ -92,10 +92,16 @@ def _refusal(error: PyMongoError) -> str:
 class _Case:
     """One unit between its two sides; each side is asked once for what several looks need."""
 
-    source: MongoClient[Any]
+    there: MongoClient[Any] | None
+    """The source; none for a dump."""
     target: MongoClient[Any]
     unit: Unit
     spec: JobSpec
+
+    @property
+    def source(self) -> MongoClient[Any]:
+        assert self.there is not None
+        return self.there
 
     @cached_property
     def found(self) -> Namespace | None:
@@ -337,3 +343,5 @@ LOOKS: Final[tuple[tuple[str, Look], ...]] = (
     ("sizes of documents", _oversize),
     ("space on the target", _space),
 )
+OF_A_DUMP: Final = tuple((what, look) for what, look in LOOKS if look not in (_expiring, _oversize))
+"""Those that ask the target only."""

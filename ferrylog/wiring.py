@@ -105,7 +105,7 @@ class Run:
             assert self.source is not None
             refuse_existing(spec)
             return examine_dump_source(self.source, spec)
-        if spec.kind == "restore":
+        if reads_dump(spec):
             assert self.target is not None
             dump = open_named(spec) if spec.layout != "archive" else None
             return examine_restore(dump, self.target, spec)

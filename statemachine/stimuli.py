@@ -232,6 +232,8 @@ class PlannedFiles:
 
     files: tuple[FoundFile, ...]
     damage: tuple[FoundDamage, ...] = ()
+    conflicts: tuple[tuple[str, str], ...] = ()
+    """Of a dry run, as in `Planned`."""
 
 
 @dataclass(frozen=True, slots=True)

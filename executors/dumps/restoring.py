@@ -239,7 +239,7 @@ def _unit(each: Dumped, spec: JobSpec) -> FoundUnit:
         uuid=each.uuid,
         options=to_text(each.options),
         indexes=each.indexes,
-        documents=each.documents,
+        documents=0,  # counted when its files are looked at
         bytes=each.bytes,
         expires=expires(each.options, each.indexes),
     )

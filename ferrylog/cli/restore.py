@@ -10,6 +10,7 @@ from executors.dumps.restoring import identity_of, what_lies_there
 from executors.select import renames_of
 from ferrylog.cli import options as o
 from ferrylog.cli.beginning import same_job, start_or_continue
+from ferrylog.cli.plan import end_plan
 from ferrylog.cli.running import a_run, end
 from ferrylog.cli.settings import DEFAULTS, run_settings
 from ferrylog.errors import Usage
@@ -74,6 +75,9 @@ def restore(
     patience: o.Patience = None,
     breaker_failures: o.BreakerFailures = None,
     tick: o.Timer = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", "--dryRun", help="Look at all of it; write nothing.")
+    ] = False,
     new: o.New = False,
     work_dir: o.WorkDir = None,
     journal: o.Journal = o.DEFAULT_JOURNAL,
@@ -105,7 +109,7 @@ def restore(
         tick=tick,
     )
     unidentified = JobSpec(
-        kind="restore",
+        kind="plan" if dry_run else "restore",
         mode="coordinated",
         source=DUMP + path,
         target="",
@@ -139,7 +143,10 @@ def restore(
             same = None if new else same_job(written, spec)
             settings = given(same[1].state.settings if same else DEFAULTS)
             with a_run(common, written, (None, side), settings) as run:
-                end(common, written, start_or_continue(run, spec, same))
+                engine = start_or_continue(run, spec, same)
+                if dry_run:
+                    end_plan(common, run, engine)
+                end(common, written, engine)
 
 
 def _path(dump: Path | None, from_: Path | None, archive: str | None) -> str:

@@ -365,7 +365,10 @@ def _planned(state: State, unit: UnitId, plan: Planned | PlannedFiles) -> list[A
 def _found(state: State, unit: UnitId, plan: PlannedFiles) -> list[AnyEvent]:
     """Chunks whose documents lie in the files of a dump."""
     first = state.units[unit].named
-    events = _damage(unit, plan.damage)
+    events: list[AnyEvent] = [
+        ConflictForeseen(unit=unit, code=code, why=why) for code, why in plan.conflicts
+    ]
+    events += _damage(unit, plan.damage)
     for number, each in enumerate(plan.files, first):
         planned = chunk_found(unit, ChunkId(f"{unit}#{number}"), each)
         events += planned if state.stages else planned[:1]  # a dry run counts it and that is all

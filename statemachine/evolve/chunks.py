@@ -143,6 +143,8 @@ def take_back(state: State, chunk: Chunk, unit: Unit) -> None:
         if settled or stands(state, TaskKey(stage, chunk.id), Status.COMPLETED)
     ]
     unit.planned -= 1
+    if state.from_dump:
+        unit.documents_estimate -= chunk.documents
     unit.weight -= share * len(stages)
     unit.weight_done -= share * len(completed)
     unit.settled -= settled and not chunk.dropped

@@ -50,6 +50,8 @@ def chunk_planned(state: State, event: ChunkPlanned) -> None:
     unit.named += 1
     unit.planned += 1
     unit.weight += max(1, event.documents) * len(stages)
+    if state.from_dump:  # a dump need not say how many it holds: its files were looked at
+        unit.documents_estimate += event.documents
     if not stages:  # a dry run counts it and that is all
         unit.settled += 1
         return

@@ -228,3 +228,23 @@ def test_a_snapshot_is_one_moment(pair: Pair, tmp_path: Path) -> None:
     surveyed = ferrylog.events("--kind", "survey_completed")[0]
     assert manifest["facts"]["consistency"] == "snapshot"
     assert manifest["facts"]["cluster_time"] == surveyed["data"]["cluster_time"] != ""
+
+
+@pytest.mark.parametrize("layout", ["chunks", "mongodump, gzip", "archive"])
+def test_a_dry_run_of_a_restore_writes_nothing(layout: str, pair: Pair, tmp_path: Path) -> None:
+    """I46: all of the dump is looked at, what is there is told, the target is untouched."""
+    pair.source_client.shop.c.insert_many([{"_id": n} for n in range(1000)])
+    pair.source_client.shop.create_collection("v", viewOn="c", pipeline=[])
+    ferrylog, place = Terminal(tmp_path, pair), tmp_path / "dump"
+    down, up = LAYOUTS[layout]
+    assert ferrylog("dump", *at(down, place)).returncode == 0
+    tried = ferrylog("restore", *at(up, place), "--dry-run", "--json")
+    assert tried.returncode == 0, tried.stderr
+    report = json.loads(tried.stdout)
+    told = {unit["namespace"]: unit["documents"] for unit in report["units"]}
+    assert told == {"shop.c": 1000, "shop.v": 0}
+    assert "shop" not in pair.target_client.list_database_names()
+    pair.target_client.shop.c.insert_one({"_id": 1})
+    warned = ferrylog("restore", *at(up, place), "--dry-run", "--new")
+    assert warned.returncode in (1, 3), warned.stderr
+    assert pair.target_client.shop.c.count_documents({}) == 1
