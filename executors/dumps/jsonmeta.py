@@ -91,8 +91,7 @@ def metadata_json(
     }
     text = "{" + ",".join(f'"{name}":{value}' for name, value in said.items() if value) + "}"
     data = text.encode()
-    back = parse(data, collection)
-    if back.options != options or [i.spec for i in back.indexes] != [i.spec for i in indexes]:
+    if not _says(data, options, indexes):
         raise ValueError(f"the metadata of {collection} cannot be said in mongodump's JSON")
     return data
 
@@ -112,6 +111,15 @@ def index_spec(raw: bytes, file: str) -> IndexSpec | None:
     if why := _flaw_of_key(key, fields.get("v", 1)):
         raise _damaged(file, f"index {name!r}: {why}", "EDUMP032")
     return IndexSpec(name=name, unique=bool(fields.get("unique", False)), spec=to_text(raw))
+
+
+def _says(data: bytes, options: bytes, indexes: Sequence[IndexSpec]) -> bool:
+    """Whether the file, read again, means these options and indexes to the byte."""
+    try:
+        back = parse(data, "")
+    except DamagedDump:
+        return False
+    return back.options == options and back.indexes == tuple(indexes)
 
 
 def _options(fields: dict[str, Any], file: str) -> bytes:
