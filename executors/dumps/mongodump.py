@@ -73,7 +73,7 @@ def read_directory(
         reading.read_prelude_above()
     else:
         reading.read_rest(each for each in top if each.kind != "directory" or database is None)
-    of_an_empty_server = not collection and set(reading.preludes) & set(PRELUDE)
+    of_an_empty_server = database is None and set(reading.preludes) & set(PRELUDE)
     if not reading.found and not of_an_empty_server:
         raise _nothing(root, database, collection, reading.notes)
     return reading.dump("mongodump")
@@ -90,7 +90,11 @@ def read_file(path: Path, *, database: str, collection: str) -> Dump:
 def content(root: Path, path: str, limit: int = MAX_BYTES) -> bytes:
     """What a small file holds, unpacked; one byte more than `limit` of what is longer."""
     with open_file(root, path) as file:
-        return plain(file, is_gzip(file), path).read(limit + 1)
+        stream = plain(file, is_gzip(file), path)
+        data = stream.read(limit + 1)
+        while len(data) <= limit and (more := stream.read(limit + 1 - len(data))):
+            data += more
+        return data
 
 
 class _Reading:
