@@ -160,6 +160,8 @@ class Body:
         if entry in self._closed:
             raise source.damaged(f"a block of {entry.namespace} behind its end", "EDUMP088", at=at)
         crc = self._open.setdefault(entry, 0)
+        if told["CRC"] and not told["EOF"]:
+            raise source.damaged("a CRC where nothing ends", "EDUMP082", at=at)
         if not told["EOF"]:
             return entry, None
         if source.document_or_end() is not None:

@@ -62,7 +62,7 @@ def _find_whole(source: Source, body: Body, inside: bool) -> bool:
             begin = resync(data, at, _end_of_block(data, head))
             if begin is not None and (ended or begin - at <= LARGEST):
                 source.skip_to(begin)
-                return True
+                return head is not None or not _is_last(data, begin)
         if head is not None or ended:
             source.skip_to(len(data) if head is None else head)
             return False
@@ -74,6 +74,12 @@ def _end_of_block(data: bytes, head: int | None) -> int:
     if head is None:
         return len(data)
     return head - 4 if data[head - 4 : head] == END else head
+
+
+def _is_last(data: bytes, begin: int) -> bool:
+    """Whether the archive ends with this document, without an end mark: then it is but a part of
+    one that was cut."""
+    return len(data) - begin - int32(data, begin)[0] < len(END)
 
 
 def _next_head(data: bytes, at: int, body: Body) -> int | None:

@@ -4,15 +4,13 @@ An archive can be read once, from its beginning to its end; chunk files can be r
 order, each again and again. The manifest is the sign that nothing needs to be read again.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
-import bson
-
-from executors.batches import TOLERANT
 from executors.dumps.archive import Body, Entry, Run, read_prelude
 from executors.dumps.archivesalvage import salvaged
 from executors.dumps.archivestream import Source, source_of
@@ -22,13 +20,22 @@ from executors.dumps.jsonmeta import Metadata, parse
 from executors.dumps.manifest import MANIFEST, Facts, read_facts, read_manifest, write_manifest
 from executors.dumps.model import Damage, Dump, Dumped, Part, Type
 from executors.dumps.names import must_be_names
+from executors.metadata import fields
 from executors.plan import is_capped
 from executors.protocol import Stopped, StopToken
 
+_ADMINS: Final = "admin.system.users"
 _OF_ONE_DATABASE: Final = "$admin.system."
 """mongodump keeps users and roles of one database beside its collections."""
-_NEVER: Final = ("system.profile", "system.indexes", "system.namespaces")
-"""What old mongodumps took along, and no server takes back."""
+_SERVERS: Final = (
+    "system.indexes",
+    "system.namespaces",
+    "system.profile",
+    "system.users",
+    "system.views",
+)
+"""What servers make themselves, or no server of today takes."""
+_OF_DEPLOYMENTS: Final = re.compile(r"(local|config)\.(system\.|.*\$)")
 
 
 def unpack_archive(
@@ -178,17 +185,21 @@ class _Archive:
 
 
 def _is_left(entry: Entry) -> bool:
-    """Whether it is no collection that could be restored: the oplog, users of one database."""
+    """Whether it is no collection that could be restored: the oplog, users of one database, what
+    belongs to the deployment that was dumped."""
+    if entry.namespace == _ADMINS:
+        return False
     return (
         (entry.database, entry.collection) == ("", "oplog")
         or entry.collection.startswith(_OF_ONE_DATABASE)
-        or entry.collection in _NEVER
+        or entry.collection in _SERVERS
+        or _OF_DEPLOYMENTS.match(entry.namespace) is not None
     )
 
 
 def _kind(metadata: Metadata) -> Type:
     """mongodump calls a view that it dumped as a collection a view still, without `viewOn`."""
-    options = bson.decode(metadata.options, TOLERANT)
+    options = fields(metadata.options)
     if "viewOn" in options:
         return "view"
     return "timeseries" if "timeseries" in options else "collection"
