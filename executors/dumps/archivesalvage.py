@@ -42,6 +42,8 @@ def salvaged(source: Source, prelude: Prelude, damage: list[Damage]) -> Iterator
             at = source.at if error.at is None else min(source.at, error.at)
             if inside:
                 body.distrust(inside)
+            else:
+                source.back_to(at + 1)  # a head may have swallowed what follows it
             if not _find_whole(source, body, inside is not None):
                 inside = None
             damage.append(Damage(source.name, at, source.at - at, error.detail, error.why))

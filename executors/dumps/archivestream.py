@@ -79,6 +79,11 @@ class Source:
         """Go on at this one of the bytes that `window` gave."""
         self._next = index
 
+    def back_to(self, at: int) -> None:
+        """Go on at this offset again, if what lies there is still at hand."""
+        if self._before <= at < self.at:
+            self._next = at - self._before
+
     def hold(self, count: int) -> bool:
         """Have so many bytes at hand; whether there are so many."""
         if len(self._held) - self._next >= count:
