@@ -68,13 +68,16 @@ class Mongod:
         cache_gb: float = 0.25,
         options: tuple[str, ...] = (),
         replica_set: bool = True,
+        program: Path | None = None,
     ) -> None:
+        """`program`: another mongod than that of the extra or of PATH."""
         self.folder = folder
         self.port = port or free_port()
         self.name = name
         self._options = options
         self._cache_gb = cache_gb
         self._replica_set = replica_set
+        self._program = program
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -88,7 +91,7 @@ class Mongod:
 
     def start(self) -> Self:
         """Returns when the server is a primary that takes writes. Raises `NoServer`."""
-        mongod = binary()
+        mongod = self._program or binary()
         if lost := missing_libraries(mongod):
             raise NoServer(
                 f"{mongod.name} lacks shared libraries",

@@ -59,7 +59,7 @@ def pair(servers: Pair) -> Pair:
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("FERRYLOG_")]:
-        if name != "FERRYLOG_CORPUS":
+        if name not in ("FERRYLOG_CORPUS", "FERRYLOG_OTHER_MONGOD"):
             monkeypatch.delenv(name)
 
 
