@@ -31,8 +31,7 @@ RAW: CodecOptions[RawBSONDocument] = CodecOptions(
 )
 Client = MongoClient[Any]
 Db = Database[Any]
-BY_DESIGN = ("ns", "background")
-"""Fields of an index that old servers kept and new ones no longer take."""
+BUCKETS = "system.buckets."
 
 
 def ferrylog(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -69,7 +68,8 @@ class Said:
     options: bytes
     indexes: dict[str, dict[str, Any]]
     natural: list[bytes]
-    """The documents of a collection in the order in which they lie."""
+    """The documents of a collection in the order in which they lie; of a time series, its
+    buckets."""
 
 
 def said(client: Client, database: str) -> dict[str, Said]:
@@ -81,12 +81,17 @@ def said(client: Client, database: str) -> dict[str, Said]:
         entry["name"]: Said(
             type=entry["type"],
             options=bytes(entry["options"].raw),
-            indexes=_indexes(db, entry["name"]) if entry["type"] == "collection" else {},
-            natural=_documents(db, entry["name"]) if entry["type"] == "collection" else [],
+            indexes=_indexes(db, entry["name"]) if entry["type"] != "view" else {},
+            natural=_documents(db, data_of(entry)) if entry["type"] != "view" else [],
         )
         for entry in reply["firstBatch"]
-        if entry["name"] != "system.views"
+        if entry["name"] != "system.views" and not entry["name"].startswith(BUCKETS)
     }
+
+
+def data_of(entry: Any) -> str:
+    """Where the documents of a collection lie."""
+    return (BUCKETS if entry["type"] == "timeseries" else "") + str(entry["name"])
 
 
 def _indexes(db: Db, name: str) -> dict[str, dict[str, Any]]:
@@ -95,7 +100,6 @@ def _indexes(db: Db, name: str) -> dict[str, dict[str, Any]]:
         index["name"]: {
             key: bytes(value.raw) if isinstance(value, RawBSONDocument) else value
             for key, value in index.items()
-            if key not in BY_DESIGN
         }
         for index in found["cursor"]["firstBatch"]
     }
@@ -218,6 +222,16 @@ def _stored(db: Db, name: str) -> None:
     engine = {"wiredTiger": {"configString": "block_compressor=zlib"}}
     db.create_collection(name, storageEngine=engine, indexOptionDefaults={"storageEngine": engine})
     filled(db, name)
+
+
+@kind("time series")
+def _points(db: Db, name: str) -> None:
+    db.create_collection(
+        name, timeseries={"timeField": "t", "metaField": "m"}, expireAfterSeconds=10**8
+    )
+    points = [{"t": datetime.now(UTC), "m": n % 3, "v": [n, {"x": -n}]} for n in range(100)]
+    db[name].insert_many(points)
+    db[name].create_index([("m", ASCENDING), ("t", DESCENDING)])
 
 
 def view(on: str, *stages: dict[str, Any], **options: Any) -> Maker:
@@ -362,24 +376,25 @@ def test_a_view_over_values_that_look_like_extended_json(
     assert said(pair.target_client, "shop") == said(pair.source_client, "shop")
 
 
-# --- what is not migrated -------------------------------------------------------------------------
+# --- what is not carried --------------------------------------------------------------------------
 
 
-def test_a_time_series_is_refused_by_name(pair: Pair, tmp_path: Path) -> None:
-    """ESOURCE002: refused before anything begins, with the way around it."""
-    shop = pair.source_client.shop
-    shop.create_collection("points", timeseries={"timeField": "t"})
-    shop.c.insert_one({"_id": 1})
-
-    ended = migrate(pair, tmp_path / "one.db")
-
-    assert ended.returncode == 1
-    assert "[ESOURCE002]" in ended.stderr
-    assert "shop.points" in ended.stderr
-    assert "shop" not in pair.target_client.list_database_names()
-    around = migrate(pair, tmp_path / "two.db", "--ns-exclude", "shop.points")
-    assert around.returncode == 0, around.stderr
-    assert pair.target_client.shop.c.count_documents({}) == 1
+def test_what_is_not_carried_is_said(pair: Pair, journal: Path) -> None:
+    """Buckets without their time series are left, and named."""
+    pair.source_client.shop.command({"create": "system.buckets.gone"})
+    pair.source_client.shop.c.insert_one({"_id": 1})
+    ended = migrate(pair, journal)
+    assert ended.returncode == 0, ended.stderr
+    (note,) = [
+        note
+        for line in ferrylog(
+            "inspect", "events", "--json", "--journal", journal
+        ).stdout.splitlines()
+        if (event := json.loads(line))["kind"] == "survey_completed"
+        for note in event["data"]["notes"]
+    ]
+    assert "shop.system.buckets.gone" in note
+    assert pair.target_client.shop.list_collection_names() == ["c"]
 
 
 def test_names_do_not_command_the_terminal(pair: Pair, tmp_path: Path) -> None:
@@ -398,7 +413,8 @@ def test_names_do_not_command_the_terminal(pair: Pair, tmp_path: Path) -> None:
 
 
 def test_an_index_of_that_name_with_other_keys(pair: Pair, journal: Path) -> None:
-    """A8, A34: the index is given up and named; the data is whole, the other indexes stand."""
+    """A8, A34: the index is given up and named, as is what stands there instead; the data is
+    whole, the other indexes stand."""
     pair.source_client.shop.c.insert_many([{"_id": n, "a": n, "b": n} for n in range(100)])
     pair.source_client.shop.c.create_index("a", name="odd@50%")
     pair.source_client.shop.c.create_index("b", name="good")
@@ -406,7 +422,7 @@ def test_an_index_of_that_name_with_other_keys(pair: Pair, journal: Path) -> Non
 
     ended = migrate(pair, journal)
 
-    assert ended.returncode == 3, ended.stderr
+    assert ended.returncode == 4, ended.stderr
     assert pair.target_client.shop.c.count_documents({}) == 100
     assert pair.target_client.shop.c.index_information().keys() == {"_id_", "good", "odd@50%"}
     report = status(journal)

@@ -12,7 +12,7 @@ import executors.split
 from executors.batches import Range, read_range
 from executors.boundaries import to_key
 from executors.clients import connect
-from executors.dispatch import MongoExecutor
+from executors.dispatch import Ends, MongoExecutor
 from executors.protocol import Stopped
 from executors.rawbson import documents
 from executors.split import split_chunk
@@ -155,7 +155,7 @@ def test_as_an_effect(pair: Pair, tmp_path: Path) -> None:
     pair.source_client.shop.c.insert_many([{"_id": n} for n in range(4)])
     unit = unit_of(pair.source_client)
     source, target = connect("source", pair.source.uri), connect("target", pair.target.uri)
-    executor = MongoExecutor(source, target, spec(), tmp_path)
+    executor = MongoExecutor(Ends(source, target), spec(), tmp_path)
     chunk = chunk_of(unit)
     effect = Effect(TaskKey(TaskKind.SPLIT, chunk.id), 1, 1, unit=unit, chunk=chunk)
     outcome = executor.run(effect, threading.Event(), lambda _: None)
