@@ -36,7 +36,7 @@ STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 MAX_FINDINGS: Final = 1000
 """Told one by one; the rest is counted."""
 _DATA: Final = (".bson", ".bson.gz")
-ALONE_BYTES: Final = 32 << 20
+ALONE_BYTES: Final = 128 << 20
 """Below it, processes take longer to start than they save."""
 _AHEAD: Final = 2
 """Files handed to each process before it asks for more."""
@@ -260,8 +260,7 @@ def _of_file(name: str, kind: str, size: int, part: Part | None) -> tuple[str, s
 def _looks(works: Sequence[Work], workers: int, stop: StopToken) -> Iterator[Looked]:
     """In the order of the works, whoever does them. Raises `Stopped`.
 
-    A look at documents is Python and holds the interpreter, so threads gain nothing: two processes
-    are twice as fast as one on small documents.
+    A look at documents is Python and holds the interpreter: threads would take turns.
     """
     workers = min(workers, len(works))
     if workers < 2 or sum(work.bytes for work in works) < ALONE_BYTES:

@@ -56,7 +56,7 @@ WORKERS = 4
 GOAL = 1 / 3
 SPEC = JobSpec(
     kind="migrate", mode="coordinated", source="", target="", source_id="", target_id="",
-    chunk_docs=100_000, chunk_bytes=16 << 20, compression="none", write_concern="majority",
+    chunk_docs=100_000, chunk_bytes=4 << 20, compression="none", write_concern="majority",
     drop=False, on_conflict="stop", verify=True,
 )  # fmt: skip
 
@@ -154,7 +154,7 @@ def do_chunk_files(bench: Bench) -> None:
 
 def do_look_ups(bench: Bench) -> None:
     with (bench.folder / "all.bson").open("rb") as file:
-        found = parts(file, "all.bson", documents=100_000, bytes_=16 << 20, stop=NeverStops())
+        found = parts(file, "all.bson", documents=100_000, bytes_=4 << 20, stop=NeverStops())
         chunks = [chunk_of(bench, part) for part in found]
     must(against_target(bench, chunks), equal=True)
 
