@@ -63,8 +63,9 @@ def _find_whole(source: Source, body: Body, inside: bool) -> bool:
         if inside:
             begin = resync(data, at, _end_of_block(data, head))
             if begin is not None and (ended or begin - at <= LARGEST):
-                source.skip_to(begin)
-                return head is not None or not _is_last(data, begin)
+                whole = head is not None or not _is_last(data, begin)
+                source.skip_to(begin if whole else len(data))
+                return whole
         if head is not None or ended:
             source.skip_to(len(data) if head is None else head)
             return False

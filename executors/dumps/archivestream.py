@@ -55,11 +55,12 @@ class Source:
     def documents(self, *, deep: bool) -> Iterator[tuple[bytes, int, int]]:
         """All documents up to the end mark, by the lot: the bytes, how many, where they stand.
 
-        With `deep`, each is looked at inside.
+        A lot has a MiB, or is one document. With `deep`, each is looked at inside.
         """
         while size := self._believed():
             self.hold(size)
-            count, after = walk(self._held, self._next)[:2]
+            lot_end = self._next + max(size, READ_BYTES)
+            count, after = walk(memoryview(self._held)[:lot_end], self._next)[:2]
             wrong = None
             if deep:
                 count, after, wrong = self._sound(after)

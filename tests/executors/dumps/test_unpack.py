@@ -353,6 +353,18 @@ def test_what_stands_around_damage_is_kept(folder: Path) -> None:
     assert unpack(folder, b"", salvage=True) == (dump, damage)
 
 
+def test_much_behind_damage_is_kept(folder: Path) -> None:
+    """More than is held to find where whole documents begin again; blocks stay small."""
+    documents = [document(n, pad=os.urandom(1 << 20)) for n in range(60)]
+    raw = bytearray(prelude(entry("a.b")) + block("a.b", *documents) + head("a.b", 0, end=True))
+    raw += END
+    raw[raw.index(documents[2])] ^= 0xFF
+    raw[raw.index(documents[40]) + 4] = 0x77
+    dump, damage = unpack(folder, bytes(raw), salvage=True)
+    assert ids(held(dump)["a.b"]) == [n for n in range(60) if n not in (2, 40)]
+    assert [each.bytes for each in damage] == [len(documents[2]), len(documents[40])]
+
+
 def test_documents_inside_documents_are_not_salvaged(folder: Path) -> None:
     raw = bytearray(interleaved())
     at = raw.index(document(11, more=[-1, {"_id": 11}]))
