@@ -6,13 +6,12 @@ Two throw-away servers on this machine; generated documents: small (about 230 by
 (4 KB), large (300 KB). The peers run when they are on PATH. Each round runs every contender once,
 in turn; printed are medians: seconds, MB/s of raw BSON, CPU seconds and peak memory of the client,
 and how many times the peer's throughput ours is. Both write to page cache and disk alike; both
-restores are acknowledged by a majority, with 4 workers. `dump` and `restore` run ferrylog's
-executors over its own plan; `migrate` is the whole program with its journal, `--no-verify`, once
-coordinated by chunk files (uncompressed, zstd), once direct.
+restores are acknowledged by a majority, with 4 workers. Ours is always the whole program with its
+journal, `--no-verify`: dumps in its own layout and in mongodump's, restores of its own dumps and of
+the directory that mongodump left, migrations by chunk files (uncompressed, zstd) and direct.
 """
 
 import argparse
-import json
 import os
 import random
 import shutil
@@ -22,23 +21,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 
 from pymongo import MongoClient
 
-from executors.boundaries import to_text
-from executors.clients import connect
-from executors.dump import dump
-from executors.plan import plan
-from executors.restore import restore
-from executors.survey import survey
 from ferrylog.embedded import Mongod
-from statemachine.events import JobSpec
-from statemachine.state import Chunk, ChunkFile, Unit
-from statemachine.words import ChunkId
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 WORKERS = 4
@@ -83,54 +71,6 @@ def document(draw: random.Random, words: list[str], n: int, size: int) -> dict:
     return {"n": n, "x": draw.random(), "tags": draw.choices(words, k=3), "text": text}
 
 
-# --- ferrylog's sides, each in a process of its own --------------------------------------------
-
-
-def spec(compression: str) -> JobSpec:
-    return JobSpec(
-        kind="migrate", mode="coordinated", source="", target="", source_id="", target_id="",
-        chunk_docs=100_000,
-        chunk_bytes=16 << 20, compression=compression, write_concern="majority", drop=False,
-        on_conflict="stop", verify=False,
-    )  # fmt: skip
-
-
-def run_dump(uri: str, name: str, compression: str, folder: Path) -> None:
-    """Plan and dump with WORKERS readers; leaves a list of the files for `run_restore`."""
-    source, asked = connect("source", uri), spec(compression)
-    found = survey(source.client, (f"bench.{name}",), ()).units[0]
-    unit = Unit(
-        found.unit, found.target, "collection", found.uuid, to_text(b"\5\0\0\0\0"), (),
-        found.documents, found.bytes,
-    )  # fmt: skip
-    edges = [None, *plan(source.client, unit, asked, Event(), capped=False).boundaries, None]
-    chunks = [
-        Chunk(ChunkId(f"{unit.id}#{n}"), unit.id, edges[n], edges[n + 1], 0, natural=False)
-        for n in range(len(edges) - 1)
-    ]
-    with ThreadPoolExecutor(WORKERS) as pool:
-        done = list(
-            pool.map(lambda c: dump(source.client, unit, c, asked, folder, 1, Event()), chunks)
-        )
-    files = [[d.file, d.documents, d.bytes, d.file_bytes, d.sha256] for d in done]
-    (folder / "files.json").write_text(json.dumps(files))
-
-
-def run_restore(uri: str, name: str, folder: Path) -> None:
-    target, asked = connect("target", uri), spec("none")
-    unit = Unit(f"bench.{name}", f"bench.{name}", "collection", "", "", (), 0, 0)
-    files = [ChunkFile(*each) for each in json.loads((folder / "files.json").read_text())]
-    target.client.bench.create_collection(name)
-
-    def one(file: ChunkFile) -> None:
-        chunk = Chunk(ChunkId("x#0"), unit.id, None, None, 0, natural=False, file=file)
-        for _ in restore(target.client, unit, chunk, asked, folder, Event()):
-            pass
-
-    with ThreadPoolExecutor(WORKERS) as pool:
-        list(pool.map(one, files))
-
-
 # --- the contest ---------------------------------------------------------------------------------
 
 
@@ -143,7 +83,6 @@ def contest(  # noqa: C901, PLR0915 — one table
     data = int(subprocess.run(load_words, check=True, capture_output=True, text=True).stdout)
     print(f"\n{name}: {count:,} documents, {data / 1e6:,.0f} MB, {rounds} rounds")
     print(f"{'':34}{'s':>8}{'MB/s':>9}{'CPU s':>8}{'peak MB':>9}   times the peer")
-    me = [sys.executable, __file__]
     peers = shutil.which("mongodump") is not None and shutil.which("mongorestore") is not None
     there = ["--uri", source.uri, "-d", "bench", "-c", name]
     here = ["--uri", target.uri, "--numInsertionWorkersPerCollection", str(WORKERS), "--quiet"]
@@ -157,20 +96,20 @@ def contest(  # noqa: C901, PLR0915 — one table
         with MongoClient(target.uri) as client:
             client.drop_database("bench")
 
-    def ours(step: str, compression: str) -> Figures:
+    def ours(step: str, *options: str, out: str) -> Figures:
+        words = [sys.executable, "-m", "ferrylog", step, "--new", "--quiet", *options]
+        words += ["-d", "bench", "-c", name, "--chunk-bytes", str(16 << 20)]
+        words += ["--journal", str(fresh("journal") / "j.db")]
+        if step != "restore":
+            words += ["--source", source.uri]
         if step == "dump":
-            words = [*me, "--do", "dump", source.uri, name, compression]
-            return measured([*words, str(fresh(f"dump-{compression}"))])
+            shutil.rmtree(folder / out, ignore_errors=True)
+            return measured([*words, "--out", str(folder / out)], cwd=ROOT)
         empty()
+        words += ["--target", target.uri, "--no-verify"]
         if step == "restore":
-            return measured(
-                [*me, "--do", "restore", target.uri, name, str(folder / f"dump-{compression}")]
-            )
-        words = [sys.executable, "-m", "ferrylog", "start", "--no-verify", "--new", "--quiet"]
-        mode = "direct" if step == "migrate direct" else "coordinated"
-        words += ["-d", "bench", "-c", name, "--compression", compression, "--mode", mode]
-        words += ["--journal", str(fresh("migrate") / "j.db"), "--chunk-bytes", str(16 << 20)]
-        return measured([*words, "--source", source.uri, "--target", target.uri], cwd=ROOT)
+            words += ["--from", str(folder / out)]
+        return measured(words, cwd=ROOT)
 
     def theirs(step: str, gzip: bool = False) -> Figures:
         zipped = ["--gzip"] if gzip else []
@@ -193,18 +132,22 @@ def contest(  # noqa: C901, PLR0915 — one table
             ("mongorestore", lambda: theirs("restore"), None),
             ("mongodump | mongorestore", lambda: theirs("pipe"), None),
         ]
+    none, zstd = ("--compression", "none"), ("--compression", "zstd")
+    pipe, packed = "mongodump | mongorestore", ("--layout", "mongodump")
     contests += [
-        ("ferrylog dump, none", lambda: ours("dump", "none"), "mongodump"),
-        ("ferrylog dump, zstd", lambda: ours("dump", "zstd"), "mongodump --gzip"),
-        ("ferrylog restore, from none", lambda: ours("restore", "none"), "mongorestore"),
-        ("ferrylog restore, from zstd", lambda: ours("restore", "zstd"), "mongorestore"),
-        ("ferrylog migrate, none", lambda: ours("migrate", "none"), "mongodump | mongorestore"),
-        ("ferrylog migrate, zstd", lambda: ours("migrate", "zstd"), "mongodump | mongorestore"),
+        ("ferrylog dump, none", lambda: ours("dump", *none, out="none"), "mongodump"),
+        ("ferrylog dump, zstd", lambda: ours("dump", *zstd, out="zstd"), "mongodump --gzip"),
+        ("ferrylog dump, mongodump's", lambda: ours("dump", *packed, out="packed"), "mongodump"),
+        ("ferrylog restore, none", lambda: ours("restore", out="none"), "mongorestore"),
+        ("ferrylog restore, zstd", lambda: ours("restore", out="zstd"), "mongorestore"),
         (
-            "ferrylog migrate, direct",
-            lambda: ours("migrate direct", "none"),
-            "mongodump | mongorestore",
+            "ferrylog restore, mongodump's",
+            lambda: ours("restore", out="peer" if peers else "packed"),
+            "mongorestore",
         ),
+        ("ferrylog migrate, none", lambda: ours("start", *none, out=""), pipe),
+        ("ferrylog migrate, zstd", lambda: ours("start", *zstd, out=""), pipe),
+        ("ferrylog migrate, direct", lambda: ours("start", "--mode", "direct", out=""), pipe),
     ]
     results: dict[str, list[Figures]] = {label: [] for label, _, _ in contests}
     for _ in range(rounds):
@@ -227,7 +170,7 @@ def contest(  # noqa: C901, PLR0915 — one table
     sizes = {
         out.name: sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
         for out in folder.iterdir()
-        if out.name in ("dump-none", "dump-zstd", "peer", "peer-gz")
+        if out.name in ("none", "zstd", "peer", "peer-gz")
     }
     print("on disk: " + ", ".join(f"{k} {v / 1e6:,.0f} MB" for k, v in sorted(sizes.items())))
     with MongoClient(source.uri) as client:
@@ -236,13 +179,8 @@ def contest(  # noqa: C901, PLR0915 — one table
 
 def main() -> None:
     if "--do" in sys.argv:
-        step, *words = sys.argv[sys.argv.index("--do") + 1 :]
-        if step == "load":
-            print(load(words[0], words[1], int(words[2]), int(words[3])))
-        elif step == "dump":
-            run_dump(words[0], words[1], words[2], Path(words[3]))
-        else:
-            run_restore(words[0], words[1], Path(words[2]))
+        _, *words = sys.argv[sys.argv.index("--do") + 1 :]
+        print(load(words[0], words[1], int(words[2]), int(words[3])))
         return
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
