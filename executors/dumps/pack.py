@@ -14,14 +14,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
+import bson
+
 from executors.chunkfile import sync_directory
 from executors.dumps.archive import Entry, Prelude, data_collection, write_archive
-from executors.dumps.jsonmeta import metadata_json
+from executors.dumps.jsonmeta import EMPTY, metadata_json
 from executors.dumps.manifest import file_blocks, read_facts
 from executors.dumps.model import Dump, Dumped
 from executors.dumps.names import directory_name, file_name, must_differ
 from executors.metadata import split
 from executors.protocol import Stopped, StopToken
+from executors.select import USERS
 from statemachine.errors import OperatorError
 
 LEVEL: Final = 6
@@ -29,6 +32,10 @@ LEVEL: Final = 6
 _TEMPORARY: Final = ".ferrylog-"
 _NO_VERSION: Final = "0.0.0"
 """A server's where none is known: mongorestore insists on three numbers in an archive."""
+_VERSION: Final = Dumped("admin.system.version", "collection", EMPTY, ())
+_AUTH_SCHEMA: Final = bson.encode({"_id": "authSchema", "currentVersion": 5})
+"""How users and roles are written down, by every server since 3.0. mongorestore takes a dump
+without it for one of 2.4, and refuses all of it."""
 Write = Callable[[bytes], object]
 
 
@@ -64,8 +71,8 @@ def pack_archive(dump: Dump, stream: BinaryIO, *, gzip: bool, stop: StopToken) -
     """Write the dump as mongodump's archive to `stream`, which need not seek; the caller makes it
     durable. Raises as `pack_directory`; what was written until then is no whole archive.
     """
-    found = {each.namespace: each for each in dump.namespaces}
-    entries = tuple(map(_entry, sorted(dump.namespaces, key=_is_ordinary)))
+    found = {each.namespace: each for each in _namespaces(dump)}
+    entries = tuple(map(_entry, sorted(found.values(), key=_is_ordinary)))
     prelude = Prelude(dump.server_version or _NO_VERSION, _tool(dump), entries)
     with _written(stream, gzip=gzip) as write:
         write_archive(write, prelude, lambda one: _documents(dump, found[one.namespace], stop))
@@ -73,7 +80,7 @@ def pack_archive(dump: Dump, stream: BinaryIO, *, gzip: bool, stop: StopToken) -
 
 def _files(dump: Dump, stop: StopToken) -> Iterator[tuple[str, Iterable[bytes]]]:
     """The name of each file, and its content, which is read when it is asked for."""
-    for each in dump.namespaces:
+    for each in _namespaces(dump):
         database, collection = split(each.namespace)
         folder = directory_name(database)
         yield f"{folder}/{file_name(collection)}.metadata.json", [_metadata(each)]
@@ -82,6 +89,13 @@ def _files(dump: Dump, stop: StopToken) -> Iterator[tuple[str, Iterable[bytes]]]
             yield f"{folder}/{file_name(data)}.bson", _documents(dump, each, stop)
     told = {"ServerVersion": dump.server_version or "unknown", "ToolVersion": _tool(dump)}
     yield "prelude.json", [json.dumps(told, separators=(",", ":")).encode()]
+
+
+def _namespaces(dump: Dump) -> tuple[Dumped, ...]:
+    """Those of the dump; with users or roles, what goes with them."""
+    names = {each.namespace for each in dump.namespaces}
+    lacks = not names.isdisjoint(USERS) and _VERSION.namespace not in names
+    return (*dump.namespaces, _VERSION) if lacks else dump.namespaces
 
 
 def _entry(each: Dumped) -> Entry:
@@ -108,6 +122,8 @@ def _metadata(each: Dumped) -> bytes:
 
 
 def _documents(dump: Dump, each: Dumped, stop: StopToken) -> Iterator[bytes]:
+    if each is _VERSION:
+        yield _AUTH_SCHEMA
     for part in each.parts:
         for block, _ in file_blocks(dump.root, part, stop):
             yield block.data
