@@ -44,7 +44,8 @@ def part_blocks(
     """The documents in `file_bytes` from byte `at` on, as blocks of about `BLOCK_BYTES`.
 
     `position` counts from `at`: behind which bytes to begin; each block comes with the one
-    behind it. Believes no length that the part cannot keep. Raises `DamagedFile`, `OSError`.
+    behind it. From the same position on, blocks are cut the same, wherever reading began.
+    Believes no length that the part cannot keep. Raises `DamagedFile`, `OSError`.
     """
     with _opened(path) as file:
         file.seek(at + position)

@@ -17,6 +17,7 @@ from pymongo.errors import OperationFailure
 from executors.batches import Block, Range, read_range
 from executors.classify import classify
 from executors.fingerprint import digest_of
+from executors.identity import with_ids
 from executors.partfile import check_file, file_blocks
 from executors.protocol import Stopped, StopToken
 from executors.rawbson import documents, elements, equals_query, id_of, in_query
@@ -51,7 +52,8 @@ class InRange:
 
 @dataclass(frozen=True, slots=True)
 class InFile:
-    """A chunk file, or a part of a `.bson`."""
+    """A chunk file, or a part of a `.bson`; documents without `_id` have the one that a restore
+    gives them."""
 
     path: Path
     file: ChunkFile
@@ -62,10 +64,10 @@ class InFile:
         check_file(self.path, self.file, self.stop)
 
     def blocks(self) -> Iterator[Block]:
-        for block, _ in file_blocks(self.path, self.file):
+        for block, position in file_blocks(self.path, self.file):
             if self.stop.is_set():
                 raise Stopped
-            yield block
+            yield with_ids(block, self.file, position)
 
 
 def each_of(side: Side) -> Iterator[bytes]:

@@ -159,7 +159,7 @@ class _Verdict:
     merges: bool
     """Others may lie on the target."""
     nameless: int = 0
-    """Documents without `_id`: nobody can tell which of them were rejected."""
+    """Documents whose `_id` nobody can read: nobody can tell which of them were rejected."""
     rejected: int = 0
     extra: int = 0
     named: list[Difference] = field(default_factory=list)

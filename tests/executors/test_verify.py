@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from executors.batches import Block
 from executors.boundaries import from_key, to_text
 from executors.chunkfile import DamagedFile, write_chunk_file
+from executors.sides import InFile, each_of
 from executors.verify import MAX_DIFFERENCES, extras, verify, verify_dumped, verify_restored
 from statemachine.state import NOTHING, Chunk, ChunkFile, Done, Unit
 from statemachine.stimuli import Verified
@@ -266,15 +267,21 @@ def test_a_rejected_document_of_a_part_is_known(pair: Pair, tmp_path: Path) -> N
     assert not looked_up(pair, tmp_path, unit, SOME, rejected=4).equal
 
 
-def test_documents_without_id_are_counted_and_break_nothing(pair: Pair, tmp_path: Path) -> None:
-    """faults.md 5, 25: the server gave them an `_id` that nobody knows."""
-    unit = both(pair, [], SOME)
-    found = looked_up(pair, tmp_path, unit, [{"a": 1}, *SOME, {"a": 2}, {}])
+def test_documents_without_id_have_the_one_that_the_restore_gave_them(
+    pair: Pair, tmp_path: Path
+) -> None:
+    """faults.md 5, 25."""
+    mixed: Docs = [{"a": 1}, *SOME, {"a": 2}, {}]
+    file = dumped(tmp_path, mixed, "c.bson")
+    side = InFile(tmp_path / "c.bson", file, Event())
+    unit = both(pair, [], [bson.decode(each) for each in each_of(side)])
+    found = looked_up(pair, tmp_path, unit, mixed)
     assert found.equal
     assert (found.source_documents, found.target_documents) == (23, 23)
-    found = looked_up(pair, tmp_path, unit, [{"a": 1}, *SOME, {"a": 2}, {}], rejected=2)
-    assert (found.equal, found.rejected, found.target_documents) == (True, 2, 21)
-    assert not looked_up(pair, tmp_path, unit, [{"a": 1}, *SOME], rejected=2).equal
+    pair.target_client.shop.c.delete_one({"a": 2})
+    found = looked_up(pair, tmp_path, unit, mixed)
+    assert (found.equal, [each.what for each in found.differing]) == (False, ["missing"])
+    assert looked_up(pair, tmp_path, unit, mixed, rejected=1).equal
 
 
 def test_an_id_that_is_not_in_front_is_the_same_document(pair: Pair, tmp_path: Path) -> None:
@@ -287,16 +294,23 @@ def test_an_id_that_is_not_in_front_is_the_same_document(pair: Pair, tmp_path: P
 def test_damage_inside_a_document_hides_no_other(pair: Pair, tmp_path: Path) -> None:
     """faults.md 5, 19 to 21: the restore rejected it; the comparison goes on."""
     unit = both(pair, [], SOME)
-    bad = b"\x16\0\0\0\x03_id\0\x0c\0\0\0\x77a\0\1\2\3\4\0\0"
+    nested = b"\x16\0\0\0\x03_id\0\x0c\0\0\0\x77a\0\1\2\3\4\0\0"
+    no_key = b"\x10\0\0\0\x02_id\0\xff\xff\xff\x7fab\0"
     path = tmp_path / "c.bson"
-    path.write_bytes(b"".join(map(bson.encode, SOME)) + bad)
+    path.write_bytes(b"".join(map(bson.encode, SOME)) + nested + no_key)
     size, digest = path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()
-    file = ChunkFile("c.bson", 21, size, size, digest, 0, "dump")
-    chunk = with_file(unit, file, done=Done(rejected=1))
-    found = verify_restored(
-        tmp_path / chunk.file.name, pair.target_client, unit, chunk, spec(), Event()
-    )
-    assert (found.equal, found.rejected, found.differing[0].what) == (True, 1, "missing")
+    file = ChunkFile("c.bson", 22, size, size, digest, 0, "dump")
+
+    def compared(rejected: int) -> Verified:
+        chunk = with_file(unit, file, done=Done(rejected=rejected))
+        return verify_restored(path, pair.target_client, unit, chunk, spec(), Event())
+
+    found = compared(2)
+    assert (found.equal, found.rejected) == (True, 2)
+    assert (found.source_documents, found.target_documents) == (22, 20)
+    assert [each.what for each in found.differing] == ["missing"]
+    assert not compared(0).equal
+    assert not compared(3).equal
 
 
 # --- what the target holds beyond a whole file ---
