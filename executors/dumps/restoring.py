@@ -23,7 +23,7 @@ from executors.metadata import expires
 from executors.plan import is_capped
 from executors.protocol import StopToken
 from executors.rawbson import int32
-from executors.select import renamed, selected
+from executors.select import USERS, carried, selected, targets_of
 from statemachine.events import JobSpec
 from statemachine.state import DUMP, ChunkFile, Unit
 from statemachine.stimuli import FoundDamage, FoundFile, FoundUnit, PlannedFiles, Surveyed
@@ -31,9 +31,6 @@ from statemachine.words import Place, UnitId
 
 UNPACKED: Final = "unpacked"
 """Where an archive becomes chunk files, in the job's work folder."""
-USERS: Final = ("admin.system.users", "admin.system.roles")
-NEVER: Final = ("admin.system.version",)
-"""Belongs to the deployment that was dumped."""
 
 
 class DumpSource:
@@ -53,10 +50,11 @@ class DumpSource:
         return self._folder if place == "work" else self._dump(NeverStops())[0].root
 
     def survey(self, stop: StopToken, added: Sequence[str] = ()) -> Surveyed:
-        """Raises `DamagedDump`, `NoDump`, `Stopped`."""
+        """Raises `DamagedDump`, `NoDump`, `OperatorError` for names, `Stopped`."""
         dump, damage = self._dump(stop)
         wanted, notes = wanted_of(dump, self._spec, added)
-        found = [_unit(each, self._spec) for each in wanted]
+        names = targets_of([each.namespace for each in wanted], self._spec.renames)
+        found = [_unit(each, names[each.namespace]) for each in wanted]
         return Surveyed(
             tuple(found),
             cluster_time=dump.cluster_time,
@@ -110,7 +108,7 @@ class DumpSource:
             stop=stop,
             objcheck=spec.objcheck,
             salvage=spec.salvage,
-            wanted=lambda name: selected(name, spec.include, spec.exclude),
+            wanted=lambda name: carried(name, spec),
         )
 
     def _files(self, dump: Dump, each: Dumped, stop: StopToken) -> list[Part | Damage]:
@@ -219,22 +217,20 @@ def wanted_of(
     """What of the dump is to be carried, and what is left there in words."""
     wanted, notes = [], []
     for each in dump.namespaces:
-        if each.namespace in NEVER:
-            continue
-        if each.namespace in USERS:
-            if spec.users:
-                wanted.append(each)
-            elif each.documents or each.bytes:
-                notes.append(f"{each.namespace} stays in the dump: --users-and-roles restores it")
-        elif selected(each.namespace, spec.include, spec.exclude, added):
+        name = each.namespace
+        if carried(name, spec, added):
             wanted.append(each)
+        elif name in USERS and each.bytes and not spec.users:
+            notes.append(f"{name} stays in the dump: --users-and-roles restores it")
+        elif name not in USERS and selected(name, spec.include, spec.exclude, added):
+            notes.append(f"{name} stays in the dump: it belongs to the server that was dumped")
     return wanted, notes
 
 
-def _unit(each: Dumped, spec: JobSpec) -> FoundUnit:
+def _unit(each: Dumped, target: str) -> FoundUnit:
     return FoundUnit(
         unit=UnitId(each.namespace),
-        target=renamed(each.namespace, spec.renames),
+        target=target,
         type=each.type,
         uuid=each.uuid,
         options=to_text(each.options),
