@@ -23,6 +23,7 @@ from executors.errors import (
     TargetDiffers,
     TargetNotEmpty,
 )
+from executors.expiry import expires
 from executors.privileges import Needed, missing, of_source, of_target, refusal
 from executors.select import USERS, split, targets_of
 from executors.survey import catalogue, measured, namespaces, refuse_unsupported
@@ -63,7 +64,15 @@ def examine_restore(dump: Dump | None, target: Deployment, spec: JobSpec) -> lis
         if not wanted and spec.include:
             findings.append(NothingToRead(", ".join(spec.include), str(dump.root)))
         names = targets_of([each.namespace for each in wanted], spec.renames)
-        carried = [Needed(each.namespace, names[each.namespace], each.type) for each in wanted]
+        carried = [
+            Needed(
+                each.namespace,
+                names[each.namespace],
+                each.type,
+                expires(each.options, each.indexes),
+            )
+            for each in wanted
+        ]
         findings += _of_target(target, spec, carried)
     return findings
 

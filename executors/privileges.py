@@ -20,13 +20,7 @@ from statemachine.events import JobSpec
 Resource = tuple[str, str]
 """Database and collection; without a collection, the database's ordinary ones."""
 READ: Final = ("find", "listCollections", "listIndexes", "collStats")
-WRITE: Final = (
-    "insert",
-    "createCollection",
-    "createIndex",
-    "bypassDocumentValidation",
-    "collMod",  # switches expiry on at the end
-)
+WRITE: Final = ("insert", "createCollection", "createIndex", "bypassDocumentValidation")
 READ_BACK: Final = ("find", "listCollections")
 
 
@@ -36,6 +30,8 @@ class Needed(NamedTuple):
     source: str
     target: str
     type: str
+    expires: bool = False
+    """Expiry has to be switched on at the end, as far as that is known so early."""
 
 
 def of_source(carried: Iterable[Needed]) -> dict[Resource, Sequence[str]]:
@@ -66,7 +62,9 @@ def of_target(carried: Iterable[Needed], spec: JobSpec) -> dict[Resource, Sequen
         if each.target in USERS:
             needs[database, collection] = ("find", "insert")
             continue
-        needs[database, ""] = (*writes, *READ_BACK)
+        known = needs.get((database, ""), (*writes, *READ_BACK))
+        switches = each.expires and not reading and "collMod" not in known
+        needs[database, ""] = (*known, "collMod") if switches else known
         if each.type == "timeseries":
             bucketed = ("insert", "bypassDocumentValidation", "find")
             needs[data_of(each.target, each.type)] = bucketed[2:] if reading else bucketed
