@@ -5,6 +5,7 @@ import os
 import sys
 import tomllib
 import traceback
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -55,11 +56,17 @@ def learn_commands(named: str) -> None:
     """Register the command of that name, or all of them when it is none: looking at a journal
     shall not wait for what reaches servers."""
     for name in [named] if named in COMMANDS else COMMANDS:
-        module = import_module(f"ferrylog.cli.{name.replace('-', '_')}")
-        if function := COMMANDS[name]:
-            app.command(name)(getattr(module, function))
-        else:
-            app.add_typer(module.app, name=name)
+        _learn_command(name)
+
+
+@cache
+def _learn_command(name: str) -> None:
+    """Once in a process."""
+    module = import_module(f"ferrylog.cli.{name.replace('-', '_')}")
+    if function := COMMANDS[name]:
+        app.command(name)(getattr(module, function))
+    else:
+        app.add_typer(module.app, name=name)
 
 
 GLOBAL: Final = {"--journal": 1, "--config": 1, "--json": 0, "--verbose": 0, "-v": 0, "--quiet": 0}
