@@ -3,10 +3,12 @@
 import gzip
 import io
 import json
+import struct
 from collections.abc import Iterator
 from typing import Final
 
 import bson
+import zstandard
 from fastcrc import crc64
 
 from executors.dumps.archive import END, MAGIC
@@ -14,7 +16,7 @@ from executors.flaws import Code
 from tests.conformance.corpus import bson_files, files, invalid_bson, valid_bson
 from tests.executors.bsons import FLAWED, ID, IDS, SOUND, document, text
 
-LARGEST: Final = 4096
+LARGEST: Final = 1200
 """Bytes of a seed; small ones are changed to more effect."""
 _ROW: Final = b"".join(
     document(b"\x10_id\0%c\0\0\0" % n, b"\x02a\0" + text(b"x" * n)) for n in range(7)
@@ -92,6 +94,13 @@ def _manifest() -> Iterator[bytes]:
     yield _MANIFEST
 
 
+def _chunkfile() -> Iterator[bytes]:
+    packed = zstandard.ZstdCompressor().compress(_ROW)
+    plain = struct.pack("<4sIIII", b"FLB1", 7, len(_ROW), len(_ROW), 0) + _ROW
+    squeezed = struct.pack("<4sIIII", b"FLB1", 7, len(_ROW), len(packed), 1) + packed
+    yield from (b"", plain, squeezed, plain + squeezed, squeezed[:-3], plain[:30])
+
+
 def _archive() -> Iterator[bytes]:
     header = {
         "concurrent_collections": 4,
@@ -118,5 +127,6 @@ _OF: Final = {
     "gzip": _gzip,
     "metadata": _metadata,
     "manifest": _manifest,
+    "chunkfile": _chunkfile,
     "archive": _archive,
 }

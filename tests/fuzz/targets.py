@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from executors.chunkfile import MAX_BLOCK_BYTES, DamagedFile, blocks_of
 from executors.dumps import archive as archives
 from executors.dumps import archivesalvage, archivestream, bsonfile, gunzip, jsonmeta, manifest
 from executors.dumps.errors import DamagedDump, NoDump
@@ -20,6 +21,8 @@ from executors.structure import envelope_flaw, flaw, resync, walk
 from tests.fuzz.agreement import disagreement
 
 NAME: Final = "fuzz"
+CHUNK, CHUNK_BYTES = Path("d.c/0-1.flb"), 48
+"""The only file there is for a manifest."""
 CUT: Final = (Code.CUT_LENGTH, Code.CUT)
 _HERE: Final = tempfile.TemporaryDirectory(prefix="ferrylog-fuzz-")
 _ROOT: Final = Path(_HERE.name)
@@ -78,6 +81,8 @@ def metadata(data: bytes) -> None:
 
 def manifest_(data: bytes) -> None:
     """Its last line is made anew: changes must get past the checksum."""
+    (_ROOT / CHUNK.parent).mkdir(exist_ok=True)
+    (_ROOT / CHUNK).write_bytes(bytes(CHUNK_BYTES))
     body = data.rpartition(b'\n"sha256"')[0] + b"\n"
     last = b'"sha256": "%b"}\n' % hashlib.sha256(body).hexdigest().encode()
     for content in (data, body + last):
@@ -86,6 +91,15 @@ def manifest_(data: bytes) -> None:
             manifest.read_manifest(_ROOT)
         except (DamagedDump, NoDump):
             continue
+
+
+def chunkfile(data: bytes) -> None:
+    """Blocks of the sizes they tell, up to the first that lies."""
+    try:
+        for block, _ in blocks_of(io.BytesIO(data).read, NAME):
+            assert len(block.data) <= MAX_BLOCK_BYTES
+    except DamagedFile:
+        pass
 
 
 def archive(data: bytes) -> None:
@@ -151,5 +165,6 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "gzip": gzip,
     "metadata": metadata,
     "manifest": manifest_,
+    "chunkfile": chunkfile,
     "archive": archive,
 }
