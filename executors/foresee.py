@@ -52,8 +52,11 @@ Conflict = tuple[str, str]
 def foresee(
     source: MongoClient[Any] | None, target: MongoClient[Any], unit: Unit, spec: JobSpec
 ) -> tuple[Conflict, ...]:
-    """Every conflict that can be seen from here; without a source, those of a dump. Raises `PyMongoError` when a side is out of
-    reach; what it refuses or is too slow to answer becomes a conflict."""
+    """Every conflict that can be seen from here; without a source, those of a dump.
+
+    Raises `PyMongoError` when a side is out of reach; what it refuses or is too slow to answer
+    becomes a conflict.
+    """
     if unit.target in USERS:
         return ()  # merged, and described by the server itself
     case = _Case(source, target, unit, spec)

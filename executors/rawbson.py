@@ -107,6 +107,17 @@ def readable_id(raw: bytes) -> bytes | None:
         return None
 
 
+def as_stored(document: bytes) -> bytes:
+    """With `_id` in front, where servers put it when they insert."""
+    if document[5:9] == b"_id\0":
+        return document
+    for _, name, begin, end in elements(document):
+        if name == b"_id":
+            at = begin - 5
+            return document[:4] + document[at:end] + document[4:at] + document[end:]
+    return document
+
+
 def equals_query(id_document: bytes) -> RawBSONDocument:
     """`{_id: {$eq: <value>}}`: matches that value even if it looks like an operator."""
     kind, value = id_document[4], id_document[9:-1]

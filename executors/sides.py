@@ -20,7 +20,7 @@ from executors.fingerprint import digest_of
 from executors.identity import with_ids
 from executors.partfile import check_file, file_blocks
 from executors.protocol import Stopped, StopToken
-from executors.rawbson import documents, elements, equals_query, id_of, in_query
+from executors.rawbson import documents, equals_query, id_of, in_query
 from executors.rows import rows
 from statemachine.state import ChunkFile
 from statemachine.words import Cause
@@ -116,14 +116,3 @@ def lots_of(side: Side) -> Iterator[list[bytes]]:
         every = documents(block.data)
         while lot := list(islice(every, LOOKED_UP_AT_ONCE)):
             yield lot
-
-
-def as_stored(document: bytes) -> bytes:
-    """With `_id` in front, where servers put it when they insert."""
-    if document[5:9] == b"_id\0":
-        return document
-    for _, name, begin, end in elements(document):
-        if name == b"_id":
-            at = begin - 5
-            return document[:4] + document[at:end] + document[4:at] + document[end:]
-    return document

@@ -28,8 +28,9 @@ from executors.fingerprint import (
 )
 from executors.partfile import CHUNK_FILE
 from executors.protocol import StopToken
+from executors.rawbson import as_stored
 from executors.rejected import shown
-from executors.sides import InFile, InRange, Lookup, Side, as_stored, each_of, lots_of
+from executors.sides import InFile, InRange, Lookup, Side, each_of, lots_of
 from executors.source import data_of, range_of
 from statemachine.events import Difference, JobSpec
 from statemachine.state import Chunk, ChunkFile, Unit

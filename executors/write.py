@@ -21,6 +21,7 @@ from executors.metadata import acknowledged, concern
 from executors.protocol import Stopped, StopToken
 from executors.rawbson import (
     Slab,
+    as_stored,
     documents,
     equal_but_for_empty_timestamps,
     equals_query,
@@ -160,7 +161,8 @@ class Writer:
 
     def _compare(self, taken: list[tuple[bytes, str]], tally: Tally) -> None:
         there = self._read_back([id_of(document) for document, _ in taken])
-        for document, why in taken:
+        for sent, why in taken:
+            document = as_stored(sent)
             mine = id_of(document)
             # Equal numbers of different types are one key, but not the same bytes.
             found = there.get(mine) or self._tied(mine)

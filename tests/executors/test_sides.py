@@ -18,8 +18,8 @@ from executors.chunkfile import DamagedFile, write_chunk_file
 from executors.fingerprint import digest_of
 from executors.partfile import check_file, file_blocks, part_blocks
 from executors.protocol import Stopped
-from executors.rawbson import documents
-from executors.sides import InFile, Lookup, as_stored, lots_of
+from executors.rawbson import as_stored, documents
+from executors.sides import InFile, Lookup, lots_of
 from statemachine.state import ChunkFile
 from tests.conftest import Pair
 
