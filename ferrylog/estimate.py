@@ -24,7 +24,7 @@ MARGIN: Final = 0.25
 GUESSED_FAST: Final = (100_000, 100_000_000)
 """Documents and bytes per second when nothing is known: what few cores and a local network give."""
 GUESSED_SLOW: Final = (5_000, 5_000_000)
-GUESSED_SIZE: Final = {"none": 1.0, "zstd": 0.4}
+GUESSED_SIZE: Final = {"none": 1.0, "zstd": 0.4, "gzip": 0.4}
 """Of a chunk file, as a share of its documents, by compression."""
 
 

@@ -30,6 +30,8 @@ LEVELS: Final[dict[TaskKind, Level]] = {
     TaskKind.CREATE: "unit",
     TaskKind.PLAN: "unit",
     TaskKind.INDEX: "index",
+    TaskKind.FINISH: "unit",
+    TaskKind.MANIFEST: "job",
 }
 """Of a task that was given up; of all others: chunk."""
 CARRYING: Final = (TaskKind.RESTORE, TaskKind.COPY)
@@ -101,7 +103,7 @@ class Letter:
 
     def drop(self, by: str) -> DropAsked:
         """Raises `NotDroppable`."""
-        if self.task is None:
+        if self.task in (None, TaskKind.FINISH):
             why = "it was dropped already" if self.dropped else "the job goes on without it anyway"
             raise NotDroppable(self.id, why, "nothing has to be done")
         if self.level in ("job", "unit"):

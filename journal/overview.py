@@ -17,6 +17,7 @@ TALLIED: Final = (
     "_completed", "_invalidated", "_retry_scheduled", "_in_doubt", "_dead_lettered", "_planned",
     "_replaced",
 )  # fmt: skip
+SUMMED: Final = ("dump_completed", "restore_completed", "copy_completed", "verify_completed")
 
 
 class Mark(NamedTuple):
@@ -162,7 +163,7 @@ def tally(journal: SqliteJournal, job: JobId, unit: str) -> dict[str, Count]:
         about = type_of(kind, b"")
         if kind.endswith(TALLIED) and about in ("unit", "chunk", "index"):
             condition, names = named(about, unit)
-            summed = kind in ("restore_completed", "copy_completed", "verify_completed")
+            summed = kind in SUMMED
             data = f"json_extract(CAST(e.data AS TEXT), {fields})" if summed else "NULL"
             (row,) = journal.query(sql(data, condition), (job, kind, *names))
             found[kind] = Count._make(map(int, row))

@@ -7,6 +7,7 @@ from ferrylog.clock import when
 from ferrylog.views.shapes import AnswerReport
 from ferrylog.views.spans import span
 from ferrylog.views.told import HELD, Told
+from statemachine.decide.schedule import held_back
 from statemachine.policy import POOLS, files_limit, workers_of
 from statemachine.state import State, Task
 from statemachine.words import Cause, JobStatus, Pool, Status, TaskKey, TaskKind
@@ -100,6 +101,15 @@ def _reasons(asked: Asked) -> Iterator[Answer]:
         yield (
             f"{_counted(len(waiting), 'task')} waiting for a retry, the next at "
             f"{when(task.not_before_ms)}: {key.kind} of {key.entity} after {task.code}.",
+            "",
+        )
+    if TaskKind.CREATE in held_back(state):
+        left = state.size(TaskKind.PLAN, Status.PENDING) + state.size(
+            TaskKind.PLAN, Status.PROCESSING
+        )
+        yield (
+            "Nothing is written to the target before every file of the dump was looked at: those "
+            f"of {left:,} units are left.",
             "",
         )
     settings = state.settings

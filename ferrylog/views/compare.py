@@ -12,10 +12,12 @@ from pydantic import Field
 
 from ferrylog.past import Past
 from ferrylog.redact import one_line
+from ferrylog.views.fidelity import damaged_places
 from ferrylog.views.foretold import Forecast, Judged, Mishap, Outcome, judged
 from ferrylog.views.model import Report, dead_letters
 from ferrylog.views.spans import span
 from ferrylog.views.timeline import TimelineReport, UnitLine
+from ferrylog.views.work import done
 from statemachine.state import State, Unit
 
 Value = str | int | float | bool | None
@@ -33,11 +35,12 @@ UNIT_FIELDS: Final = (
     "present",
     "rejected",
     "mismatched",
+    "differing",
     "source_documents",
     "target_documents",
 )
 SUMS: Final = (
-    "planned", "restored_documents", "restored_bytes", "present", "rejected", "mismatched",
+    "planned", "done_documents", "done_bytes", "present", "rejected", "mismatched", "differing",
 )  # fmt: skip
 STAGE_FIELDS: Final = ("duration_ms", "started", "completed", "retries", "lost", "dead_letters")
 WIDTH: Final = 34
@@ -161,11 +164,12 @@ def _facts(past: Past, line: TimelineReport, forecast: Forecast | None) -> Itera
         why=state.why,
         units=len(units),
         chunks=sums["planned"],
-        documents=sums["restored_documents"],
-        bytes=sums["restored_bytes"],
+        documents=sums["done_documents"],
+        bytes=sums["done_bytes"],
         present=sums["present"],
         rejected=sums["rejected"],
         mismatched_chunks=sums["mismatched"],
+        differing_metadata=sums["differing"],
         dead_letters=len(dead_letters(state)),
         active_ms=int(forecast.time.seconds * 1000) if forecast else past.rates.active_ms,
     )
@@ -186,12 +190,19 @@ def _run(past: Past, line: TimelineReport) -> Iterator[Fact]:
         runs=len(line.runs),
         events=line.events,
         duration_ms=line.duration_ms,
+        repaired=sum(unit.repaired for unit in past.state.units.values()),
+        damaged_places=damaged_places(past.state),
+        users_left=past.state.users,
+        roles_left=past.state.roles,
+        cluster_time=past.state.cluster_time,
     )
 
 
 def _unit(state: State, unit: Unit) -> dict[str, Value]:
     values = {name: _plain(getattr(unit, name)) for name in UNIT_FIELDS}
-    return {**values, **_expected(state, unit), "indexes": len(unit.indexes)}
+    documents, size = done(state, unit)
+    values |= {"done_documents": documents, "done_bytes": size, "indexes": len(unit.indexes)}
+    return values | _expected(state, unit)
 
 
 def _expected(state: State, unit: Unit) -> dict[str, Value]:
@@ -199,11 +210,11 @@ def _expected(state: State, unit: Unit) -> dict[str, Value]:
     spec = state.spec
     if spec is None or spec.kind != "plan":
         return {}
-    names = ["restored_documents"]
+    names = ["restored_documents", "done_documents"]
     names += ["dumped_documents"] if spec.mode == "coordinated" else []
     names += ["source_documents", "target_documents"] if spec.verify else []
     documents = dict.fromkeys(names, unit.documents_estimate)
-    return {**documents, "restored_bytes": unit.bytes_estimate}
+    return {**documents, "restored_bytes": unit.bytes_estimate, "done_bytes": unit.bytes_estimate}
 
 
 def _stages(section: str, drawn: UnitLine | None) -> Iterator[Fact]:

@@ -10,7 +10,7 @@ MAX_UNITS = 20
 """Drawn; the others are counted, and `--json` has all of them."""
 NAME = 24
 """Columns of a name."""
-LEGEND = "c create  p plan  d dump  r restore  x copy  s split  i index  v verify"
+LEGEND = "c create  p plan  d dump  r restore  x copy  s split  i index  v verify  f finish"
 ENDS = {"gone": "gone without a word", "running": "running now"}
 
 

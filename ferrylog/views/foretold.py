@@ -13,15 +13,19 @@ from statemachine.events import (
     ConflictForeseen,
     DeadLettered,
     DocumentRejected,
+    FinishCompleted,
     VerifyCompleted,
 )
 from statemachine.words import THE_JOB, unit_of
 
-MISHAPS: Final = ("*_dead_lettered", "*_cancelled", "document_rejected", "verify_completed")
+MISHAPS: Final = (
+    "*_dead_lettered", "*_cancelled", "document_rejected", "verify_completed", "finish_completed",
+)  # fmt: skip
 """Kinds of events that may tell of something that did not go as asked."""
 
 Mishap = tuple[str, str]
-"""The unit and the code of something that did not go as asked; `mismatch` for what differs."""
+"""The unit and the code of something that did not go as asked; `mismatch` for documents that
+differ, `metadata` for options and indexes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,8 @@ def mishap(event: AnyEvent) -> Mishap | None:
             return event.chunk.rpartition("#")[0], event.code
         case VerifyCompleted(equal=False):
             return event.entity.rpartition("#")[0], "mismatch"
+        case FinishCompleted() if event.differing:
+            return event.entity, "metadata"
     return None
 
 

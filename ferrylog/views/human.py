@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ferrylog.redact import one_line
+from ferrylog.views.fidelity import findings
 from ferrylog.views.shapes import ChunkReport, PoolReport, StatusReport, UnitReport
 from ferrylog.views.spans import duration, size
 
@@ -13,9 +14,9 @@ LETTERS = 10
 def status_text(report: StatusReport) -> str:
     lines = [*_head(report), *_pools(report)]
     width = max((len(one_line(unit.namespace)) for unit in report.units), default=0)
-    lines += [_unit_line(unit, width) for unit in report.units]
+    lines += [_unit_line(report.kind, unit, width) for unit in report.units]
     lines += map(_chunk_line, report.chunks or ())
-    lines += [*mishaps(report), *_answers(report)]
+    lines += [*mishaps(report), *findings(report), *_answers(report)]
     return "\n".join(one_line(line) for line in lines)
 
 
@@ -25,10 +26,10 @@ def _head(report: StatusReport) -> Iterator[str]:
     running = " · running now" if report.running else ""
     left = f" · about {duration(report.eta_s)} left" if report.eta_s is not None else ""
     yield f"job {report.job} · {report.kind} · {report.status}{phase}{running}"
-    yield f"  {report.source} → {report.target} ({report.mode})"
+    yield f"  {route(report)}"
     yield (
         f"  {bar(totals.percent)} {totals.percent:5.1f} %   "
-        f"{totals.documents.restored:,} of about {totals.documents.total_estimate:,} documents, "
+        f"{totals.documents.done:,} of about {totals.documents.total_estimate:,} documents, "
         f"{size(totals.bytes)}"
     )
     yield (
@@ -44,6 +45,12 @@ def _head(report: StatusReport) -> Iterator[str]:
         yield f"  {report.why}"
 
 
+def route(report: StatusReport) -> str:
+    """From where to where, and how; a dump and its restore have but one way."""
+    how = report.mode if report.kind in ("migrate", "plan") else report.layout
+    return f"{report.source} → {report.target}" + (f" ({how})" if how else "")
+
+
 def _pools(report: StatusReport) -> Iterator[str]:
     if report.running:
         yield "  " + " · ".join(pool_line(name, pool) for name, pool in report.pools.items())
@@ -55,14 +62,19 @@ def pool_line(name: str, pool: PoolReport) -> str:
     return text if pool.breaker.state == "closed" else f"{text}, breaker {pool.breaker.state}"
 
 
-def _unit_line(unit: UnitReport, width: int) -> str:
-    done = f"{unit.chunks.restore.completed}/{unit.chunks.total} chunks"
-    rejected = f", {unit.documents.rejected:,} rejected" if unit.documents.rejected else ""
+def _unit_line(kind: str, unit: UnitReport, width: int) -> str:
+    """A view has nothing to carry."""
+    chunks, documents = unit.chunks, unit.documents
+    side = {"dump": chunks.dump, "verify": chunks.verify}.get(kind, chunks.restore)
+    done = f"{side.completed}/{chunks.total} chunks"
+    what = "a view" if unit.type == "view" else f"{documents.done:,} documents"
+    series = " of a time series" if unit.type == "timeseries" else ""
+    rejected = f", {documents.rejected:,} rejected" if documents.rejected else ""
     dropped = f", {unit.dropped:,} chunks left out" if unit.dropped else ""
     priority = f", priority {unit.priority}" if unit.priority else ""
     return (
         f"  {bar(unit.percent)} {unit.percent:5.1f} %  {one_line(unit.namespace):<{width}}  "
-        f"{unit.status:<10}  {done:>14}  {unit.documents.restored:,} documents{rejected}{dropped}"
+        f"{unit.status:<10}  {done:>14}  {what}{series}{rejected}{dropped}"
         f"{priority}"
     )
 

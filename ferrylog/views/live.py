@@ -1,4 +1,4 @@
-"""A run as it goes: bars on a terminal, lines elsewhere; log lines for what happens."""
+"""A run as it goes: bars on a terminal, lines elsewhere."""
 
 import os
 import sys
@@ -19,52 +19,11 @@ from rich.progress import (
 from ferrylog import clock
 from ferrylog.engine import Engine
 from ferrylog.rates import Rates
-from ferrylog.redact import one_line, redact
+from ferrylog.redact import one_line
+from ferrylog.views.logged import log
 from ferrylog.views.model import job_percent, phase
-from ferrylog.views.notes import note_on
 from ferrylog.views.spans import duration, size
-from statemachine.events import (
-    AlertCleared,
-    AlertRaised,
-    AnyEvent,
-    BreakerClosed,
-    BreakerOpened,
-    ChunkDropped,
-    ChunkReplaced,
-    ConflictForeseen,
-    DeadLettered,
-    DocumentRejected,
-    DumpInvalidated,
-    IndexDropped,
-    InDoubt,
-    JobCompleted,
-    JobExported,
-    JobFailed,
-    JobImported,
-    JobPaused,
-    JobReopened,
-    JobRequested,
-    JobResumed,
-    JobStopped,
-    NamespacesAdded,
-    PauseRequested,
-    PlanCompleted,
-    PriorityChanged,
-    RequestRefused,
-    Requeued,
-    Resolved,
-    ResultIgnored,
-    RetryScheduled,
-    RunStarted,
-    SettingChanged,
-    SplitRequested,
-    StopRequested,
-    SurveyCompleted,
-    UnitCompleted,
-    UnitExcluded,
-    UnitSkipped,
-    VerifyCompleted,
-)
+from ferrylog.views.work import done, estimate
 from statemachine.state import digest
 
 LINE_EVERY_S: Final = 3.0
@@ -119,7 +78,7 @@ class Live:
     def __call__(self, engine: Engine) -> None:
         self.rates = engine.past.rates
         for event in engine.news:
-            _log(event)
+            log(event)
         self._log_digest(engine)
         self._show(engine)
 
@@ -147,10 +106,11 @@ class Live:
                 self._bars[unit.id] = self._progress.add_task(
                     one_line(unit.id), total=None, note=""
                 )
+            documents = estimate(engine.state, unit)
             self._progress.update(
                 self._bars[unit.id],
-                total=unit.documents_estimate,
-                completed=min(unit.restored_documents, unit.documents_estimate),
+                total=documents,
+                completed=min(done(engine.state, unit).documents, documents),
                 note=f"{unit.status}",
             )
         if "" not in self._bars:
@@ -179,69 +139,3 @@ class Live:
         if not 0 < share < 100 or not self.rates.active_ms:
             return ""
         return f"  {duration(self.rates.active_ms / 1000 * (100 - share) / share)} left"
-
-
-def _log(event: AnyEvent) -> None:
-    """A23: debug for the small steps, info for milestones, warning for retries, error for ends."""
-    match event:
-        case JobRequested():
-            logger.info("job requested: {} {} → {} ({})", *_route(event))
-        case RunStarted():
-            logger.info("run started: epoch {}", event.epoch)
-            at_least_s = event.settings.tick_ms / 1000
-            logger.info("Started coordination timer: a look every {:g} s at least", at_least_s)
-        case SurveyCompleted():
-            logger.info("source surveyed: {} collections and views", event.units)
-        case PlanCompleted():
-            logger.info("{} planned: {} chunks", event.entity, event.chunks)
-        case UnitCompleted():
-            logger.info("{} completed", event.unit)
-        case InDoubt() | Resolved():
-            logger.info("{} {}", event.kind, event.entity)
-        case JobPaused() | JobStopped() | JobResumed() | JobExported() | JobImported():
-            logger.info("{}", event.kind.replace("_", " "))
-        case SettingChanged() | PriorityChanged() | NamespacesAdded() | Requeued() | JobReopened():
-            logger.info("{}: {}", event.about, redact(note_on(event)))
-        case UnitExcluded() | ChunkReplaced() | BreakerClosed() | AlertCleared():
-            logger.info("{}: {}", event.about, redact(note_on(event)))
-        case PauseRequested() | StopRequested() | RequestRefused() | BreakerOpened():
-            logger.warning("{}: {}", event.about, redact(note_on(event)))
-        case AlertRaised() | SplitRequested() | ConflictForeseen() | DumpInvalidated():
-            logger.warning("{}: {}", event.about, redact(note_on(event)))
-        case RetryScheduled():
-            logger.warning(
-                "{} of {} failed (attempt {}), again in {:.1f} s: {} {}",
-                event.task.kind,
-                event.entity,
-                event.attempt,
-                event.delay_ms / 1000,
-                event.code,
-                redact(event.why),
-            )
-        case DocumentRejected():
-            logger.warning("{} rejected {}: {}", event.chunk, event.key, event.code)
-        case VerifyCompleted(equal=False):
-            logger.error("{} differs between source and target", event.entity)
-        case DeadLettered():
-            logger.error(
-                "{} of {} given up: {} {}",
-                event.task.kind,
-                event.entity,
-                event.code,
-                redact(event.why),
-            )
-        case UnitSkipped() | JobFailed():
-            logger.error("{}: {}", event.kind.replace("_", " "), redact(event.why))
-        case ChunkDropped() | IndexDropped():
-            logger.error("{}: {}", event.about, redact(note_on(event)))
-        case JobCompleted():
-            logger.info("job completed")
-        case ResultIgnored():
-            logger.debug("ignored: {} for {} {}", event.what, event.task, event.entity)
-        case _:
-            logger.debug("{} {}", event.kind, event.about)
-
-
-def _route(event: JobRequested) -> tuple[str, str, str, str]:
-    spec = event.spec
-    return spec.kind, spec.source, spec.target, spec.mode

@@ -12,6 +12,7 @@ from ferrylog.rates import Rates
 from ferrylog.views.answers import Asked, answers
 from ferrylog.views.chunks import chunk_reports
 from ferrylog.views.counts import Counts
+from ferrylog.views.fidelity import as_of, consistency, damage_reports, damaged_places
 from ferrylog.views.pools import phases, pools, stats
 from ferrylog.views.shapes import (
     AlertReport,
@@ -19,6 +20,7 @@ from ferrylog.views.shapes import (
     Control,
     DeadLetter,
     DocumentCounts,
+    LeftBehind,
     RateReport,
     Report,
     SideCounts,
@@ -27,6 +29,7 @@ from ferrylog.views.shapes import (
     UnitReport,
 )
 from ferrylog.views.told import Told
+from ferrylog.views.work import done, estimate
 from statemachine.events import StopRequested
 from statemachine.state import State, Unit
 from statemachine.words import JobStatus, Status, TaskKind, UnitStatus
@@ -42,7 +45,20 @@ __all__ = [
 ]
 
 T = TypeVar("T", bound=BaseModel)
-PHASES = (TaskKind.DUMP, TaskKind.RESTORE, TaskKind.COPY, TaskKind.INDEX, TaskKind.VERIFY)
+PHASES = (
+    TaskKind.DUMP,
+    TaskKind.RESTORE,
+    TaskKind.COPY,
+    TaskKind.INDEX,
+    TaskKind.VERIFY,
+    TaskKind.FINISH,
+    TaskKind.MANIFEST,
+)
+"""After the plan, in their order."""
+DAMAGE = ("EDUMP", "EBSON")
+"""How the codes of a damaged dump begin."""
+NO_DAMAGE = ("EDUMP001", "EDUMP095")
+"""There is no dump, or a format cannot hold what is to be dumped."""
 GOING = (JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.STOPPING)
 NOTHING_TOLD = Told()
 
@@ -55,7 +71,7 @@ def status_report(
     state, rates, counts = past.state, past.rates, Counts.of(past.state)
     assert state.spec is not None
     at_ms = clock.now_ms() if running else past.at_ms
-    units = tuple(_unit_report(unit, counts, told) for unit in state.units.values())
+    units = tuple(_unit_report(state, unit, counts, told) for unit in state.units.values())
     totals = _totals(state, units)
     return StatusReport(
         job=job,
@@ -69,6 +85,10 @@ def status_report(
         epoch=state.epoch,
         source=state.spec.source,
         target=state.spec.target,
+        layout=state.spec.layout if state.spec.kind == "dump" else None,
+        consistency=consistency(state),
+        cluster_time=state.cluster_time or None,
+        as_of=as_of(state),
         stats=stats(state),
         pools=pools(state, at_ms),
         phases=phases(state, totals.chunks),
@@ -81,6 +101,11 @@ def status_report(
         dead_letters=dead_letters(state),
         dropped_indexes=state.dropped,
         mismatched_chunks=sum(unit.mismatched for unit in state.units.values()),
+        differing_metadata=sum(unit.differing for unit in state.units.values()),
+        damaged_places=damaged_places(state),
+        damage=damage_reports(told.damage),
+        left_behind=LeftBehind(users=state.users, roles=state.roles),
+        notes=told.notes,
         settings=state.settings.model_dump(mode="json") if state.settings else None,
         alerts=_alerts(state, told),
         answers=answers(Asked(job, state, told, running, at_ms)),
@@ -92,7 +117,7 @@ def status_report(
 
 def phase(state: State) -> str:
     """The first thing that is not finished yet: plan, dump, restore (or copy), index, verify,
-    done."""
+    finish, manifest, done."""
     if state.terminal:
         return "done"
     busy = {
@@ -120,23 +145,34 @@ def dead_letters(state: State) -> tuple[DeadLetter, ...]:
 def exit_code(state: State) -> int:
     """What the job's end means to a shell; see the README."""
     match state.status:
-        case JobStatus.COMPLETED if any(unit.mismatched for unit in state.units.values()):
+        case JobStatus.COMPLETED if _differs(state):
             return 4
         case JobStatus.COMPLETED if _rejects(state):
             return 3
         case JobStatus.COMPLETED:
             return 0
         case JobStatus.FAILED:
-            return 1
+            return 4 if _read_damage(state) else 1
         case _:
             return 5
+
+
+def _differs(state: State) -> bool:
+    return any(unit.mismatched or unit.differing for unit in state.units.values())
+
+
+def _read_damage(state: State) -> bool:
+    """What failed the job is a dump that is not as whoever wrote it left it."""
+    if state.code == "EFILE001":  # a chunk file; only that of a dump cannot be written again
+        return state.from_dump
+    return state.code.startswith(DAMAGE) and state.code not in NO_DAMAGE
 
 
 def _rejects(state: State) -> bool:
     """Something was left out by failure or by choice; a unit that was taken out is no failure."""
     units = state.units.values()
     left = any(unit.status is UnitStatus.FAILED for unit in units)
-    lost = any(unit.rejected or unit.dropped for unit in units)
+    lost = any(unit.rejected or unit.dropped for unit in units) or damaged_places(state) > 0
     return left or lost or state.dropped > 0 or state.count(Status.FAILED) > 0
 
 
@@ -174,30 +210,49 @@ def _alerts(state: State, told: Told) -> tuple[AlertReport, ...]:
 # --- units and their sums ---
 
 
-def _unit_report(unit: Unit, counts: Counts, told: Told) -> UnitReport:
+def _unit_report(state: State, unit: Unit, counts: Counts, told: Told) -> UnitReport:
     chunks, completed = counts.chunks(unit), unit.status is UnitStatus.COMPLETED
     return UnitReport(
         namespace=unit.id,
+        type=unit.type,
         target=unit.target,
         status=unit.status,
         priority=unit.priority,
         chunks=chunks,
         dropped=unit.dropped,
-        documents=DocumentCounts(
-            total_estimate=unit.documents_estimate,
-            dumped=unit.dumped_documents,
-            restored=unit.restored_documents,
-            present=unit.present,
-            rejected=unit.rejected,
-        ),
-        bytes=unit.restored_bytes,
+        documents=_documents(state, unit),
+        bytes=done(state, unit).bytes,
         percent=percent(unit),
-        dump_percent=100.0 if completed else _share(chunks.dump.completed, chunks.total),
-        restore_percent=100.0 if completed else _share(chunks.restore.completed, chunks.total),
+        dump_percent=_side_percent(state, unit, chunks, TaskKind.DUMP),
+        restore_percent=_side_percent(state, unit, chunks, TaskKind.RESTORE),
+        mismatched=unit.mismatched,
+        differing=told.differing.get(unit.id, ()),
+        damaged=unit.damaged,
         completed_at=when(told.completed_ms[unit.id])
         if completed and unit.id in told.completed_ms
         else None,
     )
+
+
+def _documents(state: State, unit: Unit) -> DocumentCounts:
+    return DocumentCounts(
+        total_estimate=estimate(state, unit),
+        dumped=unit.dumped_documents,
+        restored=unit.restored_documents,
+        present=unit.present,
+        rejected=unit.rejected,
+        done=done(state, unit).documents,
+        repaired=unit.repaired,
+    )
+
+
+def _side_percent(state: State, unit: Unit, chunks: ChunkCounts, kind: TaskKind) -> float:
+    """Nothing of a job that has no such side."""
+    if not {kind, TaskKind.COPY} & {*state.stages}:
+        return 0.0
+    side = chunks.dump if kind is TaskKind.DUMP else chunks.restore
+    whole = unit.status is UnitStatus.COMPLETED
+    return 100.0 if whole else _share(side.completed, chunks.total)
 
 
 def _share(done: int, total: int) -> float:

@@ -1,6 +1,7 @@
 """One event in words: for happenings that are no attempt."""
 
 from ferrylog.clock import when
+from ferrylog.views.spans import size
 from statemachine.events import (
     AlertCleared,
     AlertRaised,
@@ -13,9 +14,12 @@ from statemachine.events import (
     ChunkReleased,
     ChunkReplaced,
     ConflictForeseen,
+    DamageFound,
     DeadLettered,
     DocumentRejected,
+    DocumentsRepaired,
     DumpInvalidated,
+    FileFound,
     IndexDropped,
     JobCompleted,
     JobExported,
@@ -47,8 +51,8 @@ from statemachine.policy import US
 
 def note_on(event: AnyEvent, *, others: int = 0) -> str:
     """A sentence. `others`: how many more of its kind it stands for."""
-    said = _of_the_job(event) or _of_its_conduct(event) or _of_its_parts(event, others)
-    return said or f"{event.kind}."
+    said = _of_the_job(event) or _of_its_conduct(event) or _of_a_dump(event)
+    return said or _of_its_parts(event, others) or f"{event.kind}."
 
 
 def _of_the_job(event: AnyEvent) -> str:  # noqa: C901, PLR0912 — an arm per event
@@ -78,8 +82,9 @@ def _of_the_job(event: AnyEvent) -> str:  # noqa: C901, PLR0912 — an arm per e
             return f"{event.by} let the job into this journal, on host {event.host}."
         case JobCompleted():
             return (
-                f"The job ended: {event.rejected} documents rejected, "
-                f"{event.dead_letters} tasks given up, {event.mismatched} chunks that differ."
+                f"The job ended: {event.rejected:,} documents rejected, "
+                f"{event.dead_letters:,} tasks given up, {event.mismatched:,} chunks, options or "
+                f"indexes that differ, {event.damaged:,} places of a dump that cannot be read."
             )
         case JobFailed():
             return f"The job failed: {event.code}: {event.why}."
@@ -138,12 +143,34 @@ def _of_its_conduct(event: AnyEvent) -> str:
             return ""
 
 
+def _of_a_dump(event: AnyEvent) -> str:
+    match event:
+        case FileFound():
+            return (
+                f"Its documents lie in {event.file} from byte {event.at:,} on: "
+                f"{event.documents:,} documents, {size(event.bytes)}, in {event.file_bytes:,} "
+                f"bytes of SHA-256 {event.sha256}."
+            )
+        case DamageFound():
+            return (
+                f"{event.file}, offset {event.at:,}: {event.bytes:,} bytes cannot be read and were "
+                f"passed over: {event.code}: {event.why}."
+            )
+        case DocumentsRepaired():
+            return (
+                f"{event.documents:,} documents have an empty timestamp, which the target filled "
+                "in: it was put back."
+            )
+        case _:
+            return ""
+
+
 def _of_its_parts(event: AnyEvent, others: int) -> str:  # noqa: C901, PLR0912 — an arm per event
     match event:
         case UnitRegistered():
             return (
-                f"Found on the source: a {event.type} of about {event.documents:,} documents "
-                f"with {len(event.indexes)} indexes beside the one on _id."
+                f"Found: a {event.type} of {_about(event)} with {len(event.indexes)} indexes "
+                "beside the one on _id."
             )
         case ChunkPlanned():
             return "The key range was fixed."
@@ -193,3 +220,10 @@ def _of_its_parts(event: AnyEvent, others: int) -> str:  # noqa: C901, PLR0912 �
             )
         case _:
             return ""
+
+
+def _about(event: UnitRegistered) -> str:
+    """A dump that was not counted tells the size of its file."""
+    if event.bytes and not event.documents:
+        return size(event.bytes)
+    return f"about {event.documents:,} documents"

@@ -239,7 +239,7 @@ def _unfinished_lines(job: str) -> list[str]:
 
 
 def _unit_line(unit: PlannedUnit, width: int) -> str:
-    what = _amount(unit) if unit.type == "collection" else "a view"
+    what = "a view" if unit.type == "view" else _amount(unit)
     return f"  {unit.namespace:<{width}}  {what}"
 
 

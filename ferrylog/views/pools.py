@@ -5,10 +5,12 @@ from typing import Final
 
 from ferrylog.clock import when
 from ferrylog.views.shapes import BreakerReport, ChunkCounts, PhaseReport, PoolReport, Stats
-from statemachine.decide.schedule import is_retry
+from statemachine.decide.schedule import TERMINAL, is_retry
+from statemachine.evolve.chunks import CARRIES
+from statemachine.evolve.hands import finishes
 from statemachine.policy import POOLS, workers_of
-from statemachine.state import Breaker, State
-from statemachine.words import Pool, Status, TaskKind, UnitStatus
+from statemachine.state import Breaker, State, Unit
+from statemachine.words import THE_JOB, Pool, Status, TaskKey, TaskKind, UnitStatus
 
 LEFT: Final = (Status.PENDING, Status.WAITING)
 
@@ -61,6 +63,8 @@ def phases(state: State, chunks: ChunkCounts) -> tuple[PhaseReport, ...]:
 
 def _phases(state: State, chunks: ChunkCounts) -> Iterator[PhaseReport]:
     stages = state.stages
+    if state.from_dump:
+        yield _planned(state)
     for stage in stages:
         if stage is TaskKind.VERIFY and len(stages) > 1:
             yield _indexes(state)
@@ -68,22 +72,54 @@ def _phases(state: State, chunks: ChunkCounts) -> Iterator[PhaseReport]:
         side = chunks.verify if stage is TaskKind.VERIFY else side
         done = side.completed + side.failed
         yield _phase(stage, 100 / len(stages), done, chunks.total, ended=state.terminal)
-    if stages and TaskKind.VERIFY not in stages:
+    if stages and stages[-1] in CARRIES:
         yield _indexes(state)
+    yield from _finished(state)
+    if TaskKind.DUMP in stages[-1:]:
+        yield _beside(state, TaskKind.MANIFEST, int(_is_over(state, TaskKind.MANIFEST, THE_JOB)), 1)
+
+
+def _planned(state: State) -> PhaseReport:
+    """Of a dump: every file is looked at before anything is written."""
+    units = [unit for unit in _wanted(state) if unit.type != "view"]
+    pending = sum(unit.status is UnitStatus.PENDING for unit in units)
+    return _beside(state, TaskKind.PLAN, len(units) - pending, len(units))
 
 
 def _indexes(state: State) -> PhaseReport:
+    """Those that come after the data."""
     total = done = 0
-    for unit in state.units.values():
-        if unit.status in (UnitStatus.EXCLUDED, UnitStatus.FAILED):
-            continue
-        total += len(unit.indexes)
+    for unit in _wanted(state):
+        wanted = sum(index.name not in unit.built for index in unit.indexes)
+        total += wanted
         data_there = unit.restored + unit.dropped >= unit.planned
         begun = unit.status is UnitStatus.COMPLETED or (
             unit.status is UnitStatus.PROCESSING and data_there
         )
-        done += len(unit.indexes) - unit.indexing if begun else 0
-    return _phase(TaskKind.INDEX, 0, done, total, ended=state.terminal)
+        done += wanted - unit.indexing if begun else 0
+    return _beside(state, TaskKind.INDEX, done, total)
+
+
+def _finished(state: State) -> Iterator[PhaseReport]:
+    units = [unit for unit in _wanted(state) if finishes(state, unit)]
+    if units:
+        done = sum(_is_over(state, TaskKind.FINISH, unit.id) for unit in units)
+        yield _beside(state, TaskKind.FINISH, done, len(units))
+
+
+def _wanted(state: State) -> Iterator[Unit]:
+    """The units that the job goes on with."""
+    left = (UnitStatus.EXCLUDED, UnitStatus.FAILED)
+    return (unit for unit in state.units.values() if unit.status not in left)
+
+
+def _is_over(state: State, kind: TaskKind, entity: str) -> bool:
+    task = state.tasks.get(TaskKey(kind, entity))
+    return task is not None and task.status in TERMINAL
+
+
+def _beside(state: State, kind: TaskKind, done: int, total: int) -> PhaseReport:
+    return _phase(kind, 0, done, total, ended=state.terminal)
 
 
 def _phase(kind: TaskKind, weight: float, done: int, total: int, *, ended: bool) -> PhaseReport:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ferrylog.redact import ascii_json
+from statemachine.events import MetadataDifference
 
 
 class Report(BaseModel):
@@ -43,10 +44,15 @@ class DocumentCounts(Report):
     restored: int
     present: int
     rejected: int
+    done: int
+    """Of the total: dumped by a job that dumps, compared by one that verifies, else restored."""
+    repaired: int
+    """With an empty timestamp, which the target filled in and got back."""
 
 
 class UnitReport(Report):
     namespace: str
+    type: str
     target: str
     status: str
     priority: int
@@ -55,10 +61,17 @@ class UnitReport(Report):
     """Chunks that the job goes on without."""
     documents: DocumentCounts
     bytes: int
+    """Of the documents that are done."""
     percent: float
     dump_percent: float
     restore_percent: float
     """Of its chunks (A22)."""
+    mismatched: int
+    """Chunks on which source and target differ."""
+    differing: tuple[MetadataDifference, ...]
+    """Options and indexes on which they do, and more; of the first units only."""
+    damaged: int
+    """Places of its file in the dump that cannot be read."""
     completed_at: str | None
 
 
@@ -74,7 +87,7 @@ class PhaseReport(Report):
 
     phase: str
     weight: float
-    """Its share of the job's percentage; indexes have none."""
+    """Its share of the job's percentage; what is no stage of chunks has none."""
     done: int
     total: int
     percent: float
@@ -179,6 +192,26 @@ class ChunkReport(Report):
     """Of the last failure."""
 
 
+class LeftBehind(Report):
+    """What the source has and the job does not carry."""
+
+    users: int
+    roles: int
+
+
+class DamageReport(Report):
+    """A place of a dump that cannot be read."""
+
+    namespace: str
+    """Empty where nobody can tell."""
+    file: str
+    at: int
+    """Offset in the uncompressed bytes."""
+    bytes: int
+    code: str
+    why: str
+
+
 class StatusReport(Report):
     schema_: Literal["ferrylog.status/1"] = Field("ferrylog.status/1", alias="schema")
     job: str
@@ -193,6 +226,14 @@ class StatusReport(Report):
     epoch: int
     source: str
     target: str
+    layout: str | None
+    """Of what a dump job makes."""
+    consistency: Literal["snapshot", "fuzzy"] | None
+    """All documents as of one time, or each as of when it was read; `None` where nobody knows."""
+    cluster_time: str | None
+    """`seconds.increment` of a snapshot."""
+    as_of: str | None
+    """The same as a time of day."""
     stats: Stats
     pools: dict[str, PoolReport]
     phases: tuple[PhaseReport, ...]
@@ -206,6 +247,14 @@ class StatusReport(Report):
     dead_letters: tuple[DeadLetter, ...]
     dropped_indexes: int
     mismatched_chunks: int
+    differing_metadata: int
+    """Options, indexes and the like on which source and target differ."""
+    damaged_places: int
+    damage: tuple[DamageReport, ...]
+    """The first of them."""
+    left_behind: LeftBehind
+    notes: tuple[str, ...]
+    """What else lies on the source and is not carried, in words."""
     settings: dict[str, Any] | None
     """Of the run, with all that was changed since."""
     alerts: tuple[AlertReport, ...]

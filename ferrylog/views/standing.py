@@ -8,6 +8,7 @@ from statemachine.events import (
     AnyEvent,
     BreakerOpened,
     ChunkDropped,
+    FinishCompleted,
     IndexDropped,
     JobFailed,
     JobImported,
@@ -34,6 +35,8 @@ DONE: Final = {
     TaskKind.COPY: "copied",
     TaskKind.SPLIT: "split",
     TaskKind.VERIFY: "verified",
+    TaskKind.FINISH: "finished",
+    TaskKind.MANIFEST: "made whole",
 }
 HOW: Final = {
     Status.PENDING: "It waits for its turn to be {done}.",
@@ -83,14 +86,16 @@ def _why_held(events: Sequence[AnyEvent]) -> str:
     return ""
 
 
-def unit_standing(events: Sequence[AnyEvent], *, reopened: bool = False) -> str:
-    """`reopened`: a chunk of it is carried again since it was finished."""
+def unit_standing(
+    events: Sequence[AnyEvent], *, reopened: bool = False, own: Sequence[AnyEvent] = ()
+) -> str:
+    """`reopened`: a chunk of it is carried again since it was finished. `own`: all its events."""
     for event in events:
         match event:
             case UnitCompleted() if reopened:
                 return "It was finished, and a part of it is carried again."
             case UnitCompleted():
-                return "It is finished."
+                return f"It is finished{_described(own)}."
             case UnitSkipped():
                 return f"The job went on without it: {event.why}."
             case UnitExcluded():
@@ -98,6 +103,14 @@ def unit_standing(events: Sequence[AnyEvent], *, reopened: bool = False) -> str:
             case _:
                 pass
     return "It is not finished."
+
+
+def _described(own: Sequence[AnyEvent]) -> str:
+    finished = [event for event in own if isinstance(event, FinishCompleted)]
+    if not finished or not finished[-1].differing:
+        return ""
+    what = ", ".join(each.what for each in finished[-1].differing)
+    return f", and source and target are described differently: {what}"
 
 
 def chunk_standing(

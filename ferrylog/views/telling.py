@@ -25,12 +25,18 @@ STAGES: Final = {
     "split": "find where to cut it in two",
     "index": "build it on the target",
     "verify": "compare source and target",
+    "finish": "switch expiry on, compare what stands on the target",
+    "manifest": "make the chunk files a dump",
 }
 JOBS: Final = {
     "migrate": "copy collections from {source} to {target}",
     "verify": "compare {source} with {target}",
+    "dump": "dump collections of {source} to {target}",
+    "restore": "restore collections from {source} to {target}",
     "plan": "see what copying collections from {source} to {target} would do, and do nothing",
 }
+WAYS: Final = {"dump": ("dumped",), "restore": ("restored",), "verify": ()}
+"""What is done with chunks before they are verified; of a migration: dumped and restored."""
 
 
 def stories_text(reports: Sequence[StoryReport]) -> str:
@@ -54,7 +60,7 @@ def story_text(report: StoryReport) -> str:
         + "."
     )
     if report.parts is not None:
-        lines += _paragraph(_parts(report.parts))
+        lines += _paragraph(_parts(report.asked.kind, report.parts))
     lines += ["", "What happened"]
     for each in report.history:
         lines += _note(each) if isinstance(each, Note) else _attempt(each)
@@ -85,7 +91,7 @@ def _what(report: StoryReport) -> str:
     match report.type:
         case "chunk":
             heir = f" It took the place of {report.replaces}." if report.replaces else ""
-            return f"A chunk: a part of the collection {what['unit']}. {_range(what)}{heir}"
+            return f"A chunk: a part of the collection {what['unit']}. {_range(report)}{heir}"
         case "unit":
             target = "" if what["target"] == what["unit"] else f", which becomes {what['target']}"
             return f"A unit: the {what['type']} {what['unit']}{target}."
@@ -98,9 +104,15 @@ def _what(report: StoryReport) -> str:
             return "The job itself, with what belongs to it as a whole."
 
 
-def _range(what: dict[str, Any]) -> str:
+def _range(report: StoryReport) -> str:
+    """A file that is no dump of ferrylog's own does not tell between which keys it lies."""
+    what = report.what
     about = f"about {what['documents']:,} documents by the plan's estimate"
     lower, upper = what["lower"], what["upper"]
+    if any(each.kind == "file_found" for each in report.history if isinstance(each, Note)):
+        about = f"{what['documents']:,} documents"
+        if lower is None and upper is None:
+            return f"It is a part of a file of the dump, {about}."
     if lower is None and upper is None:
         text = f"It is the only one and holds everything, {about}."
     elif lower is None:
@@ -115,16 +127,19 @@ def _range(what: dict[str, Any]) -> str:
     return text + (" It is read in the order of insertion." if what["natural"] else "")
 
 
-def _parts(parts: Parts) -> str:
-    carried = f"{parts.dumped:,} were dumped, {parts.restored:,} restored"
-    if parts.copied:
-        carried = f"{parts.copied:,} were copied"
+def _parts(kind: str, parts: Parts) -> str:
+    ways = ("copied",) if parts.copied else WAYS.get(kind, ("dumped", "restored"))
+    done = [f"{getattr(parts, way):,} {way}" for way in ways]
+    if kind != "dump":
+        done.append(f"{parts.verified:,} verified, {parts.differing:,} of these with differences")
+    first, *others = done
+    first = first.replace(" ", " were ", 1)
+    told = " and ".join((", ".join((first, *others[:-1])), *others[-1:]))
     return (
-        f"Of its {parts.chunks:,} chunks {carried} and {parts.verified:,} verified, "
-        f"{parts.differing:,} of these with differences: "
-        f"{parts.documents:,} documents, {size(parts.bytes)}; {parts.rejected:,} documents were "
-        f"rejected. On the way: {parts.retries:,} retries, {parts.lost:,} attempts cut off by "
-        f"the end of their process, {parts.dead_letters:,} tasks given up."
+        f"Of its {parts.chunks:,} chunks {told}: {parts.documents:,} documents, "
+        f"{size(parts.bytes)}; {parts.rejected:,} documents were rejected. On the way: "
+        f"{parts.retries:,} retries, {parts.lost:,} attempts cut off by the end of their process, "
+        f"{parts.dead_letters:,} tasks given up."
     )
 
 
@@ -230,9 +245,34 @@ def _result(attempt: Attempt) -> str:
             built = f" with the indexes {', '.join(made['built'])}" if made["built"] else ""
             return f"it stands on the target{built}."
         case "survey":
-            return f"{_counted(made['units'], 'unit')} (collections, views) belong to the job."
+            return _surveyed(made)
+        case "finish":
+            return _finished(made)
+        case "manifest":
+            sealed = f" (manifest: SHA-256 {made['sha256']})" if made["sha256"] else ""
+            return f"{made['documents']:,} documents, {size(made['bytes'])}, are a dump{sealed}."
         case _:
             return "it stands on the target."
+
+
+def _surveyed(made: dict[str, Any]) -> str:
+    as_of = f", read as of cluster time {made['cluster_time']}" if made["cluster_time"] else ""
+    left = [_counted(made[f"{each}s"], each) for each in ("user", "role") if made[f"{each}s"]]
+    stay = f" {' and '.join(left)} are left on the source." if left else ""
+    notes = "".join(f" {_whole(note)}" for note in made["notes"])
+    units = _counted(made["units"], "unit")
+    return f"{units} (collections, views) belong to the job{as_of}.{stay}{notes}"
+
+
+def _finished(made: dict[str, Any]) -> str:
+    if not made["differing"]:
+        return "nothing is left to do with it, and nothing that was compared differs."
+    found = "; ".join(
+        f"{each['what']} is {each['source'] or 'missing'} on the source and "
+        f"{each['target'] or 'missing'} on the target"
+        for each in made["differing"]
+    )
+    return f"source and target are described differently: {found}."
 
 
 def _verified(made: dict[str, Any]) -> str:

@@ -37,6 +37,7 @@ ORDER: Final = (
     TaskKind.SPLIT,
     TaskKind.INDEX,
     TaskKind.VERIFY,
+    TaskKind.FINISH,
 )
 LETTERS: Final = {TaskKind.COPY: "x"}
 """In a drawing, where another kind has the first letter of its name."""

@@ -10,7 +10,16 @@ from ferrylog.past import Past
 from journal import audit, overview
 from journal.audit import Wanted
 from journal.sqlite import SqliteJournal
-from statemachine.events import AlertRaised, PauseRequested, RetryScheduled, StopRequested
+from statemachine.events import (
+    AlertRaised,
+    DamageFound,
+    FinishCompleted,
+    MetadataDifference,
+    PauseRequested,
+    RetryScheduled,
+    StopRequested,
+    SurveyCompleted,
+)
 from statemachine.state import State
 from statemachine.words import Alert, JobId, JobStatus, Status, TaskKey, TaskKind, UnitStatus
 
@@ -21,6 +30,10 @@ ALERTS: Final = 200
 """Raised ones that are looked through for those that last."""
 AT_WORK: Final = 200
 """Tasks whose start is looked up; no more can be at work."""
+DAMAGE: Final = 10
+"""Places of a dump that are told one by one; all are counted."""
+DIFFERING: Final = 100
+"""Units whose metadata differs and is told one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +51,12 @@ class Told:
     """Of the tasks at work."""
     retries: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """The recent ones by cause and code."""
+    notes: tuple[str, ...] = ()
+    """Of the survey: what lies there and is not carried."""
+    damage: tuple[DamageFound, ...] = ()
+    """The first places of a dump that cannot be read."""
+    differing: Mapping[str, tuple[MetadataDifference, ...]] = field(default_factory=dict)
+    """By unit, of the first that differ."""
 
 
 def told(journal: SqliteJournal, job: JobId, past: Past) -> Told:
@@ -53,6 +72,9 @@ def told(journal: SqliteJournal, job: JobId, past: Past) -> Told:
         raised=_raised(journal, job, state, until) if state.alerts else {},
         began_ms=_began(journal, job, state, until),
         retries=_retries(journal, job, until) if state.retries else {},
+        notes=_notes(journal, job, until) if state.closed else (),
+        damage=_damage(journal, job, state, until),
+        differing=_differing(journal, job, state, until),
     )
 
 
@@ -104,3 +126,35 @@ def _retries(journal: SqliteJournal, job: JobId, until: int) -> Counter[tuple[st
             if isinstance(recorded.event, RetryScheduled):
                 counts[recorded.event.cause, recorded.event.code] += 1
     return counts
+
+
+def _notes(journal: SqliteJournal, job: JobId, until: int) -> tuple[str, ...]:
+    """Of every survey, each once."""
+    wanted = Wanted(job, kind="survey_completed", until=until)
+    events = (recorded.event for recorded in audit.find(journal, wanted))
+    surveys = (event.notes for event in events if isinstance(event, SurveyCompleted))
+    return tuple(dict.fromkeys(note for notes in surveys for note in notes))
+
+
+def _damage(
+    journal: SqliteJournal, job: JobId, state: State, until: int
+) -> tuple[DamageFound, ...]:
+    if not state.damaged and not any(unit.damaged for unit in state.units.values()):
+        return ()
+    found = audit.find(journal, Wanted(job, kind="damage_found", until=until))
+    events = (recorded.event for recorded in islice(found, DAMAGE))
+    return tuple(event for event in events if isinstance(event, DamageFound))
+
+
+def _differing(
+    journal: SqliteJournal, job: JobId, state: State, until: int
+) -> dict[str, tuple[MetadataDifference, ...]]:
+    """As each unit was found last."""
+    found = dict[str, tuple[MetadataDifference, ...]]()
+    differing = (unit.id for unit in state.units.values() if unit.differing)
+    for unit in islice(differing, DIFFERING):
+        wanted = Wanted(job, entity=unit, kind="finish_completed", until=until)
+        for recorded in audit.find(journal, wanted, tail=1):
+            if isinstance(recorded.event, FinishCompleted):
+                found[unit] = recorded.event.differing
+    return found

@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from ferrylog.redact import one_line
-from ferrylog.views.human import mishaps, pool_line
+from ferrylog.views.fidelity import glance
+from ferrylog.views.human import mishaps, pool_line, route
 from ferrylog.views.shapes import PhaseReport, StatusReport
 from ferrylog.views.spans import duration, size
+from ferrylog.views.work import done
 from statemachine.state import State
 from statemachine.words import Status, UnitId, unit_of
 
@@ -42,7 +44,7 @@ class Pace:
             for key in queue
         )
         before, span_s = self._documents, max(0.001, at_s - self._at_s)
-        now = {unit.id: unit.restored_documents for unit in state.units.values()}
+        now = {unit.id: done(state, unit).documents for unit in state.units.values()}
         moved = {each: count - before.get(each, count) for each, count in now.items()}
         self._documents, self._at_s = now, at_s
         found = [
@@ -71,8 +73,8 @@ def _head(report: StatusReport, width: int) -> Iterator[str]:
     phase = f" · {report.phase}" if report.phase != "done" else ""
     left = f"   about {duration(report.eta_s)} left" if report.eta_s is not None else ""
     alone = "" if report.running or report.phase == "done" else " · no process runs it"
-    yield f"job {report.job} · {report.kind} ({report.mode}) · {report.status}{phase}{alone}"
-    yield f"{report.source} → {report.target}"
+    yield f"job {report.job} · {report.kind} · {report.status}{phase}{alone}"
+    yield route(report)
     yield (
         f"{unicode_bar(totals.percent, cells)} {totals.percent:5.1f} %   "
         f"{duration(report.elapsed_s)}{left}"
@@ -96,11 +98,11 @@ def _conduct(report: StatusReport) -> Iterator[str]:
         f"{rate.peak_docs_s:,.0f} at best, {size(rate.bytes_s)}/s"
     )
     yield (
-        f"{documents.restored:,} of about {documents.total_estimate:,} documents, "
+        f"{documents.done:,} of about {documents.total_estimate:,} documents, "
         f"{size(report.totals.bytes)}, {report.stats.active_units:,} units active"
     )
     yield " · ".join(pool_line(name, pool) for name, pool in report.pools.items())
-    yield from (line.strip() for line in mishaps(report))
+    yield from (line.strip() for line in (*mishaps(report), *glance(report)))
     for each in report.answers:
         if each.remedy:
             yield f"{each.answer} → {each.remedy}"
@@ -120,7 +122,7 @@ def line(report: StatusReport) -> str:
     left = f"  about {duration(report.eta_s)} left" if report.eta_s is not None else ""
     return one_line(
         f"{report.recorded_at}  {report.status}  {report.phase}  {report.totals.percent:.1f} %  "
-        f"{report.totals.documents.restored:,} documents  {report.rate.current_docs_s:,.0f} docs/s"
+        f"{report.totals.documents.done:,} documents  {report.rate.current_docs_s:,.0f} docs/s"
         f"  {report.retries:,} retries  {len(report.alerts)} alerts{left}"
     )
 

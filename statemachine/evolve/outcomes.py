@@ -81,6 +81,9 @@ def dump_completed(state: State, event: DumpCompleted) -> None:
     state.files += 1
     unit.dumped_documents += event.documents
     unit.dumped_bytes += event.bytes
+    if len(state.stages) == 1:
+        state.done_documents += event.documents
+        state.done_bytes += event.bytes
     advance(state, chunk, unit, TaskKind.DUMP)
 
 

@@ -10,7 +10,7 @@ from ferrylog.cli.inspect.explain import stories
 from ferrylog.cli.inspect.names import an_entity
 from ferrylog.engine import Engine
 from ferrylog.errors import Usage
-from ferrylog.views import live
+from ferrylog.views import logged
 from ferrylog.views.notes import note_on
 from ferrylog.views.story import Attempt, Note, StoryReport
 from ferrylog.views.telling import stories_text, story_text
@@ -276,7 +276,7 @@ def test_every_event_has_words(event: AnyEvent) -> None:
     assert said.endswith((".", "!", "?"))
     told_elsewhere = isinstance(event, TaskEvent)
     assert told_elsewhere or said != f"{event.kind}."
-    live._log(event)
+    logged.log(event)
 
 
 def test_a_pause_is_told(tmp_path: Path) -> None:
