@@ -127,7 +127,7 @@ def differences(
     `found_type` is empty where nothing is. Users and roles are described by the server itself, and
     are none.
     """
-    if unit.target in USERS:
+    if unit.id in USERS:
         return ()
     if unit.type != found_type:
         return (MetadataDifference(what="type", source=unit.type, target=found_type),)

@@ -10,18 +10,22 @@ from executors.expiry import AFTER, delayed, seconds_of, switched_off
 from executors.metadata import acknowledged, concern
 from executors.select import USERS, split
 from executors.survey import Namespace, namespaces, raw_indexes
+from executors.users import merge
 from statemachine.events import JobSpec
 from statemachine.state import Unit
 from statemachine.stimuli import Finished
 
 
 def finish(client: MongoClient[Any], unit: Unit, spec: JobSpec) -> Finished:
-    """Switch on what this job left without expiry, and tell how the target differs from what the
-    source was surveyed to be, if the job asks for that.
+    """Switch on what this job left without expiry, merge users and roles, and tell how the target
+    differs from what the source was surveyed to be, if the job asks for that.
 
     Nothing is switched on twice, nor where something else stands. Raises `PyMongoError`.
     """
-    if spec.kind in ("migrate", "restore") and unit.type != "view" and unit.target not in USERS:
+    writes = spec.kind in ("migrate", "restore")
+    if unit.id in USERS:
+        return Finished(merge(client, unit) if writes else ())
+    if writes and unit.type != "view":
         database, collection = split(unit.target)
         for found in namespaces(client, database, name=collection):
             if found.type == unit.type:

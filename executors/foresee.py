@@ -57,7 +57,7 @@ def foresee(
     Raises `PyMongoError` when a side is out of reach; what it refuses or is too slow to answer
     becomes a conflict.
     """
-    if unit.target in USERS:
+    if unit.id in USERS:
         return ()  # merged, and described by the server itself
     case = _Case(source, target, unit, spec)
     found: list[Conflict] = []

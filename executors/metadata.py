@@ -13,6 +13,7 @@ from executors.errors import TargetDiffers, TargetNotEmpty
 from executors.expiry import delayed, expires, switched_off
 from executors.select import USERS, split
 from executors.survey import ID_INDEX, Namespace, measured, namespaces, raw_indexes
+from executors.users import stage
 from statemachine.events import IndexSpec, JobSpec
 from statemachine.state import Unit
 from statemachine.stimuli import Built, Created
@@ -28,12 +29,12 @@ def create(client: MongoClient[Any], unit: Unit, spec: JobSpec) -> Created:
     """Make the target collection or view, without expiry, and the unique indexes while it is empty.
 
     Unique indexes stand before the data so that a conflict shows with its document. One that
-    cannot be built now is left for later, where its failure is named. Collections of users and
-    roles are the server's: they are taken as they are. Raises `TargetNotEmpty`, `TargetDiffers`,
-    `PyMongoError`.
+    cannot be built now is left for later, where its failure is named. Users and roles get a place
+    beside those of the server. Raises `TargetNotEmpty`, `TargetDiffers`, `PyMongoError`.
     """
-    if unit.target in USERS:
-        return Created((), "".join(found.uuid for found in _there(client, unit)))
+    if unit.id in USERS:
+        stage(client, unit)
+        return Created(())
     _make(client, unit, spec)
     if unit.type == "view":
         return Created(())

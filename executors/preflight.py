@@ -63,7 +63,7 @@ def examine_restore(dump: Dump | None, target: Deployment, spec: JobSpec) -> lis
         wanted, _ = wanted_of(dump, spec)
         if not wanted and spec.include:
             findings.append(NothingToRead(", ".join(spec.include), str(dump.root)))
-        names = targets_of([each.namespace for each in wanted], spec.renames)
+        names = targets_of([each.namespace for each in wanted], spec)
         carried = [
             Needed(
                 each.namespace,
@@ -156,7 +156,7 @@ def _of_source(
             refuse_unsupported(entry)
         except CannotMigrate as error:
             findings.append(error)
-    names = targets_of([entry.name for entry in found], spec.renames)
+    names = targets_of([entry.name for entry in found], spec)
     carried = [Needed(entry.name, names[entry.name], entry.type) for entry in found]
     findings += missing(source, of_source(carried))
     yield from carried
@@ -171,7 +171,7 @@ def _of_target(
         return
     for each in carried:
         # A dry run tells by itself what it foresees of collections.
-        if each.target in USERS or (spec.kind == "plan" and each.type != "view"):
+        if each.source in USERS or (spec.kind == "plan" and each.type != "view"):
             continue
         yield from _in_the_way(target, each)
 

@@ -2,7 +2,7 @@
 
 The least that suffices: to dump, the role `backup`, or `read` on the databases (with time-series
 collections `readAnyDatabase`: their buckets are the server's own); to restore, `restore`, and
-`read` to look at what was written.
+`read` to look at what was written (with roles `userAdminAnyDatabase`, to look at those).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,6 +21,7 @@ Resource = tuple[str, str]
 """Database and collection; without a collection, the database's ordinary ones."""
 READ: Final = ("find", "listCollections", "listIndexes", "collStats")
 WRITE: Final = ("insert", "createCollection", "createIndex", "bypassDocumentValidation")
+BUCKETED: Final = ("insert", "bypassDocumentValidation")
 READ_BACK: Final = ("find", "listCollections")
 
 
@@ -34,46 +35,54 @@ class Needed(NamedTuple):
     """Expiry has to be switched on at the end, as far as that is known so early."""
 
 
-def of_source(carried: Iterable[Needed]) -> dict[Resource, Sequence[str]]:
-    """The actions that reading takes, by where."""
-    needs: dict[Resource, Sequence[str]] = {}
+Needs = dict[Resource, dict[str, None]]
+"""Actions by where, each once."""
+
+
+def of_source(carried: Iterable[Needed]) -> Needs:
+    """The actions that reading takes."""
+    needs: Needs = {}
     for each in carried:
         database, collection = split(each.source)
         if each.source in USERS:
-            needs[database, collection] = ("find",)
+            _add(needs, (database, collection), "find")
             continue
-        needs[database, ""] = READ
+        _add(needs, (database, ""), *READ)
         if each.type == "timeseries":
-            needs[data_of(each.source, each.type)] = ("find", "collStats")
+            _add(needs, data_of(each.source, each.type), "find", "collStats")
         elif collection.startswith("system."):
-            needs[database, collection] = ("find",)
+            _add(needs, (database, collection), "find")
     return needs
 
 
-def of_target(carried: Iterable[Needed], spec: JobSpec) -> dict[Resource, Sequence[str]]:
-    """The actions that the job takes on the target, by where."""
+def of_target(carried: Iterable[Needed], spec: JobSpec) -> Needs:
+    """The actions that the job takes on the target."""
     reading = spec.kind == "verify"
     writes: tuple[str, ...] = () if reading else WRITE
     writes += ("dropCollection",) if spec.drop else ()
     writes += ("update",) if spec.on_conflict == "overwrite" else ()
-    needs: dict[Resource, Sequence[str]] = {}
+    needs: Needs = {}
     for each in carried:
-        database, collection = split(each.target)
-        if each.target in USERS:
-            needs[database, collection] = ("find", "insert")
+        database, _ = split(each.target)
+        if each.source in USERS:
+            _add(needs, split(each.source), "find")
+            _add(needs, ("admin", ""), *WRITE, "dropCollection")
+            _add(needs, ("", ""), "createUser", "createRole", "grantRole")
             continue
-        known = needs.get((database, ""), (*writes, *READ_BACK))
-        switches = each.expires and not reading and "collMod" not in known
-        needs[database, ""] = (*known, "collMod") if switches else known
+        _add(needs, (database, ""), *writes, *READ_BACK)
+        if each.expires and not reading:
+            _add(needs, (database, ""), "collMod")
         if each.type == "timeseries":
-            bucketed = ("insert", "bypassDocumentValidation", "find")
-            needs[data_of(each.target, each.type)] = bucketed[2:] if reading else bucketed
+            buckets = data_of(each.target, each.type)
+            _add(needs, buckets, *([] if reading else BUCKETED), "find")
     return needs
 
 
-def missing(
-    deployment: Deployment, needs: Mapping[Resource, Sequence[str]]
-) -> Iterator[OperatorError]:
+def _add(needs: Needs, where: Resource, *actions: str) -> None:
+    needs.setdefault(where, {}).update(dict.fromkeys(actions))
+
+
+def missing(deployment: Deployment, needs: Needs) -> Iterator[OperatorError]:
     """What the logged-in user may not do; without access control everybody may do all."""
     status = deployment.client.admin.command("connectionStatus", showPrivileges=True)["authInfo"]
     if not status["authenticatedUsers"]:
@@ -87,6 +96,7 @@ def missing(
         lacking = [each for each in actions if not _allowed(privileges, each, database, collection)]
         if lacking:
             where = f"collection {database}.{collection}" if collection else f"database {database}"
+            where = where if database else "every database"
             yield NotAuthorised(
                 deployment.role, deployment.where, f"{', '.join(lacking)} on {where}"
             )

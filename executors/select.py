@@ -18,6 +18,11 @@ NEVER: Final = ("local", "config")
 """Databases that belong to a deployment, not to its users."""
 USERS: Final = ("admin.system.users", "admin.system.roles")
 """Collections that hold who may do what: carried by explicit wish, merged, never made."""
+STAGED: Final = {
+    "admin.system.users": "admin.tempusers",
+    "admin.system.roles": "admin.temproles",
+}
+"""Where they lie on the target until they are merged: names that the role `restore` may read."""
 CARRIED_SYSTEM: Final = ("system.js",)
 Renames = Sequence[tuple[str, str]]
 
@@ -78,7 +83,7 @@ def carried(namespace: str, spec: JobSpec, added: Sequence[str] = ()) -> bool:
     database, collection = split(namespace)
     if namespace in USERS:
         return spec.users and not any(fnmatchcase(namespace, glob) for glob in spec.exclude)
-    if database in NEVER or is_servers(collection):
+    if database in NEVER or is_servers(collection) or namespace in STAGED.values():
         return False
     return selected(namespace, spec.include, spec.exclude, added)
 
@@ -151,17 +156,21 @@ def renamed(namespace: str, renames: Renames) -> str:
     return namespace
 
 
-def targets_of(namespaces: Iterable[str], renames: Renames) -> dict[str, str]:
-    """The name on the target of each. Raises `BadRename`, `TwoBecomeOne`, `RefusedName`."""
+def targets_of(namespaces: Iterable[str], spec: JobSpec) -> dict[str, str]:
+    """Where each is written on the target, or looked for by a job that writes nothing.
+
+    Raises `BadRename`, `TwoBecomeOne`, `RefusedName`.
+    """
+    staged = STAGED if spec.kind in ("migrate", "restore") else {}
     targets: dict[str, str] = {}
     sources: dict[str, str] = {}
     for namespace in namespaces:
-        target = renamed(namespace, renames)
+        target = renamed(namespace, spec.renames)
         if target != namespace:
             _refuse_bad_name(namespace, target)
         if (other := sources.setdefault(target, namespace)) != namespace:
             raise TwoBecomeOne(other, namespace, target)
-        targets[namespace] = target
+        targets[namespace] = staged.get(namespace, target)
     return targets
 
 

@@ -75,7 +75,7 @@ def survey(
     """
     notes: list[str] = []
     found = catalogue(client, spec, added=added, notes=notes)
-    targets = targets_of([entry.name for entry in found], spec.renames)
+    targets = targets_of([entry.name for entry in found], spec)
     units: list[FoundUnit] = []
     for entry in found:
         if stop is not None and stop.is_set():
@@ -204,7 +204,7 @@ def _unit(client: MongoClient[Any], entry: Namespace, target: str) -> FoundUnit:
         indexes=indexes,
         documents=documents,
         bytes=size,
-        expires=expires(options, indexes),
+        expires=expires(options, indexes) or entry.name in USERS,
     )
 
 

@@ -53,7 +53,7 @@ class DumpSource:
         """Raises `DamagedDump`, `NoDump`, `OperatorError` for names, `Stopped`."""
         dump, damage = self._dump(stop)
         wanted, notes = wanted_of(dump, self._spec, added)
-        names = targets_of([each.namespace for each in wanted], self._spec.renames)
+        names = targets_of([each.namespace for each in wanted], self._spec)
         found = [_unit(each, names[each.namespace]) for each in wanted]
         return Surveyed(
             tuple(found),
@@ -237,7 +237,7 @@ def _unit(each: Dumped, target: str) -> FoundUnit:
         indexes=each.indexes,
         documents=0,  # counted when its files are looked at
         bytes=each.bytes,
-        expires=expires(each.options, each.indexes),
+        expires=expires(each.options, each.indexes) or each.namespace in USERS,
     )
 
 

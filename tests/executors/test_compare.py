@@ -244,5 +244,5 @@ def test_values_that_cannot_be_said() -> None:
 def test_users_are_never_shown() -> None:
     """S: credentials stand in no difference."""
     unit = described(secret="x")
-    unit.target = "admin.system.users"
+    unit.id = UnitId("admin.system.users")
     assert differences(unit, bson.encode({"other": 1}), (), "view") == ()

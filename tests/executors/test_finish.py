@@ -20,6 +20,7 @@ from executors.classify import classify
 from executors.expiry import FAR
 from executors.finish import finish
 from executors.metadata import build_index, create
+from executors.select import STAGED
 from executors.source import data_of
 from executors.survey import EMPTY, index_spec, namespaces, raw_indexes
 from statemachine.events import JobSpec
@@ -159,26 +160,64 @@ def test_under_another_name(pair: Pair) -> None:
 
 @pytest.fixture
 def known(pair: Pair) -> Iterator[Pair]:
-    """A user on either side."""
-    for client, name in ((pair.source_client, "theirs"), (pair.target_client, "ours")):
-        client.admin.command({"createUser": name, "pwd": "x", "roles": []})
+    """Ann and Bob on the source; another Bob, and Carl, on the target."""
+    everybody = {pair.source_client: ("ann", "bob"), pair.target_client: ("bob", "carl")}
+    for client, names in everybody.items():
+        client.admin.command({"createRole": "reader", "privileges": [], "roles": []})
+        for name in names:
+            client.admin.command({"createUser": name, "pwd": name, "roles": ["reader"]})
     yield pair
-    pair.source_client.admin.command("dropUser", "theirs")
-    pair.target_client.admin.command("dropUser", "ours")
+    for client in everybody:
+        client.admin.command("dropAllUsersFromDatabase")
+        client.admin.command("dropAllRolesFromDatabase")
 
 
-def test_users_and_roles_are_merged(known: Pair) -> None:
-    """Never dropped, never made, never compared: the server describes them."""
-    unit = unit_of(known.source_client, "x.x", users=True)
-    assert (unit.id, unit.type, unit.indexes) == ("admin.system.users", "collection", ())
-    assert from_text(unit.options) == EMPTY
-    dropping = spec(metadata=True, drop=True)
-    created = create(known.target_client, unit, dropping)
-    assert created.built == ()
-    assert created.uuid
-    assert finish(known.target_client, unit, dropping).differing == ()
-    (user,) = known.target_client.admin.command("usersInfo")["users"]
-    assert user["user"] == "ours"
+def units_of_users(pair: Pair) -> list[Unit]:
+    both = [
+        unit_of(pair.source_client, "x.x", users=True, exclude=(left,))
+        for left in ("admin.system.roles", "admin.system.users")
+    ]
+    assert [unit.id for unit in both] == ["admin.system.users", "admin.system.roles"]
+    return both
+
+
+@pytest.mark.parametrize("on_conflict", ["stop", "overwrite"])
+def test_users_and_roles_are_merged(known: Pair, on_conflict: str) -> None:
+    """New ones arrive to the byte, others stay; nothing of it is told but names, and no place
+    beside the server's own remains."""
+    there = known.source_client.admin["system.users"]
+    here = known.target_client.admin["system.users"]
+    ours = {user["_id"]: user for user in here.find()}
+    merging = spec(metadata=True, drop=True, on_conflict=on_conflict)
+    for unit in units_of_users(known):
+        assert (unit.type, unit.indexes, unit.expires) == ("collection", (), True)
+        assert from_text(unit.options) == EMPTY
+        carry(known, unit, merging)
+        for differing in (finish(known.target_client, unit, merging).differing, ()):
+            named = [each.what for each in differing]
+            assert named == (["user admin.bob"] if "users" in unit.id and differing else [])
+            assert "SCRAM" not in str(differing)
+    merged = {user["_id"]: user for user in here.find()}
+    assert merged.keys() == {"admin.ann", "admin.bob", "admin.carl"}
+    assert merged["admin.ann"] == there.find_one({"_id": "admin.ann"})
+    assert merged["admin.carl"] == ours["admin.carl"]
+    assert merged["admin.bob"] == ours["admin.bob"]
+    assert not set(STAGED.values()) & {
+        f"admin.{name}" for name in known.target_client.admin.list_collection_names()
+    }
+
+
+def test_users_that_were_laid_down_before_a_crash(known: Pair) -> None:
+    """I12: what is laid down again is laid down once, and merged again it is no news."""
+    known.target_client.admin.command("dropUser", "bob")
+    unit = units_of_users(known)[0]
+    known.target_client.admin.tempusers.insert_one({"_id": "left over"})
+    carry(known, unit)
+    laid = documents(known.target_client, unit, unit.target)
+    assert finish(known.target_client, unit, SPEC).differing == ()
+    known.target_client.admin.tempusers.insert_many(laid)
+    assert finish(known.target_client, unit, SPEC).differing == ()
+    assert known.target_client.admin["system.users"].count_documents({}) == 3
 
 
 LEGACY: dict[str, tuple[Any, Any]] = {

@@ -4,6 +4,8 @@ Renames follow mongorestore; the cases of `test_renames` that speak of `$` and o
 what its own tests promise.
 """
 
+from collections.abc import Sequence
+
 import bson
 import pytest
 
@@ -91,11 +93,24 @@ def test_one_side_only() -> None:
         renames_of(["a.b"], [])
 
 
+def new_names(names: Sequence[str], *pairs: tuple[str, str], **fields: object) -> dict[str, str]:
+    return targets_of(names, spec(renames=pairs, **fields))
+
+
 def test_two_become_one() -> None:
     with pytest.raises(TwoBecomeOne, match=r"shop\.a and shop\.b would both become shop\.b"):
-        targets_of(["shop.a", "shop.b"], [("shop.a", "shop.b")])
-    swapped = targets_of(["x.a", "x.b"], [("x.a", "x.b"), ("x.b", "x.a")])
+        new_names(["shop.a", "shop.b"], ("shop.a", "shop.b"))
+    swapped = new_names(["x.a", "x.b"], ("x.a", "x.b"), ("x.b", "x.a"))
     assert swapped == {"x.a": "x.b", "x.b": "x.a"}
+
+
+@pytest.mark.parametrize("kind", ["migrate", "restore", "dump", "verify"])
+def test_users_are_laid_beside_those_of_the_target(kind: str) -> None:
+    """Only by jobs that write, and whatever is renamed."""
+    found = new_names(["admin.system.users", "admin.system.roles"], ("*", "x.*"), kind=kind)
+    writes = kind in ("migrate", "restore")
+    assert found["admin.system.users"] == ("admin.tempusers" if writes else "admin.system.users")
+    assert found["admin.system.roles"] == ("admin.temproles" if writes else "admin.system.roles")
 
 
 @pytest.mark.parametrize(
@@ -108,13 +123,13 @@ def test_two_become_one() -> None:
 )
 def test_names_that_servers_refuse(target: str) -> None:
     with pytest.raises(RefusedName) as refused:
-        targets_of(["shop.c"], [("shop.c", target)])
+        new_names(["shop.c"], ("shop.c", target))
     assert refused.value.code == "ENS003"
 
 
 @pytest.mark.parametrize("target", ["shop.system.js", "shop." + "x" * 250, "shop.a..b.", "ü.ö"])
 def test_names_that_servers_take(target: str) -> None:
-    assert targets_of(["shop.c"], [("shop.c", target)]) == {"shop.c": target}
+    assert new_names(["shop.c"], ("shop.c", target)) == {"shop.c": target}
 
 
 @pytest.mark.parametrize(
@@ -126,6 +141,7 @@ def test_names_that_servers_take(target: str) -> None:
         ("shop.system.buckets.x", {"include": ("shop.*",)}, False),
         ("admin.mine", {}, True),
         ("admin.system.version", {}, False),
+        ("admin.tempusers", {}, False),
         ("admin.system.users", {}, False),
         ("admin.system.users", {"users": True}, True),
         ("admin.system.roles", {"users": True, "include": ("shop.*",)}, True),

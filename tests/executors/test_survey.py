@@ -189,7 +189,7 @@ def test_users_and_roles(pair: Pair) -> None:
         by_name = {unit.unit: unit for unit in taken.units}
         users = by_name[UnitId("admin.system.users")]
         assert (users.type, users.indexes, users.documents) == ("collection", (), 1)
-        assert users.target == "admin.system.users"
+        assert users.target == "admin.tempusers"
         assert "secret" not in str(taken)
     finally:
         admin.command("dropUser", "ann")

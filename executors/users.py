@@ -1,0 +1,61 @@
+"""Users and roles: laid beside those of the target, and merged by the server itself.
+
+No role but the server's own may write to `admin.system.roles`. `restore` may use the command that
+mongorestore uses (`_mergeAuthzCollections`), and may read what it laid down under exactly these
+names. A user or role that the target has already stays as it is, whatever the job does with other
+conflicts: its own login may be among them.
+"""
+
+from typing import Any, Final
+
+from bson.raw_bson import RawBSONDocument
+from pymongo import MongoClient
+
+from executors.batches import RAW
+from executors.select import STAGED, split
+from statemachine.events import MetadataDifference
+from statemachine.state import Unit
+
+PARAMETER: Final = {
+    "admin.system.users": ("tempUsersCollection", "user"),
+    "admin.system.roles": ("tempRolesCollection", "role"),
+}
+MAJORITY: Final = {"w": "majority"}
+NO_SUCH_NAMESPACE: Final = 26
+
+
+def stage(client: MongoClient[Any], unit: Unit) -> None:
+    """An empty place to lay them down. Raises `PyMongoError`."""
+    _clear(client, unit)
+    client.admin.command({"create": split(STAGED[unit.id])[1], "writeConcern": MAJORITY})
+
+
+def merge(client: MongoClient[Any], unit: Unit) -> tuple[MetadataDifference, ...]:
+    """Make what was laid down valid, and remove the place; again, it does nothing.
+
+    What differs from the one of that name on the target is named, without a word of its content.
+    Raises `PyMongoError`.
+    """
+    place, (parameter, what) = STAGED[unit.id], PARAMETER[unit.id]
+    laid = _read(client, place)
+    if laid:
+        wanted = {parameter: place, "drop": False, "db": "", "writeConcern": MAJORITY}
+        client.admin.command({"_mergeAuthzCollections": 1, **wanted})
+    merged = {each["_id"]: each for each in _read(client, unit.id)} if laid else {}
+    _clear(client, unit)
+    return tuple(
+        MetadataDifference(what=f"{what} {each['_id']}", source="one", target="another")
+        for each in laid
+        if merged.get(each["_id"]) != each
+    )
+
+
+def _read(client: MongoClient[Any], namespace: str) -> list[RawBSONDocument]:
+    _, collection = split(namespace)
+    return list(client.admin.get_collection(collection, codec_options=RAW).find({}))
+
+
+def _clear(client: MongoClient[Any], unit: Unit) -> None:
+    _, collection = split(STAGED[unit.id])
+    drop = {"drop": collection, "writeConcern": MAJORITY}
+    client.admin.command(drop, allowable_errors=[NO_SUCH_NAMESPACE])
