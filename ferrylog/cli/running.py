@@ -13,7 +13,7 @@ from ferrylog.cli.options import Common, uri
 from ferrylog.cli.settings import digest_every
 from ferrylog.engine import Engine
 from ferrylog.logs import configure
-from ferrylog.redact import one_line
+from ferrylog.views.ending import last_words
 from ferrylog.views.human import status_text
 from ferrylog.views.live import Live
 from ferrylog.views.model import exit_code, status_report
@@ -22,7 +22,6 @@ from ferrylog.wiring import Run, deployment
 from journal.sqlite import SqliteJournal
 from statemachine.events import JobSpec, RunSettings
 from statemachine.state import DUMP, digest
-from statemachine.words import JobStatus
 
 Sides = tuple[Deployment | None, Deployment | None]
 
@@ -71,24 +70,6 @@ def end(common: Common, journal: SqliteJournal, engine: Engine) -> None:
         typer.echo(status_text(report), err=True)
     code = exit_code(engine.state)
     if not common.quiet:
-        typer.echo(_last_words(common, engine), err=True)
+        where = shlex.quote(str(common.journal))
+        typer.echo(last_words(engine.state, engine.job, where), err=True)
     raise typer.Exit(code)
-
-
-def _last_words(common: Common, engine: Engine) -> str:
-    journal = shlex.quote(str(common.journal))
-    if engine.state.status in (JobStatus.PAUSED, JobStatus.STOPPED):
-        resume = f"ferrylog resume {engine.job} --journal {journal}"
-        return f"{engine.state.status}: {one_line(engine.state.why)}\nresume with: {resume}"
-    if engine.state.status is JobStatus.FAILED:
-        return f"failed: {one_line(engine.state.why)}"
-    match exit_code(engine.state):
-        case 0:
-            return f"done · journal {journal} · ask it: ferrylog inspect events --journal {journal}"
-        case 3:
-            return f"done with rejects · see: ferrylog dead-letters list --journal {journal}"
-        case _:
-            return (
-                "source and target differ · see: ferrylog inspect events --kind verify_completed "
-                f"--journal {journal}"
-            )

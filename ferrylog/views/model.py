@@ -41,6 +41,7 @@ __all__ = [
     "job_percent",
     "percent",
     "phase",
+    "rejects",
     "status_report",
 ]
 
@@ -147,7 +148,7 @@ def exit_code(state: State) -> int:
     match state.status:
         case JobStatus.COMPLETED if _differs(state):
             return 4
-        case JobStatus.COMPLETED if _rejects(state):
+        case JobStatus.COMPLETED if rejects(state) or damaged_places(state):
             return 3
         case JobStatus.COMPLETED:
             return 0
@@ -168,11 +169,11 @@ def _read_damage(state: State) -> bool:
     return state.code.startswith(DAMAGE) and state.code not in NO_DAMAGE
 
 
-def _rejects(state: State) -> bool:
+def rejects(state: State) -> bool:
     """Something was left out by failure or by choice; a unit that was taken out is no failure."""
     units = state.units.values()
     left = any(unit.status is UnitStatus.FAILED for unit in units)
-    lost = any(unit.rejected or unit.dropped for unit in units) or damaged_places(state) > 0
+    lost = any(unit.rejected or unit.dropped for unit in units)
     return left or lost or state.dropped > 0 or state.count(Status.FAILED) > 0
 
 

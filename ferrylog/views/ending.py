@@ -1,0 +1,46 @@
+"""The last words of a run: how it ended, and where to look."""
+
+from collections.abc import Iterator
+
+from ferrylog.redact import one_line
+from ferrylog.views.fidelity import damaged_places
+from ferrylog.views.model import exit_code, rejects
+from statemachine.state import State
+from statemachine.words import JobStatus
+
+
+def last_words(state: State, job: str, journal: str) -> str:
+    """Of a job that rests. `journal`: as a shell takes it."""
+    if state.status in (JobStatus.PAUSED, JobStatus.STOPPED):
+        resume = f"ferrylog resume {job} --journal {journal}"
+        return f"{state.status}: {one_line(state.why)}\nresume with: {resume}"
+    if state.status is JobStatus.FAILED:
+        return f"failed: {one_line(state.why)}"
+    match exit_code(state):
+        case 0:
+            return f"done · journal {journal} · ask it: ferrylog inspect events --journal {journal}"
+        case 3:
+            return " · ".join(("done, but not with everything", *_missing(state, journal)))
+        case _:
+            return " · ".join(("source and target differ", *_differing(state, journal)))
+
+
+def _missing(state: State, journal: str) -> Iterator[str]:
+    places = damaged_places(state)
+    if places:
+        one = f"{places:,} place{'s' * (places > 1)} of the dump cannot be read"
+        yield f"{one}: ferrylog inspect events --kind damage_found --journal {journal}"
+    if rejects(state):
+        yield f"with rejects: ferrylog dead-letters list --journal {journal}"
+
+
+def _differing(state: State, journal: str) -> Iterator[str]:
+    """Documents and metadata are told by different events."""
+    units = state.units.values()
+    for number, what, kind in (
+        (sum(unit.mismatched for unit in units), "chunk", "verify_completed"),
+        (sum(unit.differing for unit in units), "option, index or the like", "finish_completed"),
+    ):
+        if number:
+            see = f"ferrylog inspect events --kind {kind} --journal {journal}"
+            yield f"{number:,} × {what}: {see}"
