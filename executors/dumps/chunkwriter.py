@@ -47,17 +47,17 @@ class ChunkWriter:
 
     def add(self, namespace: str, data: bytes, documents: int) -> None:
         """Whole documents, one after another."""
+        whole = namespace in self._whole
         while documents:
             chunk = self._chunk(namespace)
-            if namespace in self._whole:
-                return chunk.add(data, documents)
-            fit = min(documents, self._documents - chunk.documents)
+            room = BLOCK_DOCUMENTS if whole else self._documents - chunk.documents
+            fit = min(documents, room, BLOCK_DOCUMENTS)
             size = len(data) if fit == documents else _size_of(data, fit)
             chunk.add(data[:size], fit)
             data, documents = data[size:], documents - fit
-            if chunk.documents >= self._documents or chunk.bytes >= self._bytes:
+            full = chunk.documents >= self._documents or chunk.bytes >= self._bytes
+            if full and not whole:
                 self.end(namespace)
-        return None
 
     def end(self, namespace: str) -> None:
         """No more of this namespace, or no more in this chunk."""

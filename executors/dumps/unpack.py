@@ -17,7 +17,7 @@ from executors.dumps.archivestream import Source, source_of
 from executors.dumps.chunkwriter import ChunkWriter
 from executors.dumps.errors import DamagedDump, NoDump
 from executors.dumps.jsonmeta import Metadata, parse
-from executors.dumps.manifest import MANIFEST, Facts, read_facts, read_manifest, write_manifest
+from executors.dumps.manifest import Facts, read_facts, read_manifest, write_manifest
 from executors.dumps.model import Damage, Dump, Dumped, Part, Type
 from executors.dumps.names import must_be_names
 from executors.metadata import fields
@@ -60,7 +60,6 @@ def unpack_archive(
     if (found := _complete(folder)) is not None:
         return found
     folder.mkdir(mode=0o700, exist_ok=True)
-    (folder / MANIFEST).unlink(missing_ok=True)
     damage: list[Damage] | None = [] if salvage else None
     with opened() as stream:
         archive = _Archive(source_of(stream, name, damage), damage, wanted)

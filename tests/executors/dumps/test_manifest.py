@@ -23,6 +23,7 @@ import zstandard
 from executors.batches import Block
 from executors.boundaries import to_text
 from executors.chunkfile import write_chunk_file
+from executors.dumps import manifest
 from executors.dumps.errors import DETAILS, DamagedDump, NoDump
 from executors.dumps.manifest import (
     MANIFEST,
@@ -237,6 +238,13 @@ def test_deep_json_is_refused(root: Path) -> None:
     digest = hashlib.sha256(body).hexdigest()
     (root / MANIFEST).write_bytes(body + f'"sha256": "{digest}"}}\n'.encode())
     assert refusal(root).detail == "EDUMP060"
+
+
+def test_a_manifest_has_a_limit(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "MAX_BYTES", (root / MANIFEST).stat().st_size)
+    read_manifest(root)
+    monkeypatch.setattr(manifest, "MAX_BYTES", (root / MANIFEST).stat().st_size - 1)
+    assert refusal(root).detail == "EDUMP072"
 
 
 def _part(root: Path, number: int = 0) -> Part:

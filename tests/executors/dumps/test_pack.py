@@ -18,6 +18,7 @@ import pytest
 from pymongo import MongoClient
 
 from executors.boundaries import to_text
+from executors.dumps import pack
 from executors.dumps.errors import DamagedDump
 from executors.dumps.manifest import Facts, read_manifest, write_manifest
 from executors.dumps.model import Dump, Dumped, NeverStops
@@ -220,6 +221,17 @@ def test_a_full_disk_leaves_no_half_file(
     with pytest.raises(OSError, match="no space"):
         packed(dump, tmp_path / "out")
     assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
+
+
+def test_a_file_system_without_case_takes_no_names_that_differ_by_it(
+    dump: Dump, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twins = [replace(dump.namespaces[0], namespace=f"shop.{name}", parts=()) for name in "Cc"]
+    both = replace(dump, namespaces=tuple(twins))
+    assert {"shop/C.bson", "shop/c.bson"} <= packed(both, tmp_path / "out").keys()
+    monkeypatch.setattr(pack, "_ignores_case", lambda _: True)
+    with pytest.raises(DamagedDump, match="EDUMP015"):
+        packed(both, tmp_path / "other")
 
 
 def test_packing_stops_when_told(dump: Dump, tmp_path: Path) -> None:

@@ -16,7 +16,9 @@ from typing import Any, BinaryIO
 import bson
 import pytest
 
-from executors.dumps import chunkwriter
+from executors.batches import BLOCK_DOCUMENTS
+from executors.chunkfile import read_blocks
+from executors.dumps import archive, chunkwriter
 from executors.dumps.archive import read_prelude
 from executors.dumps.archivesalvage import salvaged
 from executors.dumps.archivestream import source_of
@@ -267,28 +269,84 @@ def test_unpacking_stops_when_told(folder: Path) -> None:
     assert not (folder / MANIFEST).exists()
 
 
-def test_many_namespaces_at_once_need_few_files_and_little_memory(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_namespaces_at_once_need_few_files_and_little_memory(folder: Path) -> None:
     """As many as there are, a block of each in turn."""
-    names = [f"a.c{n}" for n in range(200)]
-    told = {name: [document(n, pad="x" * 1000) for n in range(3)] for name in names}
-    rounds = [block(name, told[name][n]) for n in range(3) for name in names]
+    names = [f"a.c{n}" for n in range(60)]
+    told = {name: [document(n, pad="x" * 500_000) for n in range(2)] for name in names}
+    rounds = [block(name, told[name][n]) for n in range(2) for name in names]
     raw = prelude(*map(entry, names)) + b"".join(rounds)
-    raw += b"".join(end(name, *told[name]) for name in names)
-    most = 0
+    raw += b"".join(head(name, 0, end=True) + END for name in names)
+    before, most = len(open_files()), 0
 
     class Watched(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
             nonlocal most
             most = max(most, len(open_files()))
-            return super().read(min(size or 0, 10_000))
+            return super().read(min(size or 0, 100_000))
 
-    before = len(open_files())
-    dump, _ = unpack(folder, lambda: Watched(raw))
+    stream = Watched(raw)
+    tracemalloc.start()
+    try:
+        with pytest.raises(DamagedDump, match="EDUMP089"):
+            unpack(folder, lambda: stream)
+        assert tracemalloc.get_traced_memory()[1] < (chunkwriter.MOST_OPEN + 6) * 1_000_000
+    finally:
+        tracemalloc.stop()
+    assert most - before <= chunkwriter.MOST_OPEN + 2
+
+
+def test_what_is_put_aside_goes_on_where_it_was(folder: Path) -> None:
+    names = [f"a.c{n}" for n in range(chunkwriter.MOST_OPEN + 9)]
+    told = {name: [document(n) for n in range(3)] for name in names}
+    rounds = [block(name, told[name][n]) for n in range(3) for name in names]
+    raw = prelude(*map(entry, names)) + b"".join(rounds)
+    raw += b"".join(end(name, *told[name]) for name in names)
+    dump, _ = unpack(folder, raw)
     assert held(dump) == {name: b"".join(told[name]) for name in names}
     assert all(len(each.parts) == 1 for each in dump.namespaces)
-    assert most - before <= chunkwriter.MOST_OPEN + 3
+
+
+@pytest.mark.parametrize("capped", [False, True])
+def test_blocks_have_no_more_documents_than_an_insert_takes(folder: Path, capped: bool) -> None:
+    small = bson.encode({"_id": 1})
+    options = {"capped": True, "size": 4096} if capped else {}
+    raw = prelude(entry("a.b", json.dumps({"options": options})))
+    raw += head("a.b") + small * 120_000 + END + head("a.b", 0, end=True) + END
+    (found,) = unpack(folder, raw, salvage=True, documents=110_000)[0].namespaces
+    counts = [
+        block.documents for part in found.parts for block, _ in read_blocks(folder / part.file)
+    ]
+    assert sum(counts) == 120_000
+    assert max(counts) <= BLOCK_DOCUMENTS
+    assert len(found.parts) == (1 if capped else 2)
+
+
+def test_chunk_files_are_durable_before_the_manifest_is(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+    real = os.fsync
+
+    def record(fd: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{fd}").readlink().relative_to(folder)))
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", record)
+    unpack(folder, interleaved())
+    assert synced == [
+        "shop.a/0-1.flb.tmp",
+        "shop.b/0-1.flb.tmp",
+        "shop.a",
+        "shop.b",
+        ".",
+        "manifest.json.tmp",
+        ".",
+    ]
+
+
+def test_a_prelude_without_end_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archive, "MAX_PRELUDE_BYTES", 300)
+    assert refusal(folder, interleaved()).detail == "EDUMP083"
 
 
 def test_memory_does_not_grow_with_the_archive(folder: Path) -> None:
@@ -449,14 +507,13 @@ def test_what_mongodump_writes_is_unpacked(pair: Pair, folder: Path, packed: boo
     db.command("create", "v", viewOn="a", pipeline=[])
     db.command("create", "t", timeseries={"timeField": "at"})
     db.command("create", "none")
-    archive = folder.parent / "real.archive"
+    real = folder.parent / "real.archive"
     subprocess.run(
-        [tool, "--uri", pair.source.uri, f"--archive={archive}", "-d", "shop"]
-        + ["--gzip"] * packed,
+        [tool, "--uri", pair.source.uri, f"--archive={real}", "-d", "shop"] + ["--gzip"] * packed,
         check=True,
         capture_output=True,
     )
-    dump, damage = unpack(folder, lambda: archive.open("rb"), objcheck=True)
+    dump, damage = unpack(folder, lambda: real.open("rb"), objcheck=True)
     assert [(each.namespace, each.type, each.documents) for each in dump.namespaces] == [
         ("shop.a", "collection", 500),
         ("shop.none", "collection", 0),
