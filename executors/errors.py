@@ -151,6 +151,19 @@ class CannotMigrate(OperatorError):
         )
 
 
+class NoSnapshot(OperatorError):
+    """One time for all documents was asked for, and cannot be had."""
+
+    code = "ESNAP002"
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__(
+            f"{namespace} is capped: no server reads such a collection as of one time",
+            remedy=f"leave it out with --ns-exclude {namespace!r}, or read with "
+            "--consistency fuzzy",
+        )
+
+
 class TargetNotEmpty(OperatorError):
     code = "ETARGET001"
 

@@ -14,6 +14,7 @@ from executors.dumps.model import Dump
 from executors.dumps.restoring import wanted_of
 from executors.errors import (
     CannotMigrate,
+    NoSnapshot,
     NothingToRead,
     OlderServer,
     OtherCollection,
@@ -153,8 +154,8 @@ def _of_source(
         findings.append(NothingToRead(", ".join(spec.include), source.where))
     for entry in found:
         try:
-            refuse_unsupported(entry)
-        except CannotMigrate as error:
+            refuse_unsupported(entry, spec)
+        except (CannotMigrate, NoSnapshot) as error:
             findings.append(error)
     names = targets_of([entry.name for entry in found], spec)
     carried = [Needed(entry.name, names[entry.name], entry.type) for entry in found]

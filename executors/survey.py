@@ -11,7 +11,7 @@ from pymongo.errors import OperationFailure
 
 from executors.batches import RAW
 from executors.boundaries import to_text
-from executors.errors import CannotMigrate
+from executors.errors import CannotMigrate, NoSnapshot
 from executors.expiry import expires
 from executors.protocol import Stopped, StopToken
 from executors.select import (
@@ -70,8 +70,8 @@ def survey(
 ) -> Surveyed:
     """Everything a job with this spec has to carry, and what it leaves where it is.
 
-    Raises `CannotMigrate` for what this version would have to leave behind without being told to,
-    `OperatorError` for a selection or renames that cannot be, `PyMongoError`, `Stopped`.
+    Raises `CannotMigrate` and `NoSnapshot` for what would have to be left behind without being
+    told to, `OperatorError` for a selection or renames that cannot be, `PyMongoError`, `Stopped`.
     """
     notes: list[str] = []
     found = catalogue(client, spec, added=added, notes=notes)
@@ -80,6 +80,7 @@ def survey(
     for entry in found:
         if stop is not None and stop.is_set():
             raise Stopped
+        refuse_unsupported(entry, spec)
         units.append(_unit(client, entry, targets[entry.name]))
         notes += _dangling(entry, targets[entry.name], spec)
     since = _now(client) if spec.consistency == "snapshot" else ""
@@ -191,7 +192,6 @@ def _raw_catalogue(
 
 
 def _unit(client: MongoClient[Any], entry: Namespace, target: str) -> FoundUnit:
-    refuse_unsupported(entry)
     documents, size = measured(client, entry)
     raw, options = described(client, entry)
     indexes = tuple(map(index_spec, raw))
@@ -208,11 +208,14 @@ def _unit(client: MongoClient[Any], entry: Namespace, target: str) -> FoundUnit:
     )
 
 
-def refuse_unsupported(entry: Namespace) -> None:
+def refuse_unsupported(entry: Namespace, spec: JobSpec) -> None:
+    """Raises `CannotMigrate`, `NoSnapshot`."""
     if entry.type not in KINDS:
         raise CannotMigrate(entry.name, f"a {entry.type} collection")
     if entry.type == "timeseries" and not entry.uuid:
         raise CannotMigrate(entry.name, "a time-series collection without a collection of buckets")
+    if spec.consistency == "snapshot" and bson.decode(entry.options, RAW).get("capped"):
+        raise NoSnapshot(entry.name)
 
 
 def described(client: MongoClient[Any], entry: Namespace) -> tuple[list[bytes], bytes]:
