@@ -13,7 +13,7 @@ from bson.raw_bson import RawBSONDocument
 from executors.boundaries import to_key
 from executors.clients import connect
 from executors.copy import copy
-from executors.dispatch import MongoExecutor
+from executors.dispatch import Ends, MongoExecutor
 from executors.errors import OtherCollection
 from executors.protocol import Stopped
 from executors.rejected import rejected_documents
@@ -335,7 +335,7 @@ def run_effect(
     source, other = connect("source", pair.source.uri), connect("target", target)
     told: list[Progressed] = []
     try:
-        executor = MongoExecutor(source, other, spec(mode="direct"), folder)
+        executor = MongoExecutor(Ends(source=source, target=other), spec(mode="direct"), folder)
         effect = Effect(TaskKey(TaskKind.COPY, chunk.id), 2, 3, unit=unit, chunk=chunk)
         return executor.run(effect, threading.Event(), told.append), told
     finally:

@@ -15,6 +15,7 @@ from executors.rejected import (
     Rejects,
     as_json,
     find_rejected,
+    name_of,
     rejected_documents,
     rejected_path,
     shown,
@@ -107,12 +108,10 @@ def test_a_torn_tail_is_cut_off(tmp_path: Path, cut: int) -> None:
     [
         bytes(4096),
         b"\xff" * 100,
-        b"\5\0\0\0\0",
-        b"\x10\0\0\0" + bytes(12),
         b"\xff\xff\xff\x7f" + bytes(100),
         DOCUMENTS[4][:-1] + b"\1",
     ],
-    ids=["zeros", "ones", "no _id", "zeros inside", "no end", "no NUL at the end"],
+    ids=["zeros", "ones", "no end", "no NUL at the end"],
 )
 def test_garbage_at_the_end_is_cut_off(tmp_path: Path, tail: bytes) -> None:
     path = write(tmp_path, *DOCUMENTS[:4])
@@ -120,6 +119,16 @@ def test_garbage_at_the_end_is_cut_off(tmp_path: Path, tail: bytes) -> None:
     assert read(tmp_path) == DOCUMENTS[:4]
     write(tmp_path, DOCUMENTS[4])
     assert path.read_bytes() == b"".join(DOCUMENTS)
+
+
+@pytest.mark.parametrize("odd", [bson.encode({}), bson.encode({"a": 1}), b"\x10\0\0\0" + bytes(12)])
+def test_what_has_no_id_or_is_no_document_is_kept_too(tmp_path: Path, odd: bytes) -> None:
+    """A dump may hold it: its envelope is whole, and a server has refused it (P10)."""
+    write(tmp_path, DOCUMENTS[0], odd, DOCUMENTS[1])
+    write(tmp_path, odd)
+    assert read(tmp_path) == [DOCUMENTS[0], DOCUMENTS[1], odd]
+    assert find_rejected(tmp_path, UNIT, CHUNK, name_of(odd)) == odd
+    assert name_of(odd).startswith("(none: ")
 
 
 def test_a_link_is_not_followed(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from executors.batches import Block
 from executors.boundaries import to_key
 from executors.chunkfile import DamagedFile, Written, write_chunk_file
 from executors.clients import connect
-from executors.dispatch import MongoExecutor
+from executors.dispatch import Ends, MongoExecutor
 from executors.protocol import Stopped
 from executors.rawbson import Slab
 from executors.restore import restore
@@ -99,7 +99,9 @@ class Bench:
         return list(self.iterate(chunk, **changes))
 
     def iterate(self, chunk: Chunk, **changes: Any) -> Iterator[Restored]:
-        return restore(self.client, UNIT, chunk, spec(**changes), self.folder, self.stop)
+        assert chunk.file is not None
+        path = self.folder / chunk.file.name
+        return restore(self.client, UNIT, chunk, spec(**changes), path, self.folder, self.stop)
 
     def send(self, *documents: bytes, **changes: Any) -> Restored:
         """The last news of a restore of these documents."""
@@ -400,8 +402,9 @@ def test_a_stop_is_seen_inside_a_block(bench: Bench) -> None:
     sent = [document(_id=n, v="new") for n in range(50)]
     chunk, merge = bench.chunk(sent), spec(on_conflict="overwrite")
 
+    path = bench.folder / "0-1.flb"
     with pytest.raises(Stopped):
-        list(restore(bench.client, UNIT, chunk, merge, bench.folder, Looks(20)))
+        list(restore(bench.client, UNIT, chunk, merge, path, bench.folder, Looks(20)))
     changed = sum(b"new" in each for each in bench.there())
     assert 0 < changed < 20
 
@@ -450,7 +453,8 @@ def test_a_damaged_file_is_refused_before_any_write(
 @pytest.fixture
 def executor(pair: Pair, tmp_path: Path) -> Iterator[MongoExecutor]:
     source, target = connect("source", pair.source.uri), connect("target", pair.target.uri)
-    yield MongoExecutor(source, target, spec(write_concern="majority"), tmp_path)
+    ends = Ends(source=source, target=target)
+    yield MongoExecutor(ends, spec(write_concern="majority"), tmp_path)
     source.close()
     target.close()
 
@@ -497,10 +501,9 @@ def test_a_conflict_is_permanent(bench: Bench, executor: MongoExecutor) -> None:
 
 def test_a_write_concern_that_cannot_be_met_is_fatal(pair: Pair, bench: Bench) -> None:
     """P2: applied here is not acknowledged there."""
-    source, target = connect("source", pair.source.uri), connect("target", pair.target.uri)
-    two = MongoExecutor(source, target, spec(write_concern="2"), bench.folder)
+    target = connect("target", pair.target.uri)
+    two = MongoExecutor(Ends(target=target), spec(write_concern="2"), bench.folder)
     outcome, _ = run_effect(two, bench.chunk([document(_id=1)]))
-    source.close()
     target.close()
     assert isinstance(outcome, Failed)
     assert (outcome.cause, outcome.code) == (Cause.FATAL, "EMONGO100")
@@ -603,10 +606,23 @@ def test_rejected_documents_end_with_3(pair: Pair, tmp_path: Path) -> None:
 
 def test_rejected_documents_end_with_3_when_verified(pair: Pair, tmp_path: Path) -> None:
     """Documents that the target refused by name are no surprise to verification."""
+    for client in (pair.source_client, pair.target_client):
+        client.shop.c.create_index("e", unique=True)
+    pair.source_client.shop.c.insert_many([{"_id": n, "e": n} for n in range(1_000)])
+    pair.target_client.shop.c.insert_many([{"_id": f"{n}", "e": n} for n in (998, 999)])
+    merge = ("--on-conflict", "skip", "--journal", tmp_path / "ferrylog.db")
+    ended = ferrylog("start", *ends_of(pair), *merge)
+    assert ended.returncode == 3, ended.stderr
+    assert "2 rejected" in ended.stderr
+
+
+def test_an_index_of_the_target_alone_is_a_difference(pair: Pair, tmp_path: Path) -> None:
+    """Whatever it kept out: source and target are not described alike."""
     pair.target_client.shop.c.create_index("e", unique=True)
     pair.source_client.shop.c.insert_many([{"_id": n, "e": min(n, 997)} for n in range(1_000)])
     ended = ferrylog("start", *ends_of(pair), "--journal", tmp_path / "ferrylog.db")
-    assert ended.returncode == 3, ended.stderr
+    assert ended.returncode == 4, ended.stderr
+    assert "index e_1: missing on the source" in ended.stderr
 
 
 def test_merging_skips_what_differs(pair: Pair, tmp_path: Path) -> None:
