@@ -205,6 +205,9 @@ FLAWED = ENVELOPES | {
         "_id is an array",
         document(b"\x10user_id\0\1\0\0\0", b"\x04_id\0" + document()),
     ),
+    "one of them MinKey": Flawed(
+        C.TWO_IDS, 13, "_id", "2 fields named _id", document(ID, b"\xff_id\0")
+    ),
     "two of them": Flawed(C.TWO_IDS, 13, "_id", "2 fields named _id", document(ID, ID)),
     "old binary, longer inside": Flawed(
         C.OLD_BINARY, 16, "a", "length 9 inside 7 bytes", field(0x05, old_binary(9, b"abc"))
