@@ -1,8 +1,8 @@
 """Documents without an `_id`: a dump may hold them, a collection may not.
 
 A server would make up an `_id` at every insert, so that what is sent twice would be there twice.
-So they get one before they are sent: made from the file's digest and the document's place in it,
-it is the same each time.
+So they get one before they are sent: made from the file and the document's place in it, it is the
+same each time. Two parts of a file may hold the same bytes: their documents are as many.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ def with_ids(block: Block, file: ChunkFile, position: int) -> Block:
         at += int32(data, at)[0]
     else:
         return block
-    seed = f"{file.sha256} {position} ".encode()
+    seed = f"{file.name!a} {file.at} {file.sha256} {position} ".encode()
     return Block(b"".join(_given(block, seed)), block.documents)
 
 

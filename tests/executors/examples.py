@@ -1,6 +1,9 @@
-"""What tests of the hands share: units as a survey finds them, ranges as chunks."""
+"""What tests of the hands share: units as a survey finds them, ranges and files as chunks."""
 
+import hashlib
+from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from bson.codec_options import CodecOptions, DatetimeConversion
@@ -10,8 +13,8 @@ from pymongo.errors import BulkWriteError
 
 from executors.survey import survey
 from statemachine.events import JobSpec
-from statemachine.state import NOTHING, Chunk, Done, Unit
-from statemachine.words import ChunkId, Key
+from statemachine.state import NOTHING, Chunk, ChunkFile, Done, Unit
+from statemachine.words import BsonText, ChunkId, Key, UnitId
 from tests.statemachine.examples import SPEC
 
 Client = MongoClient[Any]
@@ -38,6 +41,45 @@ def unit_of(client: Client, name: str = "shop.c", **fields: Any) -> Unit:
         bytes_estimate=0,
         expires=found.expires,
     )
+
+
+def plain_unit(name: str = "shop.c", **fields: Any) -> Unit:
+    """A collection without options, which nobody has to ask for."""
+    given = {"id": UnitId(name), "target": name, "type": "collection", "uuid": ""}
+    described = {"options": BsonText("{}"), "indexes": ()}
+    return Unit(**{**given, **described, "documents_estimate": 0, "bytes_estimate": 0, **fields})
+
+
+def part_of(path: Path, documents: Sequence[bytes], *, at: int = 0) -> ChunkFile:
+    """These documents of the `.bson` at `path`, which begin at byte `at` of it, as a part."""
+    raw = b"".join(documents)
+    digest = hashlib.sha256(raw).hexdigest()
+    return ChunkFile(path.name, len(documents), len(raw), len(raw), digest, at, "dump")
+
+
+def filed(file: ChunkFile, unit: Unit, done: Done = NOTHING, *, number: int = 0) -> Chunk:
+    """A chunk whose documents lie in this file."""
+    return Chunk(
+        ChunkId(f"{unit.id}#{number}"),
+        unit.id,
+        lower=None,
+        upper=None,
+        documents=file.documents,
+        natural=False,
+        file=file,
+        done=done,
+    )
+
+
+class Looks:
+    """A stop token that counts the looks at it; set behind so many of them."""
+
+    def __init__(self, most: int = 1_000_000) -> None:
+        self.most, self.taken = most, 0
+
+    def is_set(self) -> bool:
+        self.taken += 1
+        return self.taken > self.most
 
 
 def chunk_of(
