@@ -22,7 +22,8 @@ def last_words(state: State, job: str, journal: str) -> str:
         case 3:
             return " · ".join(("done, but not with everything", *_missing(state, journal)))
         case _:
-            return " · ".join(("source and target differ", *_differing(state, journal)))
+            differing, missing = _differing(state, journal), _missing(state, journal)
+            return " · ".join(("source and target differ", *differing, *missing))
 
 
 def _missing(state: State, journal: str) -> Iterator[str]:

@@ -1,10 +1,11 @@
 """How true what was carried is to the source: as of when, what was left, what cannot be read."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Final, Literal
 
 from ferrylog.clock import when
-from ferrylog.views.shapes import DamageReport, LeftBehind, StatusReport
+from ferrylog.views.shapes import DamageReport, StatusReport
 from statemachine.events import DamageFound, MetadataDifference
 from statemachine.state import State
 
@@ -53,17 +54,12 @@ def damage_reports(events: Sequence[DamageFound]) -> tuple[DamageReport, ...]:
 
 def glance(report: StatusReport) -> Iterator[str]:
     """How much there is that `findings` names."""
-    if report.differing_metadata:
-        things = f"{report.differing_metadata:,} thing{'s' * (report.differing_metadata > 1)}"
-        yield f"  source and target are described differently in {things}"
-    if report.damaged_places:
-        places = f"{report.damaged_places:,} place{'s' * (report.damaged_places > 1)}"
-        yield f"  {places} of the dump cannot be read"
+    yield from islice(_differing(report), 1)
+    yield from islice(_damage(report), 1)
 
 
 def findings(report: StatusReport) -> Iterator[str]:
     """Differences and damage by name, and what is to be known beside them."""
-    yield from glance(report)
     yield from _differing(report)
     yield from _damage(report)
     if repaired := report.totals.documents.repaired:
@@ -75,12 +71,15 @@ def findings(report: StatusReport) -> Iterator[str]:
         yield f"  a snapshot: all as of {report.as_of} (cluster time {report.cluster_time})"
     elif report.consistency == "fuzzy" and report.phase == "done":
         yield "  fuzzy: each document as of when it was read"
-    if report.left_behind.users or report.left_behind.roles:
-        yield f"  {_left(report.left_behind)}"
+    if left := left_behind(report.left_behind.users, report.left_behind.roles):
+        yield f"  {left}"
     yield from (f"  note: {note}" for note in report.notes)
 
 
 def _differing(report: StatusReport) -> Iterator[str]:
+    if report.differing_metadata:
+        things = f"{report.differing_metadata:,} thing{'s' * (report.differing_metadata > 1)}"
+        yield f"  source and target are described differently in {things}"
     named = [(unit.namespace, each) for unit in report.units for each in unit.differing]
     for namespace, each in named[:MAX_LINES]:
         yield f"    {namespace}: {difference(each)}"
@@ -100,6 +99,9 @@ def _value(text: str) -> str:
 
 
 def _damage(report: StatusReport) -> Iterator[str]:
+    if report.damaged_places:
+        places = f"{report.damaged_places:,} place{'s' * (report.damaged_places > 1)}"
+        yield f"  {places} of the dump cannot be read"
     for each in report.damage:
         yield (
             f"    {each.file}, offset {each.at:,}: {each.bytes:,} bytes passed over: "
@@ -110,12 +112,15 @@ def _damage(report: StatusReport) -> Iterator[str]:
         yield f"    and {hidden:,} more: see `ferrylog inspect events --kind damage_found`"
 
 
-def _left(left: LeftBehind) -> str:
+def left_behind(users: int, roles: int) -> str:
+    """What of both the source keeps; empty for nothing."""
     counted = [
         f"{number:,} {word}{'s' * (number > 1)}"
-        for number, word in ((left.users, "user"), (left.roles, "role"))
+        for number, word in ((users, "user"), (roles, "role"))
         if number
     ]
-    one = left.users + left.roles == 1
+    if not counted:
+        return ""
+    one = users + roles == 1
     stay, them = ("stays", "it") if one else ("stay", "them")
     return f"{' and '.join(counted)} {stay} on the source: --users-and-roles carries {them}"

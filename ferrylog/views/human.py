@@ -9,11 +9,14 @@ from ferrylog.views.spans import duration, size
 
 LETTERS = 10
 """Dead letters that are shown; `ferrylog dead-letters list` has all."""
+NAME = 60
+"""Columns of names; a longer one moves what follows it."""
 
 
 def status_text(report: StatusReport) -> str:
     lines = [*_head(report), *_pools(report)]
     width = max((len(one_line(unit.namespace)) for unit in report.units), default=0)
+    width = min(width, NAME)
     lines += [_unit_line(report.kind, unit, width) for unit in report.units]
     lines += map(_chunk_line, report.chunks or ())
     lines += [*mishaps(report), *findings(report), *_answers(report)]

@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from executors.dumps.errors import DETAILS
 from ferrylog import clock
 from ferrylog.clock import when
 from ferrylog.past import Past
@@ -56,10 +57,6 @@ PHASES = (
     TaskKind.MANIFEST,
 )
 """After the plan, in their order."""
-DAMAGE = ("EDUMP", "EBSON")
-"""How the codes of a damaged dump begin."""
-NO_DAMAGE = ("EDUMP001", "EDUMP095")
-"""There is no dump, or a format cannot hold what is to be dumped."""
 GOING = (JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.STOPPING)
 NOTHING_TOLD = Told()
 
@@ -166,7 +163,7 @@ def _read_damage(state: State) -> bool:
     """What failed the job is a dump that is not as whoever wrote it left it."""
     if state.code == "EFILE001":  # a chunk file; only that of a dump cannot be written again
         return state.from_dump
-    return state.code.startswith(DAMAGE) and state.code not in NO_DAMAGE
+    return state.code in DETAILS or state.code.startswith("EBSON")
 
 
 def rejects(state: State) -> bool:

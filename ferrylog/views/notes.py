@@ -51,7 +51,7 @@ from statemachine.policy import US
 
 def note_on(event: AnyEvent, *, others: int = 0) -> str:
     """A sentence. `others`: how many more of its kind it stands for."""
-    said = _of_the_job(event) or _of_its_conduct(event) or _of_a_dump(event)
+    said = _of_the_job(event) or _of_its_conduct(event) or _of_a_dump(event, others)
     return said or _of_its_parts(event, others) or f"{event.kind}."
 
 
@@ -143,7 +143,7 @@ def _of_its_conduct(event: AnyEvent) -> str:
             return ""
 
 
-def _of_a_dump(event: AnyEvent) -> str:
+def _of_a_dump(event: AnyEvent, others: int) -> str:
     match event:
         case FileFound():
             return (
@@ -152,9 +152,10 @@ def _of_a_dump(event: AnyEvent) -> str:
                 f"bytes of SHA-256 {event.sha256}."
             )
         case DamageFound():
+            more = f"; and {others:,} more such places" if others else ""
             return (
                 f"{event.file}, offset {event.at:,}: {event.bytes:,} bytes cannot be read and were "
-                f"passed over: {event.code}: {event.why}."
+                f"passed over: {event.code}: {event.why}{more}."
             )
         case DocumentsRepaired():
             return (

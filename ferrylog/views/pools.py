@@ -76,7 +76,9 @@ def _phases(state: State, chunks: ChunkCounts) -> Iterator[PhaseReport]:
         yield _indexes(state)
     yield from _finished(state)
     if TaskKind.DUMP in stages[-1:]:
-        yield _beside(state, TaskKind.MANIFEST, int(_is_over(state, TaskKind.MANIFEST, THE_JOB)), 1)
+        manifest = state.tasks.get(TaskKey(TaskKind.MANIFEST, THE_JOB))
+        done = manifest is not None and manifest.status is Status.COMPLETED
+        yield _beside(state, TaskKind.MANIFEST, int(done), 1)
 
 
 def _planned(state: State) -> PhaseReport:
@@ -103,7 +105,8 @@ def _indexes(state: State) -> PhaseReport:
 def _finished(state: State) -> Iterator[PhaseReport]:
     units = [unit for unit in _wanted(state) if finishes(state, unit)]
     if units:
-        done = sum(_is_over(state, TaskKind.FINISH, unit.id) for unit in units)
+        tasks = [state.tasks.get(TaskKey(TaskKind.FINISH, unit.id)) for unit in units]
+        done = sum(task is not None and task.status in TERMINAL for task in tasks)
         yield _beside(state, TaskKind.FINISH, done, len(units))
 
 
@@ -111,11 +114,6 @@ def _wanted(state: State) -> Iterator[Unit]:
     """The units that the job goes on with."""
     left = (UnitStatus.EXCLUDED, UnitStatus.FAILED)
     return (unit for unit in state.units.values() if unit.status not in left)
-
-
-def _is_over(state: State, kind: TaskKind, entity: str) -> bool:
-    task = state.tasks.get(TaskKey(kind, entity))
-    return task is not None and task.status in TERMINAL
 
 
 def _beside(state: State, kind: TaskKind, done: int, total: int) -> PhaseReport:

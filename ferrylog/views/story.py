@@ -18,6 +18,7 @@ from statemachine.events import (
     Cancelled,
     Completed,
     CopyProgressed,
+    DamageFound,
     DeadLettered,
     DocumentRejected,
     InDoubt,
@@ -171,6 +172,10 @@ class StoryReport(Report):
     proof: Proof
 
 
+TOGETHER: Final = (DocumentRejected, DamageFound)
+"""Events of which many may come in a row."""
+
+
 @dataclass(slots=True)
 class _Draft:
     """An attempt that has begun."""
@@ -191,24 +196,25 @@ class Teller:
     clock_went_back: bool = False
     statuses: dict[TaskKind, Status] = field(default_factory=dict)
     _open: dict[TaskKind, _Draft] = field(default_factory=dict)
-    _rejected: list[Recorded] = field(default_factory=list)
+    _alike: list[Recorded] = field(default_factory=list)
     _last_ms: int = 0
 
     def hear(self, records: Iterable[Recorded]) -> None:
         for recorded in records:
             self.clock_went_back |= recorded.recorded_at_ms < self._last_ms
             self._last_ms = recorded.recorded_at_ms
-            if isinstance(recorded.event, DocumentRejected):
-                self._rejected.append(recorded)
+            if self._alike and recorded.event.kind != self._alike[0].event.kind:
+                self._tell_alike()
+            if isinstance(recorded.event, TOGETHER):
+                self._alike.append(recorded)
                 continue
-            self._tell_rejected()
             if isinstance(recorded.event, TaskEvent):
                 self._task(recorded, recorded.event)
             else:
                 if isinstance(recorded.event, SplitRequested):
                     self._call_off(recorded)
                 self._note(recorded)
-        self._tell_rejected()
+        self._tell_alike()
         for draft in self._open.values():
             at_once = draft.doubted_in == draft.began.epoch
             self._end(draft, None, "lost" if at_once else "open", {"at_once": at_once})
@@ -297,11 +303,11 @@ class Teller:
             )
         )
 
-    def _tell_rejected(self) -> None:
-        """Documents that were rejected together are one note."""
-        if self._rejected:
-            first = self._rejected[0]
-            text = note_on(first.event, others=len(self._rejected) - 1)
+    def _tell_alike(self) -> None:
+        """What was told together is one note."""
+        if self._alike:
+            first = self._alike[0]
+            text = note_on(first.event, others=len(self._alike) - 1)
             self.history.append(
                 Note(
                     seq=first.seq,
@@ -310,7 +316,7 @@ class Teller:
                     text=text,
                 )
             )
-        self._rejected = []
+        self._alike = []
 
 
 _ENVELOPE: Final = {"kind", "entity"}

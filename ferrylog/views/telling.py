@@ -5,6 +5,7 @@ from textwrap import wrap
 from typing import Any, Final
 
 from ferrylog.redact import one_line
+from ferrylog.views.fidelity import left_behind
 from ferrylog.views.spans import size, span
 from ferrylog.views.story import Attempt, Note, Parts, StoryReport
 
@@ -238,7 +239,7 @@ def _result(attempt: Attempt) -> str:
         case "verify":
             return _verified(made)
         case "plan":
-            return f"its keys were cut into {made['chunks']:,} chunks."
+            return f"it was cut into {made['chunks']:,} chunks."
         case "split":
             return f"its range was cut into {made['chunks']:,} parts."
         case "create":
@@ -257,8 +258,8 @@ def _result(attempt: Attempt) -> str:
 
 def _surveyed(made: dict[str, Any]) -> str:
     as_of = f", read as of cluster time {made['cluster_time']}" if made["cluster_time"] else ""
-    left = [_counted(made[f"{each}s"], each) for each in ("user", "role") if made[f"{each}s"]]
-    stay = f" {' and '.join(left)} are left on the source." if left else ""
+    left = left_behind(made["users"], made["roles"])
+    stay = f" {left}." if left else ""
     notes = "".join(f" {_whole(note)}" for note in made["notes"])
     units = _counted(made["units"], "unit")
     return f"{units} (collections, views) belong to the job{as_of}.{stay}{notes}"

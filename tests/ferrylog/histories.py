@@ -7,19 +7,24 @@ from pathlib import Path
 from ferrylog.engine import Engine
 from journal.sqlite import SqliteJournal
 from statemachine.effects import Effect
-from statemachine.events import Difference, IndexSpec, JobSpec, RunSettings
-from statemachine.state import State
+from statemachine.events import Difference, IndexSpec, JobSpec, MetadataDifference, RunSettings
+from statemachine.state import ChunkFile, State, reads_dump
 from statemachine.stimuli import (
     Built,
     Copied,
     Created,
     Dumped,
     Failed,
+    Finished,
+    FoundDamage,
+    FoundFile,
     FoundUnit,
     JobAsked,
+    Manifested,
     Outcome,
     PauseAsked,
     Planned,
+    PlannedFiles,
     Progressed,
     Rejection,
     Released,
@@ -32,7 +37,7 @@ from statemachine.stimuli import (
     Surveyed,
     Verified,
 )
-from statemachine.words import BsonText, Cause, JobId, Key, Millis, TaskKind, UnitId
+from statemachine.words import BsonText, Cause, JobId, Key, Millis, TaskKind, UnitId, UnitType
 from tests.statemachine.examples import SETTINGS, SPEC
 
 JOB = JobId("20261122-143000-7f3a")
@@ -40,6 +45,24 @@ BEGIN = Millis(1_795_357_800_000)
 UNITS = ("shop.orders", "shop.customers")
 CHUNK = "shop.orders#1"
 KILLED = "killed"
+DUMP = SPEC.model_copy(
+    update={
+        "kind": "dump",
+        "target": "file:/backup/shop",
+        "target_id": "file:/backup/shop",
+        "verify": False,
+        "consistency": "snapshot",
+    }
+)
+RESTORE = SPEC.model_copy(
+    update={
+        "kind": "restore",
+        "source": "file:/backup/shop",
+        "source_id": "ab" * 32,
+        "metadata": True,
+        "salvage": True,
+    }
+)
 
 Answer = Outcome | Progressed | str
 """What hands say to an effect, or that the process dies."""
@@ -104,7 +127,7 @@ class Play:
     def _turn(self, engine: Engine, stimuli: Sequence[Stimulus]) -> None:
         for effect in engine.turn(stimuli, now=Millis(self.now)):
             told = self.script.get((effect.task.kind, effect.task.entity, effect.attempt))
-            news = told or [(100, succeeded(effect))]
+            news = told or [(100, succeeded(effect, self.spec))]
             for delay, each in news:
                 said = _addressed(each, effect)
                 self.away.append((self.now + delay, len(self.away), said))
@@ -117,11 +140,17 @@ def _addressed(news: Answer, effect: Effect) -> Answer:
     return replace(news, task=effect.task, attempt=effect.attempt, epoch=effect.epoch)
 
 
-def succeeded(effect: Effect) -> Succeeded:
-    return Succeeded(effect.task, effect.attempt, effect.epoch, _result(effect))
+def succeeded(effect: Effect, spec: JobSpec = SPEC) -> Succeeded:
+    return Succeeded(effect.task, effect.attempt, effect.epoch, _result(effect, spec))
 
 
-def _result(effect: Effect) -> Result:
+def brought(result: Result) -> Succeeded:
+    """Whatever was asked for brought this."""
+    nobody = ("", 0, 0)
+    return Succeeded(*nobody, result)  # type: ignore[arg-type]
+
+
+def _result(effect: Effect, spec: JobSpec) -> Result:
     match effect.task.kind:
         case TaskKind.SURVEY:
             index = IndexSpec(name="when_1", unique=False, spec=BsonText("{}"))
@@ -135,8 +164,21 @@ def _result(effect: Effect) -> Result:
             )
         case TaskKind.CREATE:
             return Created(())
+        case TaskKind.PLAN if reads_dump(spec):
+            return PlannedFiles(tuple(part_of_dump(number) for number in range(3)))
         case TaskKind.PLAN:
             return Planned((Key('{"$numberInt":"10"}'), Key('{"$numberInt":"20"}')), 30, False)
+        case TaskKind.INDEX:
+            return Built()
+        case TaskKind.FINISH:
+            return Finished()
+        case TaskKind.MANIFEST:
+            return Manifested("a5" * 32, 60, 6000)
+    return _of_a_chunk(effect)
+
+
+def _of_a_chunk(effect: Effect) -> Result:
+    match effect.task.kind:
         case TaskKind.DUMP:
             name = f"{effect.task.entity.rpartition('#')[2]}-{effect.attempt}.flb"
             return Dumped(name, 10, 1000, 400, 2, "5e" * 32)
@@ -146,12 +188,15 @@ def _result(effect: Effect) -> Result:
             return Copied(10, Key('{"$numberInt":"19"}'), 10, 1000, 0, 0)
         case TaskKind.SPLIT:
             return Split((Key('{"$numberInt":"15"}'),), (5, 5))
-        case TaskKind.INDEX:
-            return Built()
         case TaskKind.VERIFY:
             return Verified(True, 10, 10, "d1" * 16, "d1" * 16, 0, ())
-        case TaskKind.RELEASE:
-            return Released()
+    return Released()
+
+
+def part_of_dump(number: int) -> FoundFile:
+    """One of three in a file that tells no keys."""
+    file = ChunkFile("shop/orders.bson", 10, 1000, 1000, "5e" * 32, 1000 * number, "dump")
+    return FoundFile(file)
 
 
 def failed(cause: Cause, code: str, why: str, jitter: float = 0.5) -> Failed:
@@ -207,3 +252,56 @@ def differing() -> Succeeded:
     missing = Difference(key=Key('{"$numberInt":"12"}'), what="missing")
     found = Verified(False, 10, 9, "d1" * 16, "d2" * 16, 0, (missing,))
     return Succeeded(*nobody, found)  # type: ignore[arg-type]
+
+
+def a_dump(path: Path) -> Play:
+    """A snapshot of two collections; one chunk is read once more. Users and roles stay."""
+    cut = failed(Cause.TRANSIENT, "ECONN003", "connection to the source was cut")
+    units = tuple(map(found, UNITS))
+    survey = Surveyed(units, cluster_time="1795357700.3", users=3, roles=1)
+    script = {
+        (TaskKind.SURVEY, "job", 1): [(100, brought(survey))],
+        (TaskKind.DUMP, CHUNK, 1): [(40, cut)],
+        (TaskKind.MANIFEST, "job", 1): [(300, brought(Manifested("a5" * 32, 60, 6000)))],
+    }
+    play = Play(path, script, spec=DUMP)
+    play.run()
+    return play
+
+
+def a_restore(path: Path, *, differing: bool = True) -> Play:
+    """Of a damaged dump of mongodump's, which tells no counts: a collection, a view, a time
+    series; afterwards an option and an index are not as they should be."""
+    units = (
+        found("shop.orders", documents=0),
+        found("shop.totals", "view", documents=0),
+        found("shop.weather", "timeseries", documents=0),
+    )
+    survey = Surveyed(units, notes=("oplog.bson is ignored",))
+    damage = tuple(
+        FoundDamage("shop/orders.bson", 5000 + 10 * n, 7, "EBSON013", "the bytes end inside")
+        for n in range(12)
+    )
+    plan = PlannedFiles(tuple(map(part_of_dump, range(3))), damage)
+    differences = (
+        MetadataDifference(what="option validator", source='{"n": 1}', target=""),
+        MetadataDifference(what="index when_1", source="", target='{"when": 1}'),
+    )
+    script = {
+        (TaskKind.SURVEY, "job", 1): [(100, brought(survey))],
+        (TaskKind.PLAN, "shop.orders", 1): [(100, brought(plan))],
+        (TaskKind.RESTORE, CHUNK, 1): [(100, brought(Restored(1000, 10, 1000, 0, 0, (), 2)))],
+        (TaskKind.FINISH, "shop.orders", 1): [
+            (100, brought(Finished(differences if differing else ())))
+        ],
+    }
+    play = Play(path, script, spec=RESTORE)
+    play.run()
+    return play
+
+
+def found(name: str, kind: UnitType = "collection", documents: int = 30) -> FoundUnit:
+    """With an index, unless it is a view."""
+    index = IndexSpec(name="when_1", unique=False, spec=BsonText("{}"))
+    indexes = () if kind == "view" else (index,)
+    return FoundUnit(UnitId(name), name, kind, "", BsonText("{}"), indexes, documents, 3000)

@@ -69,7 +69,7 @@ def test_what_nobody_compared_is_not_equal() -> None:
     short = unit("a.short")
     short.dropped = 1
     out, begun = unit("a.out", UnitStatus.EXCLUDED), unit("a.begun", UnitStatus.PROCESSING)
-    report = _units(state_with(short, out, begun, unit("a.whole")), {})
+    report = _units(state_with(short, out, begun, unit("a.whole")), {}, {})
     assert [each.namespace for each in report if each.equal] == ["a.whole"]
 
 
