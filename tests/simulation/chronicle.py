@@ -14,13 +14,12 @@ from statemachine.events import (
 from statemachine.evolve import evolve
 from statemachine.words import unit_of
 from tests.simulation import laws
-from tests.simulation.job_laws import JobLaws
 from tests.simulation.task_laws import TaskLaws
 from tests.simulation.unit_laws import UnitLaws
 from tests.simulation.valves import POOLS
 
 
-class Chronicle(JobLaws, UnitLaws, TaskLaws):
+class Chronicle(UnitLaws, TaskLaws):
     """Every law, event by event."""
 
     def read(self, new: Sequence[Recorded]) -> None:

@@ -6,7 +6,8 @@ from itertools import repeat
 from typing import TypeVar
 
 from statemachine.effects import Effect
-from statemachine.events import Difference, IndexSpec
+from statemachine.events import Difference, IndexSpec, MetadataDifference
+from statemachine.state import ChunkFile
 from statemachine.stimuli import (
     Built,
     Copied,
@@ -14,9 +15,14 @@ from statemachine.stimuli import (
     Dumped,
     Failed,
     FileDamaged,
+    Finished,
+    FoundDamage,
+    FoundFile,
     FoundUnit,
+    Manifested,
     Outcome,
     Planned,
+    PlannedFiles,
     Progressed,
     Rejection,
     Released,
@@ -27,13 +33,16 @@ from statemachine.stimuli import (
     Surveyed,
     Verified,
 )
-from statemachine.words import BsonText, Cause, Key, TaskKind, UnitId
+from statemachine.words import BsonText, Cause, Key, Place, TaskKind, UnitId
 from tests.simulation.world import Crash, World, cut
 
 BLOCK = 3
 """Documents per acknowledged block."""
 DOCUMENT = 5
 """Bytes of a document in a chunk file; in memory it is twice that."""
+
+REPAIRED = 7
+"""One in so many documents has something that a server fills in."""
 
 News = Progressed | Outcome
 
@@ -106,6 +115,7 @@ def _found(world: World, unit: UnitId) -> FoundUnit:
         indexes=tuple(IndexSpec(name=n, unique=False, spec=BsonText("{}")) for n in names),
         documents=len(documents),
         bytes=2 * DOCUMENT * len(documents),
+        expires=unit in world.expiring,
     )
 
 
@@ -117,10 +127,39 @@ def _create(world: World, effect: Effect) -> Iterator[News]:
 
 def _plan(world: World, effect: Effect) -> Iterator[News]:
     assert effect.unit
-    documents = world.source[effect.unit.id]
-    edges = sorted(documents)[world.per_chunk :: world.per_chunk]
-    keys = tuple(Key(str(edge)) for edge in edges)
-    yield _success(effect, Planned(keys, len(documents), natural=False))
+    if world.from_dump:
+        yield from _find(world, effect)
+        return
+    uppers = [upper for _, upper in world.ranges(effect.unit.id)]
+    keys = tuple(Key(upper) for upper in uppers if upper is not None)
+    documents = len(world.source[effect.unit.id])
+    yield _success(effect, Planned(keys, documents, natural=False))
+
+
+def _find(world: World, effect: Effect) -> Iterator[News]:
+    """The whole of a unit's file is looked at, and unpacked where it cannot be read in place."""
+    assert effect.unit
+    unit = effect.unit.id
+    places = world.unreadable.get(unit, 0)
+    if places and not world.salvage:
+        yield _failure(world, effect, Cause.PERMANENT, "EDUMP")
+        return
+    files = []
+    for number, (lower, upper) in enumerate(world.ranges(unit) if world.source[unit] else ()):
+        documents = world.range(unit, lower, upper)
+        name = f"{unit}/{number}"
+        if unit in world.unpacked:
+            name = f"{name}-{effect.attempt}"
+            world.files[name] = documents
+            if world.lots.strikes("partial"):
+                yield _break_off(world, effect)
+                return
+        count = len(documents)
+        place: Place = "work" if unit in world.unpacked else "dump"
+        file = ChunkFile(name, count, 2 * DOCUMENT * count, DOCUMENT * count, "00", 0, place)
+        files.append(FoundFile(file, lower and Key(lower), upper and Key(upper)))
+    damage = [FoundDamage(f"{unit}", at, 1, "EDUMP", "simulated") for at in range(places)]
+    yield _success(effect, PlannedFiles(tuple(files), tuple(damage)))
 
 
 def _dump(world: World, effect: Effect) -> Iterator[News]:
@@ -146,9 +185,9 @@ def _dump(world: World, effect: Effect) -> Iterator[News]:
 def _restore(world: World, effect: Effect) -> Iterator[News]:
     assert effect.chunk and effect.chunk.file
     chunk, name = effect.chunk, effect.chunk.file.name
-    if name not in world.files or name in world.damaged:
+    if damage := _damage(world, effect):
         world.condemned.add((chunk.id, effect.attempt))
-        yield FileDamaged(effect.task, effect.attempt, effect.epoch, "simulated")
+        yield damage
         return
     documents = list(world.files[name].items())
     if spoilt := _spoilt(world, effect, documents):
@@ -169,8 +208,16 @@ def _restore(world: World, effect: Effect) -> Iterator[News]:
         at += len(block)
         if at < len(documents):
             yield Progressed(effect.task, effect.attempt, effect.epoch, so_far)
-            so_far = replace(so_far, rejections=())
+            so_far = replace(so_far, rejections=(), repaired=0)
     yield _success(effect, replace(so_far, position=DOCUMENT * len(documents)))
+
+
+def _damage(world: World, effect: Effect) -> FileDamaged | None:
+    assert effect.chunk and effect.chunk.file
+    name = effect.chunk.file.name
+    if name in world.files and name not in world.damaged:
+        return None
+    return FileDamaged(effect.task, effect.attempt, effect.epoch, "simulated")
 
 
 def _copy(world: World, effect: Effect) -> Iterator[News]:
@@ -197,7 +244,7 @@ def _copy(world: World, effect: Effect) -> Iterator[News]:
         so_far = replace(so_far, last_key=Key(str(block[-1][0])))
         if at < len(documents):
             yield Progressed(effect.task, effect.attempt, effect.epoch, so_far)
-            so_far = replace(so_far, rejections=())
+            so_far = replace(so_far, rejections=(), repaired=0)
     yield _success(effect, so_far)
 
 
@@ -247,6 +294,7 @@ def _write(
         present=so_far.present + present,
         rejected=so_far.rejected + len(bad),
         rejections=so_far.rejections + bad,
+        repaired=so_far.repaired + sum(key % REPAIRED == 0 for key in good),
     )
 
 
@@ -263,6 +311,9 @@ def _index(world: World, effect: Effect) -> Iterator[News]:
 def _verify(world: World, effect: Effect) -> Iterator[News]:
     assert effect.chunk
     chunk = effect.chunk
+    if world.from_dump and (damage := _damage(world, effect)):
+        yield damage
+        return
     left = world.range(chunk.unit, chunk.lower, chunk.upper)
     right = cut(world.target.get(chunk.unit, {}), chunk.lower, chunk.upper)
     wrong = [key for key in sorted(left | right) if left.get(key) != right.get(key)]
@@ -270,6 +321,39 @@ def _verify(world: World, effect: Effect) -> Iterator[News]:
     differing = tuple(Difference(key=Key(str(key)), what="different") for key in wrong)
     counts = (wrong == refused, len(left), len(right))
     yield _success(effect, Verified(*counts, "", "", len(refused), differing))
+
+
+def _finish(world: World, effect: Effect) -> Iterator[News]:
+    """Expiry is switched on; what is missing is told, if that was asked for."""
+    assert effect.unit
+    unit = effect.unit.id
+    if unit in world.expiring:
+        world.switched.add(unit)
+    missing = [name for name in world.indexes.get(unit, ()) if (unit, name) not in world.built]
+    if not world.compared:
+        missing = []
+    world.looked[unit, effect.attempt] = len(missing)
+    told = [MetadataDifference(what=f"index {name}", source="{}", target="") for name in missing]
+    yield _success(effect, Finished(tuple(told)))
+
+
+def _manifest(world: World, effect: Effect) -> Iterator[News]:
+    if world.full:
+        yield _failure(world, effect, Cause.FATAL, "EDISK")
+        return
+    if world.lots.strikes("partial"):
+        yield _break_off(world, effect)
+        return
+    if world.lots.strikes("unwritten"):
+        causes = (Cause.TRANSIENT, Cause.UNAVAILABLE, Cause.PERMANENT)
+        yield _failure(world, effect, causes[world.lots.between(0, 2)])
+        return
+    units = {unit.id for unit in effect.units}
+    assert all(chunk.unit in units for chunk in effect.filed), "a file of a unit that was left"
+    named = {chunk.id: chunk.file.name for chunk in effect.filed if chunk.file}
+    world.manifests[effect.attempt] = {**named, **dict.fromkeys(units, "")}
+    count = sum(chunk.file.documents for chunk in effect.filed if chunk.file)
+    yield _success(effect, Manifested("00", count, 2 * DOCUMENT * count))
 
 
 def _release(world: World, effect: Effect) -> Iterator[News]:
@@ -287,5 +371,7 @@ HANDS: dict[TaskKind, Callable[[World, Effect], Iterator[News]]] = {
     TaskKind.SPLIT: _split,
     TaskKind.INDEX: _index,
     TaskKind.VERIFY: _verify,
+    TaskKind.FINISH: _finish,
+    TaskKind.MANIFEST: _manifest,
     TaskKind.RELEASE: _release,
 }

@@ -9,12 +9,13 @@ from statemachine.events import (
     RunSettings,
 )
 from statemachine.state import State
-from statemachine.words import Pool, TaskKey, UnitId, Verb, unit_of
+from statemachine.words import Pool, TaskKey, TaskKind, UnitId, Verb, unit_of
 from tests.simulation import laws
 from tests.simulation.valves import POOLS, Valve
 from tests.simulation.world import World
 
 AT_WORK = (Verb.STARTED, Verb.PROGRESSED)
+TRIED = (Verb.COMPLETED, Verb.DEAD_LETTERED)
 
 
 class History:
@@ -47,6 +48,12 @@ class History:
         self._gone: set[str] = set()
         """Chunks that were replaced, dropped or are being split."""
         self._requests: set[int] = set()
+        self._files: dict[str, str] = {}
+        """Of a dump: chunks and the names of their files."""
+        self._changed: dict[UnitId, int] = {}
+        """Units, and when something of them was done last."""
+        self._looked: dict[UnitId, int] = {}
+        """Units, and when their last touch began."""
         self.valves = {pool: Valve() for pool in Pool}
 
     def _standing(self) -> dict[TaskKey, Verb]:
@@ -56,6 +63,28 @@ class History:
             for key, verb in self.last.items()
             if (unit := unit_of(key)) is None or self._units[unit] != "skipped"
         }
+
+    def _gate(self, kind: TaskKind) -> bool:
+        """I23, I29: whether the turn of such tasks has come."""
+        opened = [unit for unit, standing in self._units.items() if standing == "open"]
+        planned = [self._is(TaskKind.PLAN, unit) for unit in opened if unit not in self.world.views]
+        tried = [self.last.get(TaskKey(TaskKind.CREATE, unit)) in TRIED for unit in opened]
+        if self.spec.kind == "dump" and kind is TaskKind.MANIFEST:
+            return self._surveyed and not opened
+        if self.spec.kind == "restore" and kind in (TaskKind.CREATE, TaskKind.RESTORE):
+            created = kind is TaskKind.CREATE or all(tried)
+            return self._surveyed and all(planned) and created
+        return True
+
+    def _is(self, kind: TaskKind, entity: str) -> bool:
+        return self.last.get(TaskKey(kind, entity)) is Verb.COMPLETED
+
+    def _once_more(self, key: TaskKey) -> None:
+        """What it looked at has changed."""
+        if self.last.get(key) is Verb.COMPLETED:
+            del self.last[key]
+            for budget in (self._failures, self._delays, self._doubts, self._waited, self._waits):
+                budget.pop(key, None)
 
     def _at_work(self) -> list[TaskKey]:
         return [key for key, verb in self._standing().items() if verb in AT_WORK]

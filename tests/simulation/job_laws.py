@@ -4,6 +4,7 @@ from statemachine.events import (
     AnyEvent,
     BreakerClosed,
     BreakerOpened,
+    DeadLettered,
     JobCompleted,
     JobExported,
     JobFailed,
@@ -16,14 +17,15 @@ from statemachine.events import (
     SettingChanged,
     StopRequested,
 )
-from statemachine.words import Pool, TaskKind, Verb
+from statemachine.words import Cause, Pool, TaskKey, TaskKind, Verb
 from tests.simulation.history import AT_WORK, History
-from tests.simulation.valves import Valve
+from tests.simulation.valves import WRITERS, Valve
 
 REQUEUES = (
     "job_reopened",
     "chunk_replaced",
     "chunk_planned",
+    "file_found",
     *(f"{kind}_requeued" for kind in TaskKind),
 )
 
@@ -65,12 +67,37 @@ class JobLaws(History):
                 assert self._surveyed, "I29: before the survey"
                 assert "open" not in self._units.values(), "I29: before a unit's end"
                 assert not self._owed and not self._pausing, "I19, I28"
+                self._nothing_is_left()
                 self._over = True
             case JobFailed():
-                assert self.settings.on_exhausted == "fail-job", "I19"
+                assert self.settings.on_exhausted == "fail-job" or self._bad_dump(), "I19"
                 self._over = True
             case _:
                 pass
+
+    def _bad_dump(self) -> bool:
+        """I23: a dump that is not in order ended the job before anything was written."""
+        letter = self.records[-1].event
+        assert isinstance(letter, DeadLettered), "I19"
+        looked = letter.task.kind in (TaskKind.SURVEY, TaskKind.PLAN)
+        untouched = not any(key.kind in WRITERS for key in self.attempts)
+        assert untouched or self.state.added, "I23: something was written"
+        return self.world.from_dump and looked and letter.cause is Cause.PERMANENT
+
+    def _nothing_is_left(self) -> None:
+        """I29: the manifest names all files of all units; the last touch came last."""
+        if self.spec.kind == "dump":
+            assert self._is(TaskKind.MANIFEST, "job"), "I29"
+            written = self.attempts[TaskKey(TaskKind.MANIFEST, "job")]
+            assert self.world.manifests[written] == self._to_be_named(), "I29: others are named"
+        for unit, when in self._looked.items():
+            if self._is(TaskKind.FINISH, unit):
+                assert when > self._changed.get(unit, 0), "I29: something came after the last touch"
+
+    def _to_be_named(self) -> dict[str, str]:
+        units = {unit for unit, standing in self._units.items() if standing == "completed"}
+        files = {c: f for c, f in self._files.items() if self._chunks[c].unit in units}
+        return {**files, **dict.fromkeys(units, "")}
 
     def _about_breakers(self, event: AnyEvent) -> None:
         """I43."""

@@ -30,6 +30,7 @@ from statemachine.words import (
     index_task,
     unit_of,
 )
+from tests.simulation.hands import REPAIRED
 from tests.simulation.world import World, cut
 
 
@@ -63,7 +64,8 @@ def counters(state: State) -> None:
         assert 0 <= unit.weight_done <= unit.weight, "I25"
         assert 0 <= unit.restored <= unit.planned, "I25"
         if unit.status is UnitStatus.COMPLETED and unit.type == "collection":
-            assert unit.settled + unit.dropped == unit.planned > 0, "I25"
+            assert unit.settled + unit.dropped == unit.planned, "I25"
+            assert unit.planned or state.from_dump, "I25"
             assert unit.weight_done == unit.weight, "I25"
     for (kind, status, priority), queue in state.queues.items():
         for key in queue:
@@ -85,7 +87,7 @@ def _has_no_work(state: State, unit_id: UnitId) -> bool:
     left = [
         key
         for key, task in state.tasks.items()
-        if unit_of(key) == unit_id and not (key.kind is TaskKind.INDEX and task.status in ENDS)
+        if unit_of(key) == unit_id and not (key.kind in NEVER_FAIL and task.status in ENDS)
         if task.status is not Status.COMPLETED
     ]
     planned = unit.type == "view" or unit.status is UnitStatus.PROCESSING
@@ -100,14 +102,17 @@ OF_CHUNKS = (
     TaskKind.SPLIT,
 )
 ENDS = (Status.COMPLETED, Status.FAILED)
+NEVER_FAIL = (TaskKind.INDEX, TaskKind.FINISH)
+"""The data: their dead letters keep no unit from its end."""
 GONE = (UnitStatus.FAILED, UnitStatus.EXCLUDED)
 OPEN = (UnitStatus.PENDING, UnitStatus.PROCESSING)
 
 
 def files(state: State) -> None:
     """A limit on everything: chunk files counted and never above the limit by new dumps."""
-    whole = [chunk.file for chunk in state.chunks.values() if chunk.file is not None]
-    assert state.files == len(whole) + len(state.releasing), "files"
+    held = [chunk.file for chunk in state.chunks.values() if chunk.file is not None]
+    ours = [file for file in held if file.place == "work"]
+    assert state.files == len(ours) + len(state.releasing), "files"
 
 
 def pool(state: State, pool: Pool) -> None:
@@ -129,12 +134,12 @@ def pool(state: State, pool: Pool) -> None:
 def ended(world: World, state: State, records: Sequence[Recorded]) -> None:
     """I12, I19, I22, I29: what a right end is, by the kind of the job and its policy."""
     assert state.spec is not None and state.settings is not None
-    if state.spec.kind == "migrate":
+    if state.spec.kind in ("migrate", "restore"):
         for unit, documents in world.target.items():
             due = world.source[unit]
             assert all(due.get(key) == text for key, text in documents.items()), "I22: extra"
     if state.status is JobStatus.FAILED:
-        assert state.settings.on_exhausted == "fail-job", "I19"
+        assert state.settings.on_exhausted == "fail-job" or state.from_dump, "I19"
         assert state.code and state.why, "I19: failed for nothing"
         return
     assert state.status is JobStatus.COMPLETED, state.status
@@ -156,7 +161,8 @@ def ended(world: World, state: State, records: Sequence[Recorded]) -> None:
     units = state.units.values()
     dropped = state.dropped + sum(unit.dropped for unit in units)
     assert last.rejected == sum(unit.rejected for unit in units), "I25"
-    assert last.mismatched == sum(unit.mismatched for unit in units), "I25"
+    assert last.mismatched == sum(unit.mismatched + unit.differing for unit in units), "I25"
+    assert last.damaged == sum(unit.damaged for unit in units), "I25"
     assert last.dead_letters == state.count(Status.FAILED) + dropped, "I25"
 
 
@@ -172,11 +178,18 @@ def _finished(world: World, state: State, unit: UnitId, records: Sequence[Record
     assert state.spec is not None
     found = state.units[unit]
     assert found.status is UnitStatus.COMPLETED, "I29"
+    assert found.damaged == world.unreadable.get(unit, 0), "damage in silence"
+    _touched(world, state, unit)
+    if state.spec.kind == "dump":
+        _dumped(world, state, unit)
+        return
     if unit in world.views:
         return
     if state.spec.kind == "plan":
-        assert not world.target and not world.files and not world.built, "I46"
-        assert found.planned == found.settled > 0, "I46"
+        assert not world.target and not world.built, "I46"
+        assert not world.files or world.from_dump, "I46"
+        assert found.planned == found.settled, "I46"
+        assert found.planned or world.from_dump, "I46"
         return
     if state.spec.kind == "verify":
         assert found.mismatched == sum(_differs(world, unit, state, records)), "verify"
@@ -188,6 +201,36 @@ def _finished(world: World, state: State, unit: UnitId, records: Sequence[Record
         assert ((unit, index) in world.built) or given_up, "an index is missing in silence"
         dropped = [r for r in records if r.event.kind == "index_dropped"]
         assert key in state.tasks or len(dropped) == state.dropped, "an index is gone in silence"
+
+
+def _touched(world: World, state: State, unit: UnitId) -> None:
+    """I29: the last touch of every unit that gets one; what it saw last is what is told."""
+    assert state.spec is not None
+    key = TaskKey(TaskKind.FINISH, unit)
+    writes = state.spec.kind in ("migrate", "restore")
+    wanted = world.compared and (writes or state.spec.kind == "verify")
+    wanted |= writes and unit in world.expiring
+    assert (key in state.tasks) == wanted, "I29"
+    if not wanted or state.tasks[key].status is Status.FAILED:
+        return
+    assert state.tasks[key].status is Status.COMPLETED, "I29"
+    assert unit in world.switched or unit not in world.expiring, "I29"
+    assert state.units[unit].differing == world.looked[unit, state.tasks[key].attempt], "I25"
+
+
+def _dumped(world: World, state: State, unit: UnitId) -> None:
+    """I22, I29: the manifest that was written last names all there is, but for what was
+    dropped."""
+    task = state.tasks[TaskKey(TaskKind.MANIFEST, "job")]
+    assert task.status is Status.COMPLETED, "I29"
+    manifest = world.manifests[task.attempt]
+    assert unit in manifest, "I29: a unit that is named nowhere"
+    files = [world.files[name] for chunk, name in manifest.items() if chunk.startswith(f"{unit}#")]
+    named = [item for documents in files for item in documents.items()]
+    lost = [chunk for chunk in state.flawed.values() if chunk.unit == unit]
+    gone = {key for each in lost for key in world.range(unit, each.lower, each.upper)}
+    due = [item for item in world.source[unit].items() if item[0] not in gone]
+    assert sorted(named) == sorted(due), "I22"
 
 
 def _carried(world: World, state: State, unit: UnitId, records: Sequence[Recorded]) -> None:
@@ -206,6 +249,8 @@ def _carried(world: World, state: State, unit: UnitId, records: Sequence[Recorde
     if not lost:
         assert (found.restored_documents, found.rejected) == (len(due), len(refused)), "I25"
     assert found.mismatched == 0, "I22"
+    if not lost:
+        assert found.repaired >= sum(key % REPAIRED == 0 for key in due), "P10"
     named = {
         r.event.key
         for r in records

@@ -7,16 +7,25 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from journal.protocol import Recorded
 from statemachine.events import JobSpec, RunSettings
-from statemachine.state import Chunk, State
+from statemachine.state import Chunk, State, reads_dump
 from statemachine.stimuli import Asked, Gauge, Measured, RequeueAsked, Stimulus
 from statemachine.words import Alert, ChunkId, JobStatus
 from tests.simulation.hands import News
 from tests.simulation.host import JOB, Fate, Host
 from tests.simulation.wishes import WISHES, dead_letters
-from tests.simulation.world import Crash, Drawn, Odds, draw_copy, draw_world
+from tests.simulation.world import (
+    Crash,
+    Drawn,
+    Odds,
+    draw_copy,
+    draw_dump,
+    draw_rest,
+    draw_world,
+)
 from tests.statemachine.examples import SETTINGS
 
 __all__ = ["JOB", "Simulation"]
@@ -26,15 +35,20 @@ CALM_AFTER = 200
 MAX_STEPS = 1200
 DAYS_MS = 86_400_000
 RETRIES = ("none", "fixed", "linear", "exponential", "exponential")
-KINDS = ("verify", "plan", *["migrate"] * 18)
+KINDS = ("plan", *["verify"] * 3, *["dump"] * 5, *["restore"] * 7, *["migrate"] * 16)
+FROM_DUMP = {"restore": 1.0, "verify": 0.6, "plan": 0.3}
+"""How often the source is a dump."""
 POLICIES = ("pause", "pause", "skip-unit", "fail-job")
 
 
 def draw_spec(random: Random) -> JobSpec:
+    kind: Any = random.choice(KINDS)
+    mode = "direct" if random.random() < 0.3 else "coordinated"
+    dump = random.random() < FROM_DUMP.get(kind, 0)
     return JobSpec(
-        kind=random.choice(KINDS),
-        mode="direct" if random.random() < 0.3 else "coordinated",
-        source="mongodb://a/",
+        kind=kind,
+        mode=mode,
+        source="file:/dump" if dump else "mongodb://a/",
         target="mongodb://b/",
         source_id="a:1",
         target_id="b:2",
@@ -74,12 +88,16 @@ class Simulation:
         self.random = Random(seed)
         self.lots = Drawn(self.random, Odds.draw(self.random))
         self.spec = draw_spec(self.random)
-        if self.spec.kind == "migrate" and self.random.random() < 0.3:
+        if self.spec.kind in ("migrate", "restore") and self.random.random() < 0.3:
             self.spec = self.spec.model_copy(update={"verify": False})
         self.settings = draw_settings(self.random)
         world = draw_world(self.random, self.lots)
+        draw_rest(self.random, world)
+        self.spec = self.spec.model_copy(update={"metadata": world.compared})
         if self.spec.kind == "verify":
             draw_copy(self.random, world)
+        if reads_dump(self.spec):
+            draw_dump(self.random, world)
         self.host = Host(path, world, self.spec, self.settings, self._fate)
         self.late: list[News] = []
         self.steps = 0
@@ -265,15 +283,19 @@ class Simulation:
                 place.full = self.random.random() < 0.8
             else:
                 place.full = self.lots.strikes(fault)
+        if self.spec.kind == "dump":
+            return  # what becomes of a dump later is for those to say who read it
         if world.files and self.lots.strikes("damage"):
             world.damaged.add(self.random.choice(list(world.files)))
         if world.files and self.lots.strikes("missing"):
-            del world.files[self.random.choice(list(world.files))]
+            name = self.random.choice(list(world.files))
+            world.lost[name] = world.files.pop(name)
 
     def _calm(self) -> None:
         self.lots.calm()
         self._doomed = 0
         self.host.world.full = self.host.journal.full = False
+        self.host.world.repair()
         self.host.strays.clear()
         self.late.clear()
 

@@ -9,7 +9,9 @@ from statemachine.events import (
     DeadLettered,
     DumpCompleted,
     DumpInvalidated,
+    FinishCompleted,
     InDoubt,
+    ManifestCompleted,
     Requeued,
     Resolved,
     RestoreCompleted,
@@ -19,9 +21,12 @@ from statemachine.events import (
     TaskEvent,
 )
 from statemachine.policy import MAX_INTERRUPTIONS
-from statemachine.words import Cause, Pool, Status, TaskKey, TaskKind, Verb, unit_of
+from statemachine.state import stages_of
+from statemachine.words import Cause, Pool, Status, TaskKey, TaskKind, UnitId, Verb, unit_of
+from tests.simulation import laws
 from tests.simulation.hands import DOCUMENT
-from tests.simulation.history import AT_WORK, History
+from tests.simulation.history import AT_WORK
+from tests.simulation.job_laws import JobLaws
 from tests.simulation.valves import POOLS, UNAVAILABLE, interval
 
 READERS = (TaskKind.SURVEY, TaskKind.PLAN)
@@ -31,7 +36,7 @@ ENDS = (Verb.RETRY_SCHEDULED, Verb.DEAD_LETTERED, Verb.CANCELLED, Verb.IN_DOUBT,
 CARRIERS = (TaskKind.DUMP, TaskKind.RESTORE, TaskKind.COPY)
 
 
-class TaskLaws(History):
+class TaskLaws(JobLaws):
     """I15-I20, I23-I27, I31, I46."""
 
     def _about_a_task(self, recorded: Recorded, event: TaskEvent) -> None:
@@ -79,6 +84,9 @@ class TaskLaws(History):
                 self._completed(event)
             case _ if event.kind == "survey_invalidated":
                 self._surveyed = False
+                self._once_more(TaskKey(TaskKind.MANIFEST, "job"))
+            case Requeued() if event.task.kind is TaskKind.INDEX:
+                self._once_more(TaskKey(TaskKind.FINISH, str(unit_of(event.task))))
             case _:
                 pass
 
@@ -128,7 +136,7 @@ class TaskLaws(History):
         assert before not in (*AT_WORK, Verb.IN_DOUBT) and not self._undecided, "I16"
         assert before is not Verb.DEAD_LETTERED, "I19"
         assert not self._owed, "I19: a dead letter without a consequence"
-        again = ("open", "completed") if key.kind is TaskKind.INDEX else ("open",)
+        again = ("open", "completed") if key.kind in laws.NEVER_FAIL else ("open",)
         assert unit is None or self._units[unit] in again, "a start for a unit that has ended"
         assert self.spec.kind != "plan" or key.kind in READERS, "I46"
         assert self._ends[key] == self.attempts[key], "I18: an attempt without an end"
@@ -137,11 +145,30 @@ class TaskLaws(History):
         due, now = self._not_before.pop(key, 0), recorded.recorded_at_ms
         went_back = due > now + self.settings.retry_cap_ms  # the clock, since it was scheduled
         assert now >= due or went_back, "I18: not before"
-        carrier = TaskKind.COPY if self.spec.mode == "direct" else TaskKind.RESTORE
-        stages = {TaskKind.RESTORE: TaskKind.DUMP, TaskKind.VERIFY: carrier}
-        if key.kind in stages and self.spec.kind == "migrate":
-            earlier = TaskKey(stages[key.kind], key.entity)
-            assert self.last.get(earlier) is Verb.COMPLETED, "I23"
+        self._in_order(key)
+
+    def _in_order(self, key: TaskKey) -> None:
+        """I23, I29: after the stage before it, behind its gate, and the last touch last."""
+        assert self._gate(key.kind), "I23: before its turn"
+        stages = stages_of(self.spec)
+        if key.kind in stages[1:]:
+            assert self._is(stages[stages.index(key.kind) - 1], key.entity), "I23"
+        if key.kind is TaskKind.RESTORE:
+            unit = str(unit_of(key))
+            assert self._is(TaskKind.CREATE, unit), "I23: a restore into nothing"
+        if key.kind is TaskKind.FINISH:
+            assert not self._left_of(UnitId(key.entity)), "I29: not the last"
+            self._looked[UnitId(key.entity)] = len(self.records)
+
+    def _left_of(self, unit: UnitId) -> list[TaskKey]:
+        """What of a unit has not ended, but for its last touch."""
+        ends = (Status.COMPLETED, Status.FAILED)
+        return [
+            key
+            for key, task in self.state.tasks.items()
+            if unit_of(key) == unit and key.kind is not TaskKind.FINISH
+            if task.status not in ends or (task.status is Status.FAILED and key.kind in CARRIERS)
+        ]
 
     def _in_turn(self, key: TaskKey) -> None:
         """I27: retries leave room for what is fresh; what is fresh goes by priority, then first in
@@ -202,8 +229,12 @@ class TaskLaws(History):
             )
             return state.files + writing < max(settings.files_ahead, settings.dump_workers)
         if key.kind is TaskKind.RESTORE:
-            return state.chunks[key.entity].file is not None  # type: ignore[index]
-        return True
+            created = self._is(TaskKind.CREATE, str(unit_of(key)))
+            whole = state.chunks[key.entity].file is not None  # type: ignore[index]
+            return created and whole and self._gate(key.kind)
+        if key.kind is TaskKind.FINISH:
+            return not self._left_of(UnitId(key.entity))
+        return self._gate(key.kind)
 
     def _suspect_at_work(self) -> bool:
         return any(
@@ -233,7 +264,7 @@ class TaskLaws(History):
     def _dead(self, event: DeadLettered) -> None:
         """I19: one consequence, unless a pause is under way or only an index is lost; in direct
         mode the job goes on while it can."""
-        lost_index = event.task.kind is TaskKind.INDEX and (
+        lost_index = event.task.kind in laws.NEVER_FAIL and (
             event.cause is Cause.PERMANENT or self.settings.on_exhausted != "pause"
         )
         on_and_on = (
@@ -248,6 +279,9 @@ class TaskLaws(History):
 
     def _completed(self, event: Completed) -> None:
         """I17, I24, I29."""
+        unit = unit_of(event.task)
+        if unit is not None and event.task.kind is not TaskKind.FINISH:
+            self._changed[unit] = len(self.records)
         match event:
             case DumpCompleted():
                 chunk = self._chunks[event.entity]
@@ -255,6 +289,13 @@ class TaskLaws(History):
                 assert event.documents == len(documents), "I17"
                 found = self.world.files.get(event.file)
                 assert found in (documents, None), "I17"
+                self._files[event.entity] = event.file
+            case FinishCompleted():
+                seen = self.world.looked[event.entity, self.attempts[event.task]]
+                assert len(event.differing) == seen, "I17"
+            case ManifestCompleted():
+                written = self.world.manifests[self.attempts[event.task]]
+                assert written == self._to_be_named(), "I17: others are named"
             case RestoreCompleted() | CopyCompleted():
                 self._on_target(event, None)
             case _:

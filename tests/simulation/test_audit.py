@@ -33,6 +33,7 @@ from tests.simulation.simulate import JOB, Simulation
 
 SEEDS = 24
 TERMINAL = (Verb.COMPLETED, Verb.DEAD_LETTERED)
+OF_THE_JOB = ("run", "survey", "manifest", "job", "unit")
 
 
 @pytest.fixture(scope="module", params=range(SEEDS))
@@ -126,8 +127,7 @@ def test_the_other_views_never_stumble(path: Path) -> None:
     for what in ("started", "completed", "dead_letters"):
         verb = {"dead_letters": "dead_lettered"}.get(what, what)
         suffixed = [kind for kind in kinds if kind.endswith(f"_{verb}")]
-        of_units = [kind for kind in suffixed if kind.split("_")[0] not in ("run", "survey", "job",
-                                                                          "unit")]  # fmt: skip
+        of_units = [kind for kind in suffixed if kind.split("_")[0] not in OF_THE_JOB]
         assert sum(getattr(stage, what) for stage in stages) == len(of_units)
     assert timeline_text(line)
     report = diff_report(this, this)

@@ -23,14 +23,15 @@ from hypothesis.stateful import (
 )
 
 from statemachine.events import RunSettings
+from statemachine.state import reads_dump
 from statemachine.stimuli import Failed, FileDamaged, PauseAsked, Stimulus
 from statemachine.words import Cause, TaskKind, UnitId
 from tests.counts import count
 from tests.simulation.hands import News
 from tests.simulation.host import Fate, Host, Stray
-from tests.simulation.test_crash_sweep import MODES, SETTINGS, SPEC
+from tests.simulation.test_crash_sweep import CASES, SETTINGS, SPEC
 from tests.simulation.wishes import WISHES
-from tests.simulation.world import Calm, World
+from tests.simulation.world import Calm, World, lay_out
 
 MAX_STEPS = 400
 """From any place to the end once nothing goes wrong (I30)."""
@@ -63,16 +64,32 @@ class Ferry(RuleBasedStateMachine):
         policy=st.sampled_from(["pause", "skip-unit", "fail-job"]),
         retries=st.integers(1, 2),
         verify=st.booleans(),
-        mode=st.sampled_from(MODES),
+        case=st.sampled_from(list(CASES)),
+        unpacked=st.booleans(),
     )
-    def start(self, documents: int, policy: Any, retries: int, verify: bool, mode: str) -> None:
+    def start(
+        self,
+        documents: int,
+        policy: Any,
+        retries: int,
+        verify: bool,
+        case: str,
+        unpacked: bool,
+    ) -> None:
         unit, other = UnitId("db.a"), UnitId("db.v")
         source = {unit: {key: f"{key}" for key in range(documents)}, other: {}}
         world = World(Calm(), source, views={other}, indexes={unit: ("i",)}, per_chunk=4)
         world.refused[unit] = {2} & set(source[unit]) if retries == 2 else set()
         changes = {"on_exhausted": policy, "max_retries": retries}
         self.settings = SETTINGS.model_copy(update=changes)
-        spec = SPEC.model_copy(update={"verify": verify, "mode": mode})
+        spec = SPEC.model_copy(update={"verify": verify, "metadata": verify, **CASES[case]})
+        world.expiring, world.compared = {unit}, spec.metadata
+        if spec.kind == "verify":
+            world.target = {unit: dict(source[unit]), other: {}}
+            world.refused.clear()
+        if reads_dump(spec):
+            world.from_dump, world.unpacked = True, {unit} if unpacked else set()
+            lay_out(world)
         self.host = Host(self.folder / "journal.db", world, spec, self.settings, lambda: self.fate)
         self.host.begin(self.settings)
 
@@ -202,8 +219,10 @@ class Ferry(RuleBasedStateMachine):
     def damage_a_file(self, n: int, gone: bool) -> None:
         files = list(self.host.world.files)
         name = files[n % len(files)]
+        if self.host.spec.kind == "dump":
+            return  # it is for those to say who read it
         if gone:
-            del self.host.world.files[name]
+            self.host.world.lost[name] = self.host.world.files.pop(name)
         else:
             self.host.world.damaged.add(name)
 
@@ -231,6 +250,7 @@ class Ferry(RuleBasedStateMachine):
     def finish(self) -> None:
         host = self.host
         host.world.full = host.journal.full = False
+        host.world.repair()
         for _ in range(MAX_STEPS):
             if host.ended:
                 break

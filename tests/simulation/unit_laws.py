@@ -10,6 +10,7 @@ from statemachine.events import (
     ChunkReleased,
     ChunkReplaced,
     DocumentRejected,
+    FileFound,
     PlanCompleted,
     SplitRequested,
     UnitCompleted,
@@ -17,7 +18,8 @@ from statemachine.events import (
     UnitRegistered,
     UnitSkipped,
 )
-from statemachine.words import TaskKey, TaskKind, UnitId, Verb, unit_of
+from statemachine.state import stages_of
+from statemachine.words import TaskKey, TaskKind, UnitId, unit_of
 from tests.simulation.history import History
 
 
@@ -55,11 +57,18 @@ class UnitLaws(History):
                 assert event.chunk not in self._chunks, "I14: a chunk planned twice"
                 self._chunks[event.chunk] = event
                 self._inherit(event)
+            case FileFound():
+                assert self.world.from_dump and event.documents, "I14: an empty part of a dump"
+                ours = self._chunks[event.chunk].unit in self.world.unpacked
+                assert ours == (event.place == "work"), "I44"
             case SplitRequested():
+                assert not self.world.from_dump, "I21: a part of a dump is cut"
                 self._leave(event.chunk)
             case ChunkReplaced():
                 assert self._heirs is None, "I14"
                 self._leave(event.chunk)
+                self._once_more(TaskKey(TaskKind.FINISH, self._chunks[event.chunk].unit))
+                self._once_more(TaskKey(TaskKind.MANIFEST, "job"))
                 self._heirs = (self._chunks[event.chunk], [])
                 unit = self._chunks[event.chunk].unit
                 if self._units[unit] == "completed":
@@ -68,9 +77,10 @@ class UnitLaws(History):
                 self._leave(event.chunk)
                 self._owed = {key for key in self._owed if key.entity != event.chunk}
             case ChunkReleased() | ChunkKept():
-                kinds = (TaskKind.RESTORE, TaskKind.VERIFY)[: 1 + self.spec.verify]
-                done = [self.last.get(TaskKey(k, event.chunk)) is Verb.COMPLETED for k in kinds]
+                done = [self._is(kind, event.chunk) for kind in stages_of(self.spec)]
                 unit = UnitId(event.chunk.rpartition("#")[0])
+                assert self.spec.kind != "dump", "I44: a file of a dump is gone"
+                assert unit in self.world.unpacked or not self.world.from_dump, "I44"
                 left = self._units[unit] == "skipped" or event.chunk in self._gone
                 assert all(done) or left, "I23"
             case DocumentRejected():
@@ -97,6 +107,9 @@ class UnitLaws(History):
         chunks = [each for each in self._chunks.values() if each.unit == unit]
         if unit in self.world.views:
             assert not chunks and self.spec.kind == "plan", "I46"
+            return
+        if not chunks:
+            assert self.world.from_dump and not self.world.source[unit], "I21"
             return
         assert chunks[0].lower is None and chunks[-1].upper is None, "I21"
         assert all(a.upper == b.lower for a, b in pairwise(chunks)), "I21"

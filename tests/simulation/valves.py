@@ -9,12 +9,8 @@ from statemachine.events import (
 from statemachine.words import Cause, Pool, TaskKey, TaskKind
 
 UNAVAILABLE = Cause.UNAVAILABLE
-POOLS = {
-    kind: Pool.RESTORE
-    if kind in (TaskKind.CREATE, TaskKind.RESTORE, TaskKind.COPY, TaskKind.INDEX)
-    else Pool.DUMP
-    for kind in TaskKind
-}
+WRITERS = (TaskKind.CREATE, TaskKind.RESTORE, TaskKind.COPY, TaskKind.INDEX, TaskKind.FINISH)
+POOLS = {kind: Pool.RESTORE if kind in WRITERS else Pool.DUMP for kind in TaskKind}
 
 
 def interval(settings: RunSettings, n: int, last: int) -> tuple[float, float]:

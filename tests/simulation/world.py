@@ -7,6 +7,7 @@ their final name, documents on the target. What was in flight is lost at any of 
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from itertools import pairwise
 from random import Random
 from typing import Protocol
 
@@ -41,6 +42,10 @@ class Odds:
     """Of a document: the target does not take it."""
     poison: float = 0.03
     """Of a document: whoever carries it fails, or dies."""
+    unwritten: float = 0.7
+    """A manifest, for whatever reason."""
+    unreadable: float = 0.3
+    """Of a unit of a dump: in places its file holds no documents."""
     # of news
     duplicate: float = 0.2
     late: float = 0.8
@@ -169,6 +174,37 @@ class World:
     """Restores, by chunk and attempt, that found their chunk file damaged or missing."""
     full: bool = False
     """No space in the work folder."""
+    expiring: set[UnitId] = field(default_factory=set)
+    """Their documents are deleted by age, when that is switched on."""
+    switched: set[UnitId] = field(default_factory=set)
+    compared: bool = False
+    """The last touch of a unit compares what stands there."""
+    looked: dict[tuple[str, int], int] = field(default_factory=dict)
+    """What it found missing, by unit and attempt."""
+    manifests: dict[int, dict[str, str]] = field(default_factory=dict)
+    """Chunks and the names of their files, by the attempt that wrote it."""
+    from_dump: bool = False
+    """The source is a dump: `source` is what can be read of it."""
+    unpacked: set[UnitId] = field(default_factory=set)
+    """Their files cannot be read in place."""
+    unreadable: dict[UnitId, int] = field(default_factory=dict)
+    """Places of a unit's file."""
+    salvage: bool = False
+    lost: dict[str, Documents] = field(default_factory=dict)
+    """Files of a dump that somebody may bring back."""
+
+    def ranges(self, unit: UnitId) -> Iterator[tuple[str | None, str | None]]:
+        """What a chunk covers, one behind the other."""
+        edges = [str(key) for key in sorted(self.source[unit])[self.per_chunk :: self.per_chunk]]
+        return pairwise([None, *edges, None])
+
+    def repair(self) -> None:
+        """The operator brings the files of a dump back."""
+        if self.from_dump:
+            self.files.update(self.lost)
+            self.lost.clear()
+            self.damaged.clear()
+            self.poison.clear()
 
     def range(self, unit: UnitId, lower: str | None, upper: str | None) -> Documents:
         """The source's documents from `lower` (included) to `upper` (not included)."""
@@ -208,6 +244,32 @@ def draw_world(random: Random, lots: Lots) -> World:
         world.refused[late], world.poison[late] = set(), {}
         world.hidden.add(late)
     return world
+
+
+def draw_rest(random: Random, world: World) -> None:
+    """Who expires, of whatever kind the job is."""
+    world.expiring = {unit for unit in world.source if random.random() < 0.3} - world.views
+    world.compared = random.random() < 0.4
+
+
+def draw_dump(random: Random, world: World) -> None:
+    """The source is a dump: nobody who carries its parts dies of them, for no part is ever cut."""
+    world.from_dump, world.salvage = True, random.random() < 0.7
+    for unit in (each for each in world.source if each not in world.views):
+        world.poison[unit] = dict.fromkeys(world.poison.get(unit, ()), False)
+        if random.random() < 0.5:
+            world.unpacked.add(unit)
+        if world.lots.strikes("unreadable"):
+            world.unreadable[unit] = random.randint(1, 3)
+    lay_out(world)
+
+
+def lay_out(world: World) -> None:
+    """The files that are read in place."""
+    for unit, documents in world.source.items():
+        if documents and unit not in world.unpacked:
+            for number, (lower, upper) in enumerate(world.ranges(unit)):
+                world.files[f"{unit}/{number}"] = world.range(unit, lower, upper)
 
 
 def _collections(sizes: list[int]) -> Iterator[tuple[UnitId, Documents]]:
