@@ -16,7 +16,9 @@ from executors.dumps.errors import DamagedDump, NoDump
 from executors.dumps.gunzip import plain
 from executors.dumps.manifest import MANIFEST, check_file
 from executors.dumps.model import Damage, Dump, Dumped, NeverStops, Part
+from executors.dumps.mongodump import OPLOG
 from executors.dumps.opening import open_dump
+from executors.dumps.pairs import kind_of
 from executors.dumps.unpack import unpack_archive
 from executors.folder import folder_name
 from executors.metadata import expires
@@ -175,11 +177,9 @@ def what_lies_there(path: Path) -> Literal["databases", "files"]:
     """Whether a dump names its databases, or is one `.bson` file or a directory of such."""
     if not path.is_dir():
         return "files" if path.is_file() else "databases"
-    names = [each.name for each in path.iterdir()]
-    if MANIFEST in names or not any(name.endswith((".bson", ".bson.gz")) for name in names):
-        return "databases"
-    plain = [name for name in names if name.partition(".")[0] != "oplog"]
-    return "files" if any(name.endswith((".bson", ".bson.gz")) for name in plain) else "databases"
+    names = {each.name for each in path.iterdir()} - set(OPLOG)
+    of_collections = any(kind_of(name)[1] for name in names)
+    return "files" if of_collections and MANIFEST not in names else "databases"
 
 
 def identity_of(spec: JobSpec) -> str:
