@@ -39,6 +39,7 @@ from statemachine.state import Chunk, ChunkFile, Done, Unit
 from statemachine.stimuli import Failed, FileDamaged, Outcome, Progressed, Restored, Succeeded
 from statemachine.words import BsonText, Cause, ChunkId, TaskKey, TaskKind, UnitId
 from tests.conftest import Pair
+from tests.executors.examples import Looks
 from tests.statemachine.examples import SPEC
 
 pytestmark = pytest.mark.server
@@ -384,17 +385,6 @@ def test_a_stop_leaves_whole_blocks(bench: Bench) -> None:
     assert bench.there() == documents[:10]
 
 
-class Looks:
-    """Counts the looks at it; set from the n-th on."""
-
-    def __init__(self, n: int) -> None:
-        self.left = n
-
-    def is_set(self) -> bool:
-        self.left -= 1
-        return self.left < 0
-
-
 def test_a_stop_is_seen_inside_a_block(bench: Bench) -> None:
     """A block of conflicts takes a command for each; what was not told is done again."""
     lying = [document(_id=n, v="old") for n in range(50)]
@@ -644,13 +634,15 @@ def test_merging_skips_what_differs(pair: Pair, tmp_path: Path) -> None:
 
 
 def test_an_empty_timestamp_migrates(pair: Pair, tmp_path: Path) -> None:
-    """I22: through the command line, verification included."""
+    """I22, P1: through the command line, verification included; the journal counts them."""
     source = pair.source_client.shop.c
     source.insert_many([{"_id": n, "at": 1} for n in range(100)])
     source.update_many({"_id": {"$gte": 90}}, {"$set": {"at": Timestamp(0, 0)}})
-    ended = ferrylog("start", *ends_of(pair), "--journal", tmp_path / "ferrylog.db")
+    journal = tmp_path / "ferrylog.db"
+    ended = ferrylog("start", *ends_of(pair), "--chunk-docs", "30", "--journal", journal)
     assert ended.returncode == 0, ended.stderr
     assert target_of(pair.target_client) == target_of(pair.source_client)
+    assert sum(each["documents"] for each in history(journal)["documents_repaired"]) == 10
 
 
 @pytest.fixture(scope="module")
