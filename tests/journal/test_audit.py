@@ -92,7 +92,7 @@ TYPE: dict[TaskKind, Type] = {
     TaskKind.SURVEY: "job", TaskKind.CREATE: "unit", TaskKind.PLAN: "unit",
     TaskKind.INDEX: "index", TaskKind.DUMP: "chunk", TaskKind.RESTORE: "chunk",
     TaskKind.VERIFY: "chunk", TaskKind.RELEASE: "chunk", TaskKind.COPY: "chunk",
-    TaskKind.SPLIT: "chunk",
+    TaskKind.SPLIT: "chunk", TaskKind.FINISH: "unit", TaskKind.MANIFEST: "job",
 }  # fmt: skip
 
 

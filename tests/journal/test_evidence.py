@@ -63,7 +63,7 @@ def test_others_can_verify_it(journal: SqliteJournal, tmp_path: Path) -> None:
     file = exported(journal, tmp_path / "e")
     command = [sys.executable, "-I", script, file]
     subprocess.run(command, check=True, cwd=tmp_path)
-    file.write_bytes(file.read_bytes().replace(b"dump_started", b"dump_resumed", 1))
+    file.write_bytes(file.read_bytes().replace(b"plan_started", b"plan_resumed", 1))
     done = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
     assert "was changed" in done.stderr
 
