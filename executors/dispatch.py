@@ -1,6 +1,6 @@
 """Who does what: one effect in, one outcome out, whatever the world does."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -83,7 +83,7 @@ class MongoExecutor:
         except (PyMongoError, BSONError, OSError) as error:
             return Failed(*task, *classify(error), retry_after_ms=retry_after_ms(error))
         except DamagedDump as error:
-            return Failed(*task, Cause.PERMANENT, error.detail, str(error))
+            return Failed(*task, Cause.PERMANENT, error.detail, error.told)
         except OperatorError as error:
             return Failed(*task, Cause.PERMANENT, error.code, str(error))
         except Conflict as error:
@@ -115,17 +115,17 @@ class MongoExecutor:
                 assert ends.target is not None
                 return metadata.build_index(ends.target.patient, unit, spec, effect.task)
             case TaskKind.FINISH:
-                return self._finish(unit, stop)
+                return self._finish(unit, effect.given_up, stop)
             case TaskKind.RELEASE:
                 inside(self._folder, effect.file).unlink(missing_ok=True)
                 return Released()
         return self._of_chunk(effect, unit, stop, report)
 
-    def _finish(self, unit: Unit, stop: StopToken) -> Finished:
+    def _finish(self, unit: Unit, given_up: Sequence[str], stop: StopToken) -> Finished:
         """A dump without ranges is compared as a whole, once."""
         ends, spec = self._ends, self._spec
         client = _client(ends.target or ends.source)
-        finished = finish(client, unit, spec)
+        finished = finish(client, unit, spec, given_up)
         if ends.dump is None or not spec.metadata or spec.on_conflict != "stop":
             return finished
         if unit.type == "view" or unit.id in USERS or ends.target is None:

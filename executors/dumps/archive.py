@@ -21,6 +21,7 @@ from fastcrc import crc64
 
 from executors.boundaries import UNREADABLE
 from executors.dumps.archivestream import Source
+from executors.dumps.errors import DamagedDump
 from executors.dumps.names import BUCKETS
 
 MAGIC: Final = b"\x6d\xe2\x99\x81"
@@ -190,9 +191,12 @@ class Body:
 
     def documents(self, entry: Entry) -> Iterator[Run]:
         """Those of the block whose head was read."""
-        for lot, count, at in self._source.documents(deep=self._deep):
-            self._open[entry] = crc64.xz(lot, self._open[entry])
-            yield Run(entry, lot, count, at)
+        try:
+            for lot, count, at in self._source.documents(deep=self._deep):
+                self._open[entry] = crc64.xz(lot, self._open[entry])
+                yield Run(entry, lot, count, at)
+        except DamagedDump as error:
+            raise error.of(entry.namespace) from None
 
     def must_be_over(self) -> None:
         """Raise `DamagedDump` unless each namespace has come to its end."""

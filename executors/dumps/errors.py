@@ -77,12 +77,22 @@ class DamagedDump(OperatorError):
         self, file: str, why: str, *, detail: str, at: int | None = None, remedy: str = ""
     ) -> None:
         self.file, self.at, self.why, self.detail = file, at, why, detail
-        where = shown(file) if at is None else f"{shown(file)}, offset {at}"
+        self._where = shown(file) if at is None else f"{shown(file)}, offset {at}"
         super().__init__(
-            f"{detail}: {where}: {why}",
+            f"{detail}: {self._where}: {why}",
             remedy=remedy
             or "--salvage takes the whole documents; or make the dump anew. Nothing was written",
         )
+
+    @property
+    def told(self) -> str:
+        """All but the code, in one line."""
+        return f"{self._where}: {self.why} → {self.remedy}"
+
+    def of(self, namespace: str) -> "DamagedDump":
+        """The same, with whose documents lie there."""
+        why = f"{namespace}: {self.why}"
+        return DamagedDump(self.file, why, detail=self.detail, at=self.at, remedy=self.remedy)
 
 
 def shown(path: str) -> str:
