@@ -1,5 +1,6 @@
 """The last touch of a unit: expiry is switched on, and what stands there is compared."""
 
+from collections.abc import Collection
 from typing import Any
 
 from pymongo import MongoClient
@@ -11,16 +12,20 @@ from executors.metadata import acknowledged, concern
 from executors.select import USERS, split
 from executors.survey import Namespace, namespaces, raw_indexes
 from executors.users import merge
-from statemachine.events import JobSpec
+from statemachine.events import JobSpec, MetadataDifference
 from statemachine.state import Unit
 from statemachine.stimuli import Finished
 
 
-def finish(client: MongoClient[Any], unit: Unit, spec: JobSpec) -> Finished:
+def finish(
+    client: MongoClient[Any], unit: Unit, spec: JobSpec, given_up: Collection[str] = ()
+) -> Finished:
     """Switch on what this job left without expiry, merge users and roles, and tell how the target
     differs from what the source was surveyed to be, if the job asks for that.
 
-    Nothing is switched on twice, nor where something else stands. Raises `PyMongoError`.
+    A job that writes answers for what it carried: indexes that were given up are known to be
+    missing, and what else the target holds is its own. Nothing is switched on twice, nor where
+    something else stands. Raises `PyMongoError`.
     """
     writes = spec.kind in ("migrate", "restore")
     if unit.id in USERS:
@@ -32,7 +37,18 @@ def finish(client: MongoClient[Any], unit: Unit, spec: JobSpec) -> Finished:
                 _switch_on(client, found, unit, spec)
     if not spec.metadata:
         return Finished()
-    return Finished(compared(client, unit, legacy=spec.legacy_indexes))
+    differing = compared(client, unit, legacy=spec.legacy_indexes)
+    if writes:
+        differing = tuple(one for one in differing if one.source and not _is_of(one, given_up))
+    return Finished(differing)
+
+
+def _is_of(difference: MetadataDifference, indexes: Collection[str]) -> bool:
+    """Whether it is about one of these indexes."""
+    names = tuple(f"index {name}" for name in indexes)
+    return difference.what in names or difference.what.startswith(
+        tuple(f"{name}:" for name in names)
+    )
 
 
 def _switch_on(client: MongoClient[Any], found: Namespace, unit: Unit, spec: JobSpec) -> None:

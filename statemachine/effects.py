@@ -11,6 +11,7 @@ from statemachine.words import (
     TaskKind,
     UnitId,
     UnitStatus,
+    index_task,
     unit_of,
 )
 
@@ -36,6 +37,8 @@ class Effect:
     """Where the source is read."""
     cluster_time: str = ""
     """As of when; empty: as of now."""
+    given_up: tuple[str, ...] = ()
+    """Of a last touch: names of the unit's indexes that are dead letters."""
     units: tuple[Unit, ...] = ()
     filed: tuple[Chunk, ...] = ()
     """Of a manifest: all that the dump holds."""
@@ -80,9 +83,17 @@ def effect(state: State, key: TaskKey) -> Effect:
         include=state.added,
         read_preference=state.settings.read_preference if state.settings else "primary",
         cluster_time=state.cluster_time,
+        given_up=tuple(_given_up(state, unit)) if key.kind is TaskKind.FINISH and unit else (),
         units=tuple(map(replace, _dumped(state))) if key.kind is TaskKind.MANIFEST else (),
         filed=tuple(_filed(state)) if key.kind is TaskKind.MANIFEST else (),
     )
+
+
+def _given_up(state: State, unit: UnitId) -> Iterator[str]:
+    for index in state.units[unit].indexes:
+        task = state.tasks.get(index_task(unit, index.name))
+        if task is not None and task.status is Status.FAILED:
+            yield index.name
 
 
 def _dumped(state: State) -> Iterator[Unit]:
