@@ -22,11 +22,11 @@ from executors.survey import described, index_spec, namespaces
 from statemachine.events import IndexSpec, MetadataDifference
 from statemachine.state import Unit
 
-GONE_OPTIONS: Final = ("autoIndexId",)
+GONE_OPTIONS: Final = ("autoIndexId", "flags")
 """Options that old servers kept and new ones refuse."""
 GOES_WITHOUT_SAYING: Final = {"validationLevel": "strict", "validationAction": "error"}
 """Options that are so anyway, and that servers write down when others are changed."""
-GONE_INDEX_FIELDS: Final = ("ns", "dropDups")
+GONE_INDEX_FIELDS: Final = ("ns", "dropDups", "safe")
 """Fields of an index that old servers kept and new ones forget."""
 FORGOTTEN_IF_FALSE: Final = ("unique", "hidden")
 """Fields of an index that servers keep only when they are true."""

@@ -8,10 +8,11 @@ from pymongo import MongoClient
 
 from executors.batches import read_range
 from executors.boundaries import to_key
-from executors.dump import mean_bytes, must_be_same, source_range
+from executors.dump import mean_bytes, must_be_same
 from executors.protocol import StopToken
 from executors.rawbson import id_of, last_of
 from executors.rejected import Rejects, rejected_path
+from executors.source import range_of
 from executors.write import Tally, Writer
 from statemachine.events import JobSpec
 from statemachine.state import NOTHING, Chunk, Unit
@@ -40,7 +41,7 @@ def copy(
     """
     must_be_same(source, unit)
     done = NOTHING if chunk.natural else chunk.done
-    what = source_range(unit, chunk, spec, read_preference, cluster_time)
+    what = range_of(unit, chunk, spec, read_preference=read_preference, cluster_time=cluster_time)
     blocks = read_range(source, what, stop, document_bytes=mean_bytes(unit), after=done.last_key)
     writer = Writer(target, unit, spec, stop)
     position, last_key = done.position, done.last_key

@@ -5,14 +5,13 @@ from typing import Any
 
 from pymongo import MongoClient
 
-from executors.batches import Range, read_range
+from executors.batches import read_range
 from executors.chunkfile import sync_directory, write_chunk_file
 from executors.errors import OtherCollection
 from executors.folder import folder_name
 from executors.metadata import split
 from executors.protocol import Stopped, StopToken
-from executors.select import query_of
-from executors.source import data_of
+from executors.source import range_of
 from executors.survey import namespaces
 from statemachine.events import JobSpec
 from statemachine.state import Chunk, Unit
@@ -43,7 +42,7 @@ def dump(
     path.parent.mkdir(mode=0o700, exist_ok=True)
     sync_directory(folder)
     _remove_older(path, attempt)
-    what = source_range(unit, chunk, spec, read_preference, cluster_time)
+    what = range_of(unit, chunk, spec, read_preference=read_preference, cluster_time=cluster_time)
     blocks = read_range(client, what, stop, document_bytes=mean_bytes(unit))
     written = write_chunk_file(path, blocks, "none" if spec.compression == "none" else "zstd")
     must_be_same(client, unit)
@@ -65,22 +64,6 @@ def _remove_older(path: Path, attempt: int) -> None:
         number = leftover.name.removeprefix(f"{chunk}-").partition(".")[0]
         if number.isdecimal() and int(number) < attempt:
             leftover.unlink(missing_ok=True)
-
-
-def source_range(
-    unit: Unit, chunk: Chunk, spec: JobSpec, read_preference: str, cluster_time: str = ""
-) -> Range:
-    database, collection = data_of(unit.id, unit.type)
-    return Range(
-        database,
-        collection,
-        chunk.lower,
-        chunk.upper,
-        natural=chunk.natural,
-        read_preference=read_preference,
-        filter=query_of(unit.id, spec.queries),
-        cluster_time=cluster_time,
-    )
 
 
 def mean_bytes(unit: Unit) -> int:
