@@ -32,6 +32,7 @@ from tests.end_to_end.test_main_job import FERRYLOG, Terminal
 TOOLS: Final = ("mongodump", "mongorestore")
 FEATURES: Final = ("type", "options", "indexes", "documents")
 ACCOUNTS: Final = ("admin.system.users", "admin.system.roles")
+_DUMP: Final = re.compile("(^|=)D(?=/|$)")
 EQUAL, THEIRS, OURS = "=", "theirs", "OURS"
 Found = dict[str, dict[str, Any]]
 """What a server holds: feature by feature, by namespace."""
@@ -60,7 +61,7 @@ class Way(NamedTuple):
 
     @property
     def is_pipe(self) -> bool:
-        return not any(map(_is_dump, self.dump))
+        return not any(map(_DUMP.search, self.dump))
 
 
 _DOWN = ("ferrylog", "dump", "--users-and-roles", "--chunk-docs", "100")
@@ -85,6 +86,19 @@ TO_US: Final = (
 CONTROL: Final = Way(("mongodump", "--out", "D"), ("mongorestore", "D"))
 """What becomes of it all without us."""
 CAREFUL: Final = Way((*_DOWN, *_TREE), ("mongorestore", *KEEP, "D"))
+_DB, _ONE = ("-d", "kinds"), ("-d", "kinds", "-c", "indexed")
+IN_PARTS: Final = {
+    Way((*_DOWN[:2], *_ONE, *_TREE), ("mongorestore", *_ONE, "D/kinds/indexed.bson")): _ONE,
+    Way((*_DOWN[:2], *_DB, *_TREE), ("mongorestore", *_DB, "D/kinds")): _DB,
+    Way((*_DOWN, "--archive", "D"), ("mongorestore", "--archive=D", "--nsInclude", "kinds.*")): _DB,
+    Way(
+        ("mongodump", *_ONE, "--out", "D"), (*_UP[:2], *_ONE, "--from", "D/kinds/indexed.bson")
+    ): _ONE,
+    Way(("mongodump", *_DB, "--gzip", "--out", "D"), (*_UP[:2], *_DB, "--gzip", "D/kinds")): _DB,
+    Way(("mongodump", "--archive=D"), (*_UP[:2], "--archive", "D", "--nsInclude", "kinds.*")): _DB,
+    Way(("mongodump", "--oplog", "--out", "D"), (*_UP[:2], *_DB, "--from", "D")): _DB,
+}
+"""And what of everything they carry."""
 
 
 DATABASES: Final = ("Größe", "-d", "a%2Fb", "a+b", "d" * 63, "日本", "x,y;z", "~", "con", "admins")
@@ -254,12 +268,8 @@ class Traveller:
     @staticmethod
     def _command(words: Sequence[str], dump: Path, server: Mongod) -> list[str]:
         tool = FERRYLOG if words[0] == "ferrylog" else (words[0], "--uri", server.uri)
-        rest = [f"{word[:-1]}{dump}" if _is_dump(word) else word for word in words[1:]]
+        rest = [_DUMP.sub(rf"\1{dump}", word) for word in words[1:]]
         return [*tool, *rest]
-
-
-def _is_dump(word: str) -> bool:
-    return word == "D" or word.endswith("=D")
 
 
 def _run(

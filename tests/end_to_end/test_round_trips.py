@@ -11,6 +11,7 @@ from tests.end_to_end.round_trips import (
     CAREFUL,
     FEATURES,
     FROM_US,
+    IN_PARTS,
     OURS,
     TO_US,
     TOOLS,
@@ -59,6 +60,22 @@ def test_mongorestore_keeps_all_that_we_dump_if_it_is_told_to(traveller: Travell
     assert trip.codes == (0, 0), trip.told[-3000:]
     assert trip.unequal() == []
     count("round trips with mongodump and mongorestore")
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("way", IN_PARTS, ids=str)
+def test_a_part_of_a_dump_crosses_over(way: Way, traveller: Traveller) -> None:
+    """One database, one collection, one file: that, all of that, and nothing else."""
+    trip, wanted = traveller.go(way), IN_PARTS[way][1::2]
+    assert trip.codes == (0, 0), trip.told[-3000:]
+    lost = {name for (name, _), told in trip.verdicts.items() if told == OURS}
+    assert not any(_is_of(name, wanted) for name in lost), trip.unequal()
+    assert trip.found and all(_is_of(name, wanted) for name in trip.found)
+    count("round trips with mongodump and mongorestore")
+
+
+def _is_of(namespace: str, wanted: tuple[str, ...]) -> bool:
+    return f"{namespace}.".startswith(f"{'.'.join(wanted)}.")
 
 
 @pytest.mark.deep
