@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from ferrylog.redact import one_line
 from ferrylog.views.fidelity import damaged_places
+from ferrylog.views.human import reason
 from ferrylog.views.model import exit_code, rejects
 from statemachine.state import State
 from statemachine.words import JobStatus
@@ -15,7 +16,7 @@ def last_words(state: State, job: str, journal: str) -> str:
         resume = f"ferrylog resume {job} --journal {journal}"
         return f"{state.status}: {one_line(state.why)}\nresume with: {resume}"
     if state.status is JobStatus.FAILED:
-        return f"failed: {one_line(state.why)}"
+        return f"failed: {one_line(reason(state.code, state.why))}"
     match exit_code(state):
         case 0:
             return f"done · journal {journal} · ask it: ferrylog inspect events --journal {journal}"

@@ -32,8 +32,8 @@ def _head(report: StatusReport) -> Iterator[str]:
     yield f"  {route(report)}"
     yield (
         f"  {bar(totals.percent)} {totals.percent:5.1f} %   "
-        f"{totals.documents.done:,} of about {totals.documents.total_estimate:,} documents, "
-        f"{size(totals.bytes)}"
+        f"{totals.documents.done:,} of about {totals.documents.total_estimate:,} documents"
+        + (f", {size(totals.bytes)}" if report.kind != "verify" else "")
     )
     yield (
         f"  {rate.average_docs_s:,.0f} documents/s on average, {rate.current_docs_s:,.0f} at last, "
@@ -45,7 +45,12 @@ def _head(report: StatusReport) -> Iterator[str]:
         undone = ", with rollback" if control.rollback else ""
         yield f"  {control.asked}{at_once}{undone}: {control.by}, {control.at}: {control.why}"
     elif report.why and report.status != "completed":
-        yield f"  {report.why}"
+        yield f"  {reason(report.code, report.why)}"
+
+
+def reason(code: str, why: str) -> str:
+    """Both, the code once."""
+    return why if why.startswith(code) else f"{code}: {why}"
 
 
 def route(report: StatusReport) -> str:

@@ -78,6 +78,7 @@ def status_report(
         status=state.status,
         phase=phase(state),
         running=running,
+        code=state.code,
         why=state.why,
         control=_control(told),
         epoch=state.epoch,

@@ -221,6 +221,8 @@ class StatusReport(Report):
     phase: str
     running: bool
     """A process holds the journal now."""
+    code: str
+    """Of what failed the job; empty for any other."""
     why: str
     control: Control | None
     epoch: int

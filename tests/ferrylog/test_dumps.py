@@ -347,7 +347,10 @@ def test_a_damaged_dump_ends_with_4(path: Path, code: str) -> None:
     damaged = failed(Cause.PERMANENT, code, "not as whoever wrote it left it")
     state = Play(path, {(TaskKind.PLAN, ORDERS, 1): [(10, damaged)]}, spec=RESTORE).once()
     assert (state.status, exit_code(state)) == (JobStatus.FAILED, 4)
-    assert state.why in last_words(state, JOB, "j.db")
+    assert f"{code}: {state.why}" in last_words(state, JOB, "j.db")
+    _, report = last(path)
+    assert report.code == code
+    assert f"  {code}: {state.why}" in status_text(report)
 
 
 @pytest.mark.parametrize("code", ["ESNAP001", "EDUMP001", "EDUMP003", "EDUMP095", "EMONGO013", ""])
