@@ -299,7 +299,8 @@ def table(trips: dict[Way, Trip]) -> Iterator[str]:
     """Markdown: in each cell what is true of every layout, or the worst of them."""
     directions = list(dict.fromkeys(way.direction for way in trips))
     keys = sorted({name for trip in trips.values() for name, _ in trip.verdicts})
-    heads = [f"{feature}, {direction}" for direction in directions for feature in FEATURES]
+    first, *rest = FEATURES
+    heads = [head for direction in directions for head in (f"{direction}: {first}", *rest)]
     yield f"| namespace | {' | '.join(heads)} |"
     yield f"|{' --- |' * (len(heads) + 1)}"
     for name in keys:
@@ -322,6 +323,12 @@ def _shown(name: str) -> str:
     return f"`` {plain.replace('|', chr(92) + '|')} ``"
 
 
+def versions(client: MongoClient[Any]) -> str:
+    told = subprocess.run(["mongodump", "--version"], capture_output=True, text=True, check=True)
+    tool = told.stdout.partition("\n")[0].rpartition(" ")[2]
+    return f"mongodump and mongorestore {tool}, MongoDB {client.server_info()['version']}."
+
+
 def main() -> int:
     if lost := [tool for tool in TOOLS if shutil.which(tool) is None]:
         sys.exit(f"not on PATH: {', '.join(lost)}")
@@ -333,6 +340,7 @@ def main() -> int:
             print(f"{way}: exit {trip.codes}; unequal: {trip.unequal()}", file=sys.stderr)
             if way not in (CONTROL, CAREFUL):
                 trips[way] = trip
+        print(versions(pair.source_client), end="\n\n")
     print("\n".join(table(trips)))
     return any(OURS in trip.verdicts.values() or any(trip.codes) for trip in trips.values())
 
