@@ -43,12 +43,20 @@ def create(client: MongoClient[Any], unit: Unit, spec: JobSpec) -> Created:
     return Created(tuple(built), "".join(found.uuid for found in _there(client, unit)))
 
 
+def _gone(collection: str, spec: JobSpec) -> dict[str, Any]:
+    """The command that removes what lies there; of `system.js` servers let only documents go."""
+    if collection.startswith("system."):
+        what: dict[str, Any] = {"delete": collection, "deletes": [{"q": {}, "limit": 0}]}
+    else:
+        what = {"drop": collection}
+    return {**what, "writeConcern": concern(spec)}
+
+
 def _make(client: MongoClient[Any], unit: Unit, spec: JobSpec) -> None:
     database, collection = split(unit.target)
     db = client.get_database(database)
     if spec.drop:
-        drop = {"drop": collection, "writeConcern": concern(spec)}
-        acknowledged(db.command(drop, allowable_errors=[NO_SUCH_NAMESPACE]))
+        acknowledged(db.command(_gone(collection, spec), allowable_errors=[NO_SUCH_NAMESPACE]))
     command = {"create": collection, **switched_off(wanted_options(unit))}
     for index in unit.indexes:
         if index.name == ID_INDEX:

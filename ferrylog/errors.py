@@ -36,6 +36,5 @@ class OtherSettings(OperatorError):
     def __init__(self, job: str, differing: list[str]) -> None:
         super().__init__(
             f"job {job} is unfinished and was begun with other settings: {', '.join(differing)}",
-            remedy=f"`ferrylog resume {job}` goes on with the old ones, `ferrylog start --new` "
-            "begins another job",
+            remedy=f"`ferrylog resume {job}` goes on with the old ones, --new begins another job",
         )

@@ -60,8 +60,6 @@ def log(event: AnyEvent) -> None:
             logger.info("job requested: {} {} → {} ({})", *_route(event))
         case RunStarted():
             logger.info("run started: epoch {}", event.epoch)
-            at_least_s = event.settings.tick_ms / 1000
-            logger.info("Started coordination timer: a look every {:g} s at least", at_least_s)
         case SurveyCompleted():
             _log_survey(event)
         case PlanCompleted():

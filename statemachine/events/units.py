@@ -75,6 +75,10 @@ class DamageFound(OfUnit):
     code: str
     why: str
 
+    @property
+    def about(self) -> str:
+        return self.unit or "job"
+
 
 class UnitCompleted(OfUnit):
     """Every chunk of the unit is settled and every index was tried."""

@@ -248,3 +248,17 @@ def test_a_dry_run_of_a_restore_writes_nothing(layout: str, pair: Pair, tmp_path
     warned = ferrylog("restore", *at(up, place), "--dry-run", "--new")
     assert warned.returncode in (1, 3), warned.stderr
     assert pair.target_client.shop.c.count_documents({}) == 1
+
+
+def test_drop_replaces_every_kind(pair: Pair, tmp_path: Path) -> None:
+    """--drop replaces what lies there, functions of `system.js` too."""
+    every_kind.load(pair.source_client)
+    ferrylog, place = Terminal(tmp_path, pair), str(tmp_path / "dump")
+    assert ferrylog("dump", "--out", place).returncode == 0
+    assert ferrylog("restore", "--from", place).returncode == 0
+    pair.target_client.kinds.indexed.insert_one({"_id": "theirs"})
+    pair.target_client.kinds["system.js"].insert_one({"_id": "theirs", "value": 1})
+    again = ferrylog("restore", "--from", place, "--drop", "--new")
+    assert again.returncode == 0, again.stderr
+    found = every_kind.read(pair.source_client), every_kind.read(pair.target_client)
+    assert every_kind.differences(*found) == []
