@@ -77,7 +77,7 @@ def main() -> NoReturn:
     arguments = sys.argv[1:]
     _learn_secrets(arguments)
     try:
-        arguments, file = _settings_file(_globals_last(arguments))
+        arguments, file = _settings_file(_archive_named(_globals_last(arguments)))
         learn_commands("" if file or not arguments else arguments[0])
         config = _defaults(file) if file else {}
         code = app(arguments, standalone_mode=False, default_map=config)
@@ -114,6 +114,17 @@ def _globals_last(arguments: list[str]) -> list[str]:
         name, equals, _ = arguments[at].partition("=")
         at += 1 if equals else 1 + GLOBAL[name]
     return arguments[at:] + arguments[:at]
+
+
+def _archive_named(arguments: list[str]) -> list[str]:
+    """Theirs takes `--archive` alone for a standard stream."""
+    named: list[str] = []
+    for at, argument in enumerate(arguments):
+        named.append(argument)
+        follows = arguments[at + 1] if at + 1 < len(arguments) else "--"
+        if argument == "--archive" and follows.startswith("-") and follows != "-":
+            named.append("-")
+    return named
 
 
 def _settings_file(arguments: list[str]) -> tuple[list[str], Path | None]:

@@ -1,6 +1,7 @@
 """Dumps in every layout, restored: every kind of collection, every document, to the byte."""
 
 import json
+import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from pymongo import MongoClient
 
 from tests.conftest import Pair
 from tests.end_to_end import every_kind
-from tests.end_to_end.test_main_job import Terminal, until
+from tests.end_to_end.test_main_job import FERRYLOG, Terminal, until
 
 LAYOUTS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "chunks": (("--out", "D"), ("--from", "D")),
@@ -262,3 +263,23 @@ def test_drop_replaces_every_kind(pair: Pair, tmp_path: Path) -> None:
     assert again.returncode == 0, again.stderr
     found = every_kind.read(pair.source_client), every_kind.read(pair.target_client)
     assert every_kind.differences(*found) == []
+
+
+def test_archives_through_a_pipe(pair: Pair, tmp_path: Path) -> None:
+    """Standard streams, in either spelling, from one program into another."""
+    pair.source_client.shop.c.insert_many([{"_id": n} for n in range(3000)])
+    one, two = Terminal(tmp_path / "a", pair), Terminal(tmp_path / "b", pair)
+    for each in (one, two):
+        each.journal.parent.mkdir()
+    out = one.begin("dump", "--archive", "--gzip", "--quiet")
+    into = subprocess.run(
+        [*FERRYLOG, "restore", "--archive", "-"],
+        env=two.environment,
+        stdin=out.stdout,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert out.wait(30) == 0
+    assert into.returncode == 0, into.stderr
+    assert pair.target_client.shop.c.count_documents({}) == 3000
