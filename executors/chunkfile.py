@@ -7,7 +7,7 @@ A file is a row of blocks and nothing else; each block is a 20-byte head and its
     u32      bytes of the documents
     u32      bytes of the payload
     u32      compression: 0 none, 1 zstd
-    payload  the documents, one after another, raw BSON
+    payload  the documents, one after another, raw BSON; zstd: one frame, with its checksum
 
 All numbers are little-endian. A file is complete when its length and SHA-256 are the ones that
 `dump_completed` names; nothing else makes it so. A block begins where a restore may go on.
@@ -27,7 +27,7 @@ from executors.batches import Block
 from executors.protocol import Stopped, StopToken
 
 _HEAD: Final = struct.Struct("<4sIIII")
-_MAGIC: Final = b"FLB1"
+MAGIC: Final = b"FLB1"
 _NONE, _ZSTD = 0, 1
 LEVEL: Final = 1
 """Of zstd: on documents, 1 is several times faster than 3 and within a few percent in size."""
@@ -88,14 +88,17 @@ def write_chunk_file(
 
 
 def compressor(compression: Literal["none", "zstd"]) -> Squeeze | None:
-    return zstandard.ZstdCompressor(level=LEVEL).compress if compression == "zstd" else None
+    """Its frames carry a checksum: of a damaged file, a salvage knows which blocks are whole."""
+    if compression == "none":
+        return None
+    return zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress
 
 
 def framed(block: Block, squeeze: Squeeze | None) -> tuple[bytes, bytes]:
     """The head and the payload of a block in the file."""
     payload = squeeze(block.data) if squeeze else block.data
     kind = _ZSTD if squeeze else _NONE
-    return _HEAD.pack(_MAGIC, block.documents, len(block.data), len(payload), kind), payload
+    return _HEAD.pack(MAGIC, block.documents, len(block.data), len(payload), kind), payload
 
 
 def check_chunk_file(path: Path, *, file_bytes: int, sha256: str, stop: StopToken) -> None:
@@ -135,7 +138,7 @@ def blocks_of(
     """As `read_blocks`, from where an open file stands; `name` is for what is said about it."""
     stretch = zstandard.ZstdDecompressor().decompress
     while head := read(_HEAD.size):
-        if len(head) < _HEAD.size or head[:4] != _MAGIC:
+        if len(head) < _HEAD.size or head[:4] != MAGIC:
             raise DamagedFile(f"{name}: no block begins at byte {position}")
         _, documents, size, payload_size, compression = _HEAD.unpack(head)
         if size > MAX_BLOCK_BYTES or payload_size > MAX_BLOCK_BYTES:

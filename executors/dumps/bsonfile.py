@@ -23,7 +23,7 @@ from executors.folder import inside
 from executors.protocol import Stopped
 from executors.structure import LARGEST, Flaw, envelope_flaw, flaw, resync, walk
 
-__all__ = ["is_gzip", "parts", "plain", "salvaged", "unpack"]
+__all__ = ["is_gzip", "made", "parts", "plain", "salvaged", "unpack"]
 
 READ_BYTES: Final = BLOCK_BYTES
 SEARCHED: Final = 2 * LARGEST
@@ -93,7 +93,7 @@ def unpack(
     place = inside(folder, relative)
     number = 0
     while feed.has_more():
-        _made(folder, place)
+        made(folder, place)
         path = f"{relative}/{number}-0.flb"
         written = write_chunk_file(folder / path, feed.blocks(), "zstd")
         yield Part(path, 0, written.file_bytes, written.documents, written.bytes, written.sha256)
@@ -385,8 +385,8 @@ class _Feed:
         yield from met
 
 
-def _made(folder: Path, place: Path) -> None:
-    """The directory, its name durable."""
+def made(folder: Path, place: Path) -> None:
+    """The directory `place` below `folder`, its name durable."""
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     for each in (place, *place.parents):
         if each == folder:

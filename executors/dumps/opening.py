@@ -13,12 +13,18 @@ from executors.dumps.names import must_be_names
 from executors.dumps.pairs import kind_of
 
 
-def open_dump(path: Path, *, database: str | None = None, collection: str | None = None) -> Dump:
+def open_dump(
+    path: Path,
+    *,
+    database: str | None = None,
+    collection: str | None = None,
+    salvage: bool = False,
+) -> Dump:
     """The dump at `path`: ferrylog's own, mongodump's directory, or one `.bson` file.
 
     `database` and `collection` say what of a directory to read, and what a single file is.
     Names, metadata and the set of files are in order when this returns; no document was looked
-    at. Raises `NoDump`, `DamagedDump`.
+    at; to `salvage` a dump of ours, chunk files may be missing. Raises `NoDump`, `DamagedDump`.
     """
     if collection is not None and database is None:
         raise NoDump(str(path), "a collection without its database", remedy="name it with -d")
@@ -29,7 +35,7 @@ def open_dump(path: Path, *, database: str | None = None, collection: str | None
     if not path.is_dir():
         return _open_file(path.resolve(), database, collection)
     if (path / MANIFEST).is_file():
-        return read_manifest(path)
+        return read_manifest(path, alone=salvage)
     return read_directory(path, database=database, collection=collection)
 
 

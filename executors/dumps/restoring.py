@@ -4,6 +4,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -12,6 +13,7 @@ from typing import BinaryIO, Final, Literal
 from executors.boundaries import to_text
 from executors.dumps.beneath import open_file
 from executors.dumps.bsonfile import parts, salvaged, unpack
+from executors.dumps.chunksalvage import salvage_chunk
 from executors.dumps.errors import DamagedDump, NoDump
 from executors.dumps.gunzip import plain
 from executors.dumps.manifest import MANIFEST, check_file
@@ -71,12 +73,10 @@ class DumpSource:
         """
         dump, _ = self._dump(stop)
         each = next(one for one in dump.namespaces if one.namespace == unit.id)
-        found = self._files(dump, each, stop)
-        place: Place = "work" if self._spec.layout == "archive" or each.gzip else "dump"
-        prefix = f"{UNPACKED}/" if self._spec.layout == "archive" else ""
+        found = [*self._files(dump, each, stop)]
         return PlannedFiles(
-            tuple(_file(one, place, prefix) for one in found if isinstance(one, Part)),
-            tuple(_damage(one) for one in found if isinstance(one, Damage)),
+            tuple(_file(one, place) for one, place in found if isinstance(one, Part)),
+            tuple(_damage(one) for one, _ in found if isinstance(one, Damage)),
         )
 
     def knows_ranges(self, stop: StopToken) -> bool:
@@ -113,43 +113,62 @@ class DumpSource:
             wanted=lambda name: carried(name, spec),
         )
 
-    def _files(self, dump: Dump, each: Dumped, stop: StopToken) -> list[Part | Damage]:
-        if dump.layout == "chunks":
-            return [self._checked(dump, part, stop) for part in each.parts]
-        if not each.data:
-            return []
-        spec, size = self._spec, {"documents": self._spec.chunk_docs}
-        size["bytes_"] = spec.chunk_bytes
-        whole = is_capped(each.options)
-        with open_file(dump.root, each.data) as file:
-            if each.gzip:
-                return list(
-                    unpack(
-                        file,
-                        each.data,
-                        self._folder,
-                        folder_name(each.namespace),
-                        **size,
-                        stop=stop,
-                        objcheck=spec.objcheck,
-                        salvage=spec.salvage,
-                        whole=whole,
-                    )
-                )
-            if spec.salvage:
-                return list(salvaged(file, each.data, **size, stop=stop, whole=whole))
-            return list(
-                parts(file, each.data, **size, stop=stop, objcheck=spec.objcheck, whole=whole)
-            )
+    def _files(
+        self, dump: Dump, each: Dumped, stop: StopToken
+    ) -> Iterator[tuple[Part | Damage, Place]]:
+        """The parts with the places they lie in; to salvage, with the damage between them."""
+        if self._spec.layout == "archive":
+            for part in each.parts:
+                check_file(dump.root, part, stop, objcheck=False)
+                yield replace(part, file=f"{UNPACKED}/{part.file}"), "work"
+        elif dump.layout == "chunks":
+            for number, part in enumerate(each.parts):
+                name = f"{folder_name(each.namespace)}/{number}-0.flb"
+                yield from self._checked(dump, part, name, stop)
+        elif each.data:
+            for found in self._walked(dump, each, stop):
+                yield found, "work" if each.gzip else "dump"
 
-    def _checked(self, dump: Dump, part: Part, stop: StopToken) -> Part | Damage:
+    def _walked(self, dump: Dump, each: Dumped, stop: StopToken) -> Iterator[Part | Damage]:
+        """Of a file of mongodump."""
+        spec, name = self._spec, each.data
+        size = {"documents": spec.chunk_docs, "bytes_": spec.chunk_bytes}
+        whole = is_capped(each.options)
+        with open_file(dump.root, name) as file:
+            if each.gzip:
+                yield from unpack(
+                    file,
+                    name,
+                    self._folder,
+                    folder_name(each.namespace),
+                    **size,
+                    stop=stop,
+                    objcheck=spec.objcheck,
+                    salvage=spec.salvage,
+                    whole=whole,
+                )
+            elif spec.salvage:
+                yield from salvaged(file, name, **size, stop=stop, whole=whole)
+            else:
+                yield from parts(file, name, **size, stop=stop, objcheck=spec.objcheck, whole=whole)
+
+    def _checked(
+        self, dump: Dump, part: Part, name: str, stop: StopToken
+    ) -> Iterator[tuple[Part | Damage, Place]]:
+        """A chunk file of ours; to salvage, what is whole of a damaged one, as `name` of the work
+        folder."""
+        spec = self._spec
         try:
-            check_file(dump.root, part, stop, objcheck=self._spec.objcheck)
+            check_file(dump.root, part, stop, objcheck=spec.objcheck or spec.salvage)
         except DamagedDump as error:
-            if not self._spec.salvage:
+            if not spec.salvage:
                 raise
-            return Damage(part.file, error.at or 0, part.file_bytes, error.detail, error.why)
-        return part
+            found = list(salvage_chunk(dump.root, part, self._folder, name, stop))
+            if not any(isinstance(one, Damage) for one in found):
+                found.append(Damage(part.file, error.at or 0, 0, error.detail, error.why))
+            yield from ((one, "work") for one in found)
+        else:
+            yield part, "dump"
 
 
 def open_archive(spec: JobSpec, stdin: BinaryIO) -> BinaryIO:
@@ -208,7 +227,12 @@ def open_named(spec: JobSpec) -> Dump:
     """The dump that a spec names; no archive. Raises `DamagedDump`, `NoDump`."""
     database, _, collection = spec.into.partition(".")
     path = Path(dump_path(spec))
-    return open_dump(path, database=database or None, collection=collection or None)
+    return open_dump(
+        path,
+        database=database or None,
+        collection=collection or None,
+        salvage=spec.salvage,
+    )
 
 
 def wanted_of(
@@ -241,9 +265,9 @@ def _unit(each: Dumped, target: str) -> FoundUnit:
     )
 
 
-def _file(part: Part, place: Place, prefix: str) -> FoundFile:
+def _file(part: Part, place: Place) -> FoundFile:
     file = ChunkFile(
-        prefix + part.file,
+        part.file,
         part.documents,
         part.bytes,
         part.file_bytes,

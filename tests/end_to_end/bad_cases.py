@@ -253,7 +253,7 @@ def _told(name: str, old: str, new: str, code: str, *words: str) -> Case:
     return _own(f"manifest {name}", lambda root: bad.retell(root, old, new), code, *words)
 
 
-def _linked(root: Path) -> None:
+def linked(root: Path) -> None:
     (root / SECOND).unlink()
     (root / SECOND).symlink_to(root / FIRST)
 
@@ -264,7 +264,7 @@ OWN: Final = [
     _own("one cut", lambda root: bad.cut(root / SECOND, 1000), "EDUMP064", SECOND, "offset 1000"),
     _own("one gone", lambda root: (root / SECOND).unlink(), "EDUMP063", SECOND, "missing"),
     _own("two swapped", bad.swap, "EDUMP064", "shop.c/"),
-    _own("one a link", _linked, "EDUMP010", SECOND, _LINE),
+    _own("one a link", linked, "EDUMP010", SECOND, _LINE),
     _own("a FIFO", lambda root: os.mkfifo(root / "shop.c/2-1.flb"), "EDUMP010", "2-1.flb"),
     _own("manifest cut", lambda root: bad.cut(root / MANIFEST, 500), "EDUMP060", MANIFEST),
     _own("manifest empty", lambda root: bad.cut(root / MANIFEST, 0), "EDUMP060", MANIFEST),
