@@ -159,8 +159,9 @@ def failed(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
 
 def _reads_dump(state: State, task: TaskKey) -> bool:
     """Whether the task looks at a dump before anything is written: one that is not in order ends
-    the job there."""
-    return state.from_dump and task.kind in (TaskKind.SURVEY, TaskKind.PLAN)
+    the job there. What is added later may be excluded again."""
+    looks = state.from_dump and task.kind in (TaskKind.SURVEY, TaskKind.PLAN)
+    return looks and not any(unit.created for unit in state.units.values())
 
 
 def _outage(state: State, news: Failed) -> list[AnyEvent]:

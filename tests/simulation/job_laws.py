@@ -18,8 +18,8 @@ from statemachine.events import (
     StopRequested,
 )
 from statemachine.words import Cause, Pool, TaskKey, TaskKind, Verb
-from tests.simulation.history import AT_WORK, History
-from tests.simulation.valves import WRITERS, Valve
+from tests.simulation.history import AT_WORK, TRIED, History
+from tests.simulation.valves import Valve
 
 REQUEUES = (
     "job_reopened",
@@ -80,8 +80,8 @@ class JobLaws(History):
         letter = self.records[-1].event
         assert isinstance(letter, DeadLettered), "I19"
         looked = letter.task.kind in (TaskKind.SURVEY, TaskKind.PLAN)
-        untouched = not any(key.kind in WRITERS for key in self.attempts)
-        assert untouched or self.state.added, "I23: something was written"
+        created = [key for key in self.last if key.kind is TaskKind.CREATE and self._is(*key)]
+        assert not created, "I23: something was written"
         return self.world.from_dump and looked and letter.cause is Cause.PERMANENT
 
     def _nothing_is_left(self) -> None:
@@ -91,6 +91,8 @@ class JobLaws(History):
             written = self.attempts[TaskKey(TaskKind.MANIFEST, "job")]
             assert self.world.manifests[written] == self._to_be_named(), "I29: others are named"
         for unit, when in self._looked.items():
+            ended = self.last.get(TaskKey(TaskKind.FINISH, unit)) in TRIED
+            assert ended or self._units[unit] == "skipped", "I29: to be looked at once more"
             if self._is(TaskKind.FINISH, unit):
                 assert when > self._changed.get(unit, 0), "I29: something came after the last touch"
 

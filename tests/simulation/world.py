@@ -199,12 +199,13 @@ class World:
         return pairwise([None, *edges, None])
 
     def repair(self) -> None:
-        """The operator brings the files of a dump back."""
+        """The operator brings the files of a dump back, and takes what can be read of it."""
         if self.from_dump:
             self.files.update(self.lost)
             self.lost.clear()
             self.damaged.clear()
             self.poison.clear()
+            self.salvage = True
 
     def range(self, unit: UnitId, lower: str | None, upper: str | None) -> Documents:
         """The source's documents from `lower` (included) to `upper` (not included)."""

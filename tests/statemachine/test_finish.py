@@ -237,8 +237,10 @@ def test_a_unit_that_is_left_needs_none() -> None:
 def test_rejected_documents_that_come_after_all_are_looked_at() -> None:
     """A34, I18, I20, I29: attempts count on, so that late news of the first is known as such."""
     story = restored(done=REJECTED)
+    story.tell(PriorityAsked("me", UNIT, 5, 1))
     story.succeed(FINISH, DIFFERS)
-    story.tell(RequeueAsked("me", CHUNK, 1))
+    story.tell(RequeueAsked("me", CHUNK, 2))
+    assert story.state.tasks[FINISH].priority == 5
     assert story.tell(began())[-1] == "restore_started", "not before the documents are there"
     assert story.succeed(AGAIN, RESTORED) == ["restore_completed", "finish_started"]
     assert story.state.tasks[FINISH].attempt == 2

@@ -388,6 +388,21 @@ def test_what_time_may_heal_follows_the_policy(key: TaskKey, policy: str) -> Non
         assert story.tell(began())[-1] == f"{key.kind}_started"
 
 
+def test_what_was_added_and_is_not_in_order_ends_no_job() -> None:
+    """A8, I30: hours of work stand on the target by then; who added it may take it out again."""
+    story = ready()
+    story.tell(AddAsked("me", (OTHER,), 1))
+    story.succeed(SURVEY, Surveyed((found(), found(OTHER))))
+    assert story.fail(of(TaskKind.PLAN), Cause.PERMANENT) == [
+        "plan_dead_lettered",
+        "pause_requested",
+    ]
+    assert story.succeed(RESTORE, RESTORED) == ["restore_completed", "job_paused"]
+    assert story.tell(ExcludeAsked("me", OTHER)) == ["unit_excluded"]
+    assert story.tell(began())[-1] == "verify_started"
+    assert story.succeed(VERIFY, EQUAL)[-1] == "job_completed"
+
+
 def test_a_suspected_plan_is_given_up_like_any_task() -> None:
     """I18: with it the process died, of the dump it says nothing."""
     story = two()
@@ -458,6 +473,15 @@ def test_a_damaged_part_is_tried_again_or_dropped() -> None:
 # --- what was rejected ---
 
 
+def test_the_files_of_a_dump_are_not_counted() -> None:
+    """A34: whatever became of their documents."""
+    story = ready(verify=False)
+    story.succeed(RESTORE, Restored(50, 9, 90, 0, 1, (BAD,)))
+    assert story.state.files == 0
+    story.tell(RequeueAsked("me", CHUNK, 1))
+    assert story.state.files == 0
+
+
 def test_rejected_documents_are_carried_again_from_their_file() -> None:
     """A34, I25: it was unpacked once, so it stays as long as somebody may ask; then it goes."""
     story = ready(1, "work", verify=False)
@@ -483,11 +507,14 @@ def test_rejected_documents_are_carried_again_from_their_file() -> None:
     assert digest(fold(story.events)) == digest(story.state)
 
 
-def test_a_dropped_part_may_come_back_with_its_file() -> None:
+@pytest.mark.parametrize("kind", [TaskKind.RESTORE, TaskKind.VERIFY])
+def test_a_dropped_part_may_come_back_with_its_file(kind: TaskKind) -> None:
     """A34."""
     story = ready(1, "work")
-    story.fail(RESTORE, Cause.PERMANENT)
-    story.tell(DropAsked("me", CHUNK, TaskKind.RESTORE, 1))
+    if kind is TaskKind.VERIFY:
+        story.succeed(RESTORE, RESTORED)
+    story.fail(TaskKey(kind, CHUNK), Cause.PERMANENT)
+    story.tell(DropAsked("me", CHUNK, kind, 1))
     assert (story.state.releasing, story.state.files) == ({}, 0)
     assert story.tell(RequeueAsked("me", CHUNK, 2))[2] == "file_found"
     assert story.state.files == 1
