@@ -23,6 +23,8 @@ END: Final = b"\xff\xff\xff\xff"
 TOLERANT: Final[CodecOptions[dict[str, Any]]] = CodecOptions(unicode_decode_error_handler="replace")
 """A server quotes what it refuses, text that is none included."""
 BUCKETS: Final = "system.buckets."
+GONE: Final = ("ns", "safe", "dropDups")
+"""What old servers kept of an index, and no server of today does."""
 KEPT_BACK: Final = ("admin.system.", "config.", "local.")
 """What servers keep for themselves, and no restore touches unless it is told to."""
 
@@ -156,7 +158,7 @@ def make(client: MongoClient[Any], said: Said) -> list[str]:
         insert(db, said.collection, each)
     refused = []
     for index in said.metadata.get("indexes", ()):
-        spec = {key: value for key, value in index.items() if key != "ns"}
+        spec = {key: value for key, value in index.items() if key not in GONE}
         if spec["name"] == "_id_" or "clustered" in spec:
             continue
         try:
