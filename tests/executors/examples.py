@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
@@ -55,6 +56,12 @@ def part_of(path: Path, documents: Sequence[bytes], *, at: int = 0) -> ChunkFile
     raw = b"".join(documents)
     digest = hashlib.sha256(raw).hexdigest()
     return ChunkFile(path.name, len(documents), len(raw), len(raw), digest, at, "dump")
+
+
+def in_order(**fields: Any) -> bytes:
+    """A document with its fields in this order; the driver would put `_id` in front."""
+    body = b"".join(bson.encode({name: value})[4:-1] for name, value in fields.items())
+    return (len(body) + 5).to_bytes(4, "little") + body + b"\0"
 
 
 def filed(file: ChunkFile, unit: Unit, done: Done = NOTHING, *, number: int = 0) -> Chunk:

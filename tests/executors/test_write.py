@@ -22,7 +22,7 @@ from statemachine.state import NOTHING, Unit
 from statemachine.words import ChunkId
 from tests.conftest import Pair
 from tests.executors.bsons import FLAWED
-from tests.executors.examples import Client, Looks, plain_unit, spec, there, unit_of
+from tests.executors.examples import Client, Looks, in_order, plain_unit, spec, there, unit_of
 
 pytestmark = pytest.mark.server
 
@@ -148,7 +148,7 @@ def test_halves_are_all_of_it(count: int) -> None:
 
 
 def behind(n: int, **fields: Any) -> bytes:
-    return bson.encode({"a": 1, **fields, "_id": n, "z": 2})
+    return in_order(a=1, **fields, _id=n, z=2)
 
 
 def front(n: int, **fields: Any) -> bytes:
