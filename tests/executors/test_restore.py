@@ -595,24 +595,18 @@ def test_rejected_documents_end_with_3(pair: Pair, tmp_path: Path) -> None:
 
 
 def test_rejected_documents_end_with_3_when_verified(pair: Pair, tmp_path: Path) -> None:
-    """Documents that the target refused by name are no surprise to verification."""
-    for client in (pair.source_client, pair.target_client):
-        client.shop.c.create_index("e", unique=True)
-    pair.source_client.shop.c.insert_many([{"_id": n, "e": n} for n in range(1_000)])
-    pair.target_client.shop.c.insert_many([{"_id": f"{n}", "e": n} for n in (998, 999)])
-    merge = ("--on-conflict", "skip", "--journal", tmp_path / "ferrylog.db")
-    ended = ferrylog("start", *ends_of(pair), *merge)
-    assert ended.returncode == 3, ended.stderr
-    assert "2 rejected" in ended.stderr
-
-
-def test_an_index_of_the_target_alone_is_a_difference(pair: Pair, tmp_path: Path) -> None:
-    """Whatever it kept out: source and target are not described alike."""
+    """Documents that the target refused by name are no surprise to verification, nor is an index
+    that was there before; who asks for a comparison of all is told of both sides."""
     pair.target_client.shop.c.create_index("e", unique=True)
     pair.source_client.shop.c.insert_many([{"_id": n, "e": min(n, 997)} for n in range(1_000)])
-    ended = ferrylog("start", *ends_of(pair), "--journal", tmp_path / "ferrylog.db")
-    assert ended.returncode == 4, ended.stderr
-    assert "index e_1: missing on the source" in ended.stderr
+    journal = ("--journal", tmp_path / "ferrylog.db")
+    ended = ferrylog("start", *ends_of(pair), *journal)
+    assert ended.returncode == 3, ended.stderr
+    assert "2 rejected" in ended.stderr
+    verified = ferrylog("verify", "--metadata", "--json", *ends_of(pair), *journal)
+    assert verified.returncode == 4, verified.stderr
+    (unit,) = json.loads(verified.stdout)["units"]
+    assert [each["what"] for each in unit["metadata"]] == ["index e_1"]
 
 
 def test_merging_skips_what_differs(pair: Pair, tmp_path: Path) -> None:
