@@ -18,7 +18,7 @@ from executors.clients import Deployment
 from executors.copy import copy
 from executors.dump import dump, must_be_same
 from executors.dumps.errors import DamagedDump
-from executors.dumps.making import Out, make_dump
+from executors.dumps.making import Out, make_dump, refuse_unpackable
 from executors.dumps.restoring import DumpSource
 from executors.finish import finish
 from executors.folder import inside
@@ -101,7 +101,10 @@ class MongoExecutor:
             case TaskKind.SURVEY if ends.dump is not None:
                 return ends.dump.survey(stop, effect.include)
             case TaskKind.SURVEY:
-                return survey(_client(ends.source), spec, added=effect.include, stop=stop)
+                found = survey(_client(ends.source), spec, added=effect.include, stop=stop)
+                if ends.out is not None:
+                    refuse_unpackable(spec, found)
+                return found
             case TaskKind.MANIFEST:
                 assert ends.out is not None
                 return make_dump(ends.out, spec, effect, stop)

@@ -141,6 +141,16 @@ class NothingToRead(OperatorError):
         )
 
 
+class BadQuery(OperatorError):
+    code, exit_code = "ESOURCE005", 2
+
+    def __init__(self, glob: str, where: str, why: str) -> None:
+        super().__init__(
+            f"the source at {where} does not take the query for {glob}: {why}",
+            remedy="write --query as you would give it to find()",
+        )
+
+
 class CannotMigrate(OperatorError):
     code = "ESOURCE002"
 
@@ -191,6 +201,30 @@ class OutExists(OperatorError):
 
     def __init__(self, path: str, what: str) -> None:
         super().__init__(f"{path} {what}", remedy="name another, or remove it first")
+
+
+class OutUnwritable(OperatorError):
+    """Told before the dump, not when it is packed at its end."""
+
+    code, exit_code = "EDUMP004", 2
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(
+            f"a dump cannot be written to {path}: {why}",
+            remedy="name another place with --out or --archive, or make it writable",
+        )
+
+
+class StreamClosed(OperatorError):
+    """Whoever read the archive has gone; what they have is no whole archive."""
+
+    code = "EDUMP005"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"standard output took no more of the archive: {why}",
+            remedy="`ferrylog resume` writes it anew, from its beginning",
+        )
 
 
 class BadFolder(OperatorError):

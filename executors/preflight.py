@@ -5,14 +5,18 @@ A finding is an `OperatorError`; nothing is raised here except by a broken conne
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 
+from bson.raw_bson import RawBSONDocument
 from pymongo.errors import OperationFailure, PyMongoError
 
+from executors.boundaries import from_text
 from executors.classify import classify
 from executors.clients import NOT_AUTHORISED, Deployment
 from executors.dumps.model import Dump
 from executors.dumps.restoring import wanted_of
 from executors.errors import (
+    BadQuery,
     CannotMigrate,
     NoSnapshot,
     NothingToRead,
@@ -27,7 +31,7 @@ from executors.errors import (
 from executors.expiry import expires
 from executors.privileges import Needed, missing, of_source, of_target, refusal
 from executors.select import USERS, split, targets_of
-from executors.survey import catalogue, measured, namespaces, refuse_unsupported
+from executors.survey import Namespace, catalogue, measured, namespaces, refuse_unsupported
 from statemachine.errors import OperatorError
 from statemachine.events import JobSpec
 from statemachine.state import State
@@ -152,6 +156,7 @@ def _of_source(
     found = catalogue(source.client, spec)
     if not found and spec.include:
         findings.append(NothingToRead(", ".join(spec.include), source.where))
+    findings += _of_queries(source, spec, found)
     for entry in found:
         try:
             refuse_unsupported(entry, spec)
@@ -161,6 +166,27 @@ def _of_source(
     carried = [Needed(entry.name, names[entry.name], entry.type) for entry in found]
     findings += missing(source, of_source(carried))
     yield from carried
+
+
+def _of_queries(
+    source: Deployment, spec: JobSpec, found: Sequence[Namespace]
+) -> Iterator[OperatorError]:
+    """A query for what is not there would leave nothing out, without a word."""
+    for glob, text in spec.queries:
+        named = [each for each in found if each.type != "view" and fnmatchcase(each.name, glob)]
+        if not named and glob != "*":
+            yield NothingToRead(f"the query for {glob}", source.where)
+        for each in named[:1]:
+            database, collection = split(each.name)
+            find = {"find": collection, "filter": RawBSONDocument(from_text(text))}
+            try:
+                source.client.get_database(database).command(
+                    "explain", find, verbosity="queryPlanner"
+                )
+            except OperationFailure as error:
+                if error.code == NOT_AUTHORISED:
+                    raise
+                yield BadQuery(glob, source.where, classify(error)[2])
 
 
 def _of_target(

@@ -12,13 +12,13 @@ from executors.boundaries import from_text
 from executors.chunkfile import sync_directory
 from executors.dumps.manifest import Facts, read_manifest, write_manifest
 from executors.dumps.model import Dumped, Part
-from executors.dumps.pack import pack_archive, pack_directory
-from executors.errors import OutExists
+from executors.dumps.pack import must_be_packable, pack_archive, pack_directory
+from executors.errors import OutExists, OutUnwritable, StreamClosed
 from executors.protocol import StopToken
 from statemachine.effects import Effect
 from statemachine.events import JobSpec
 from statemachine.state import DUMP, Chunk, Unit
-from statemachine.stimuli import Manifested
+from statemachine.stimuli import Manifested, Surveyed
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,21 @@ def make_dump(out: Out, spec: JobSpec, effect: Effect, stop: StopToken) -> Manif
     )
 
 
+def refuse_unpackable(spec: JobSpec, found: Surveyed) -> None:
+    """Raise `CannotPack` before anything is dumped that could not be packed at the end."""
+    if spec.layout != "chunks":
+        must_be_packable(
+            Dumped(
+                namespace=each.unit,
+                type=each.type,
+                options=from_text(each.options),
+                indexes=each.indexes,
+                uuid=each.uuid,
+            )
+            for each in found.units
+        )
+
+
 def out_of(spec: JobSpec, folder: Path, facts: Callable[[], Facts], stdout: BinaryIO) -> Out:
     """`folder`: the job's work folder, where chunk files wait that are to be packed."""
     path = spec.target.removeprefix(DUMP)
@@ -76,8 +91,11 @@ def archive_file(path: str, stdout: BinaryIO) -> Iterator[BinaryIO]:
     """What takes an archive: a file that has its name only when it is whole and durable, or
     standard output (`-`)."""
     if path == "-":
-        yield stdout
-        stdout.flush()
+        try:
+            yield stdout
+            stdout.flush()
+        except OSError as error:  # not to be tried again: a second archive would follow a piece
+            raise StreamClosed(error.strerror or str(error)) from None
         return
     whole = Path(path)
     temporary = whole.with_name(whole.name + ".tmp")
@@ -94,7 +112,8 @@ def archive_file(path: str, stdout: BinaryIO) -> Iterator[BinaryIO]:
 
 
 def refuse_existing(spec: JobSpec) -> None:
-    """Raise `OutExists` where a new dump would be written over something."""
+    """Raise `OutExists` where a new dump would be written over something, `OutUnwritable` where
+    none can be written at all."""
     path = Path(spec.target.removeprefix(DUMP))
     if spec.layout == "archive":
         if str(path) != "-" and path.exists():
@@ -103,6 +122,19 @@ def refuse_existing(spec: JobSpec) -> None:
         raise OutExists(str(path), "is no directory")
     elif path.is_dir() and any(path.iterdir()):
         raise OutExists(str(path), "is not empty")
+    if str(path) != "-":
+        _refuse_unwritable(path, archive=spec.layout == "archive")
+
+
+def _refuse_unwritable(path: Path, *, archive: bool) -> None:
+    """Of a directory, one above it may be missing; of an archive, none."""
+    there = next(each for each in (path, *path.parents) if each.exists())
+    if not there.is_dir():
+        raise OutUnwritable(str(path), f"{there} is no directory")
+    if len(path.relative_to(there).parts) > (1 if archive else 2):
+        raise OutUnwritable(str(path), f"there is no directory {path.parent}")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OutUnwritable(str(path), f"{there} is not writable")
 
 
 def _dumped(unit: Unit, parts: Sequence[Part]) -> Dumped:

@@ -50,6 +50,12 @@ class CannotPack(OperatorError):
         )
 
 
+def must_be_packable(namespaces: Iterable[Dumped]) -> None:
+    """Raise `CannotPack` for what mongodump's formats cannot say."""
+    for each in namespaces:
+        _metadata(each)
+
+
 def pack_directory(dump: Dump, out: Path, *, gzip: bool, stop: StopToken) -> None:
     """Write the dump as mongodump's directory `out`; run again, it leaves the same.
 

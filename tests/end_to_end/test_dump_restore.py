@@ -1,6 +1,7 @@
 """Dumps in every layout, restored: every kind of collection, every document, to the byte."""
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -271,15 +272,37 @@ def test_archives_through_a_pipe(pair: Pair, tmp_path: Path) -> None:
     one, two = Terminal(tmp_path / "a", pair), Terminal(tmp_path / "b", pair)
     for each in (one, two):
         each.journal.parent.mkdir()
-    out = one.begin("dump", "--archive", "--gzip", "--quiet")
-    into = subprocess.run(
-        [*FERRYLOG, "restore", "--archive", "-"],
-        env=two.environment,
-        stdin=out.stdout,
-        capture_output=True,
-        timeout=60,
-        check=False,
-    )
-    assert out.wait(30) == 0
+    with one.begin("dump", "--archive", "--gzip", "--quiet") as out:
+        into = subprocess.run(
+            [*FERRYLOG, "restore", "--archive", "-"],
+            env=two.environment,
+            stdin=out.stdout,
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+    assert out.returncode == 0
     assert into.returncode == 0, into.stderr
     assert pair.target_client.shop.c.count_documents({}) == 3000
+
+
+def test_an_archive_whose_reader_goes(pair: Pair, tmp_path: Path) -> None:
+    """Half an archive is not followed by another one: the job pauses, a resume writes it whole."""
+    rows = [{"_id": n, "pad": os.urandom(500)} for n in range(20_000)]
+    pair.source_client.shop.c.insert_many(rows)
+    ferrylog = Terminal(tmp_path, pair)
+    with ferrylog.begin("dump", "--archive", "-") as running:
+        assert running.stdout is not None
+        running.stdout.buffer.read(1000)
+        running.stdout.close()
+        told = running.stderr.read() if running.stderr else ""
+    assert running.returncode == 5, told
+    assert "EDUMP005" in told
+    whole = subprocess.run(
+        [*FERRYLOG, "resume"], env=ferrylog.environment, capture_output=True, check=False
+    )
+    assert whole.returncode == 0, whole.stderr
+    (tmp_path / "archive").write_bytes(whole.stdout)
+    back = ferrylog("restore", "--archive", str(tmp_path / "archive"))
+    assert back.returncode == 0, back.stderr
+    assert pair.target_client.shop.c.count_documents({}) == 20_000
