@@ -5,15 +5,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import bson
 import pytest
 
 from executors import dump as module
+from executors.boundaries import to_key, to_text
+from executors.chunkfile import read_blocks
 from executors.clients import connect
 from executors.dump import dump
 from executors.protocol import Stopped
+from executors.rawbson import documents
+from executors.survey import survey
 from statemachine.stimuli import Dumped
 from tests.conftest import Pair
-from tests.executors.examples import Client, chunk_of, spec, unit_of
+from tests.executors.examples import Client, chunk_of, spec, there, unit_of
 
 pytestmark = pytest.mark.server
 
@@ -71,3 +76,49 @@ def test_one_that_wakes_up_late_touches_nothing(
     late.join(10)
     assert ended == [Stopped]
     assert [path.name for path in (tmp_path / "shop.c").iterdir()] == [Path(done.file).name]
+
+
+# --- which documents ------------------------------------------------------------------------------
+
+
+def file_of(folder: Path, done: Dumped) -> list[bytes]:
+    return [each for block, _ in read_blocks(folder / done.file) for each in documents(block.data)]
+
+
+def test_of_a_query_only_what_it_wants(source: Client, tmp_path: Path) -> None:
+    """In each range that was planned; the first query that fits the name counts (I21)."""
+    unit = unit_of(source)
+    queries = (
+        ("shop.c", to_text(bson.encode({"_id": {"$gte": 3}}))),
+        ("shop.*", to_text(bson.encode({"_id": 0}))),
+    )
+    chunk = chunk_of(unit, upper=to_key(bson.encode({"_id": 7})))
+    stop = threading.Event()
+    done = dump(source, unit, chunk, spec(queries=queries), tmp_path, 1, stop)
+    assert file_of(tmp_path, done) == [bson.encode({"_id": n}) for n in range(3, 7)]
+
+
+def test_of_a_time_series_its_buckets(source: Client, tmp_path: Path) -> None:
+    """I22: to the byte."""
+    source.shop.create_collection("ts", timeseries={"timeField": "t", "metaField": "m"})
+    readings = [{"t": bson.DatetimeMS(n * 10**7), "m": n % 3, "v": n} for n in range(60)]
+    source.shop.ts.insert_many(readings)
+    unit = unit_of(source, "shop.ts")
+    done = dump(source, unit, chunk_of(unit), spec(), tmp_path, 1, threading.Event())
+    assert file_of(tmp_path, done) == there(source, "shop.system.buckets.ts")
+    assert (tmp_path / "shop.ts").is_dir()
+
+
+def test_a_snapshot_is_as_of_its_time(source: Client, tmp_path: Path) -> None:
+    """What was changed, removed and added since is not in it, whenever it is read."""
+    unit, before = unit_of(source), there(source)
+    asked = spec(include=("shop.*",), exclude=(), consistency="snapshot")
+    cluster_time = survey(source, asked).cluster_time
+    source.shop.c.update_one({"_id": 1}, {"$set": {"v": 1}})
+    source.shop.c.delete_one({"_id": 2})
+    source.shop.c.insert_one({"_id": 99})
+    stop = threading.Event()
+    done = dump(source, unit, chunk_of(unit), asked, tmp_path, 1, stop, cluster_time=cluster_time)
+    assert file_of(tmp_path, done) == before
+    later = dump(source, unit, chunk_of(unit), asked, tmp_path, 2, stop)
+    assert file_of(tmp_path, later) == there(source) != before
