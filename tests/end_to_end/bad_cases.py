@@ -192,6 +192,13 @@ METADATA: Final = {
     "a view with documents": (bad.metadata(options={"viewOn": "a", "pipeline": []}), "EDUMP034"),
     "time series without options": (bad.metadata(type="timeseries"), "EDUMP034"),
 }
+SERVER_REFUSES: Final = {
+    "options invalid": bad.metadata(options={"capped": True, "size": -1}),
+    "an option unknown": bad.metadata(options={"noSuchOption": 1}),
+    "a validator invalid": bad.metadata(options={"validator": {"$noSuch": 1}}),
+    "an index option unknown": _indexes(_INDEX | {"noSuch": 1}),
+    "a collation unknown": _indexes(_INDEX | {"collation": {"locale": "xx"}}),
+}
 SAID: Final = [
     refused(f"metadata: {name}", partial(bad.directory, meta=meta), code, "shop/c.")
     for name, (meta, code) in METADATA.items()
