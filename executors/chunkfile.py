@@ -63,7 +63,7 @@ def write_chunk_file(
     digest = hashlib.sha256()
     documents = size = file_bytes = count = 0
     try:
-        with _fresh(temporary) as file:
+        with fresh_file(temporary) as file:
             for block in blocks:
                 head, payload = framed(block, squeeze)
                 for piece in (head, payload):
@@ -161,7 +161,7 @@ def _stretched(payload: bytes, size: int, stretch: Callable[[bytes], bytes]) -> 
     return stretch(payload) if zstandard.frame_content_size(payload) == size else b""
 
 
-def _fresh(path: Path) -> BinaryIO:
+def fresh_file(path: Path) -> BinaryIO:
     """A new file of ours; what a killed attempt left under the name is thrown away."""
     path.unlink(missing_ok=True)
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)

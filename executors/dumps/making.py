@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from executors.boundaries import from_text
-from executors.chunkfile import sync_directory
+from executors.chunkfile import fresh_file, sync_directory
 from executors.dumps.manifest import Facts, read_manifest, write_manifest
 from executors.dumps.model import Dumped, Part
 from executors.dumps.pack import must_be_packable, pack_archive, pack_directory
@@ -100,7 +100,7 @@ def archive_file(path: str, stdout: BinaryIO) -> Iterator[BinaryIO]:
     whole = Path(path)
     temporary = whole.with_name(whole.name + ".tmp")
     try:
-        with temporary.open("wb") as file:
+        with fresh_file(temporary) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -176,6 +176,8 @@ def open_archive(spec: JobSpec, stdin: BinaryIO) -> BinaryIO:
     `DamagedDump`."""
     path = dump_path(spec)
     if path == "-":
+        if stdin.closed:
+            raise NoDump("standard input", "was read already", remedy="begin anew with --new")
         return stdin
     whole = Path(path)
     if not whole.exists():
