@@ -202,7 +202,7 @@ class TaskLaws(JobLaws):
         higher = [other for other in fresh if state.tasks[other].priority > task.priority]
         assert not higher, "I27: before one of higher priority"
         same = state.queues[key.kind, Status.PENDING, task.priority]
-        earlier = next(other for other in same if self._could_start(other))
+        earlier = next((other for other in same if self._could_start(other)), None)
         assert earlier == key, "I27: not the first in"
 
     def _alone(self, key: TaskKey) -> None:

@@ -14,6 +14,7 @@ from statemachine.stimuli import (
     Built,
     Copied,
     Created,
+    DropAsked,
     ExcludeAsked,
     Finished,
     PauseAsked,
@@ -128,6 +129,14 @@ def test_it_comes_after_an_index_that_was_given_up() -> None:
     """A8: what is missing is what the comparison will say."""
     story = restored(indexes=1)
     assert story.fail(INDEX, Cause.PERMANENT) == ["index_dead_lettered", "finish_started"]
+
+
+def test_it_comes_without_a_chunk_that_was_dropped() -> None:
+    """A34, I30."""
+    story = Story(metadata=True, verify=False).planned()
+    story.fail(DUMP, Cause.PERMANENT)
+    story.tell(DropAsked("me", CHUNK, TaskKind.DUMP, 1))
+    assert story.tell(began())[-1] == "finish_started"
 
 
 def test_in_direct_mode_too() -> None:
