@@ -142,7 +142,7 @@ class NothingToRead(OperatorError):
 
 
 class BadQuery(OperatorError):
-    code, exit_code = "ESOURCE005", 2
+    code, exit_code = "ESOURCE004", 2
 
     def __init__(self, glob: str, where: str, why: str) -> None:
         super().__init__(

@@ -187,7 +187,7 @@ DUMPS: dict[str, tuple[tuple[str, ...], str, tuple[str, ...]]] = {
     ),
     "a query that servers refuse": (
         ("--out", "{none}", "--query", '{"$nope": 1}'),
-        "ESOURCE005",
+        "ESOURCE004",
         ("$nope", "find()"),
     ),
     "--oplog": (("--out", "{none}", "--oplog"), "EUSE001", ("--consistency snapshot",)),
