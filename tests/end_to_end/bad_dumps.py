@@ -4,12 +4,14 @@ Made by hand from the descriptions of the formats; only ferrylog's own layout is
 writers of the product, whose bytes are spoiled afterwards.
 """
 
+import argparse
 import gzip
 import hashlib
 import json
 import os
 import socket
 import struct
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +22,9 @@ from executors.chunkfile import write_chunk_file
 from executors.dumps.jsonmeta import EMPTY
 from executors.dumps.manifest import MANIFEST, Facts, write_manifest
 from executors.dumps.model import Dumped, Part
+from ferrylog.embedded import Mongod
 from statemachine.words import Key
+from tests.end_to_end import large_salvage
 from tests.executors.dumps import archives
 
 COUNT: Final = 1000
@@ -267,3 +271,18 @@ class Case:
     """Documents on the target by collection, when it is over; `None`: it was not touched."""
     deep: bool = False
     """Much like others."""
+
+
+def main() -> None:
+    """Print what a salvage of a large file costs."""
+    options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options.add_argument("--gigabyte", action="store_true", help="else 20 MB")
+    size = 1 << 30 if options.parse_args().gigabyte else 20 << 20
+    with tempfile.TemporaryDirectory(prefix="ferrylog-salvage-") as name:
+        folder = Path(name)
+        with Mongod(folder / "target", name="target") as target:
+            print(large_salvage.play(size, target.uri, folder))
+
+
+if __name__ == "__main__":
+    main()

@@ -13,6 +13,7 @@ from bson.raw_bson import RawBSONDocument
 
 from tests.conftest import Pair
 from tests.end_to_end import bad_dumps as bad
+from tests.end_to_end import large_salvage
 from tests.end_to_end.bad_cases import ENVELOPES, INSIDE, OFTEN, forms
 from tests.end_to_end.bad_cases import linked as _linked
 from tests.end_to_end.bad_dumps import AT, COUNT, CUT, DATA, SECOND, SIZE, WHERE
@@ -200,3 +201,12 @@ def test_swapped_chunk_files_are_both_taken(here: Here, pair: Pair, tmp_path: Pa
     """Each is not what the manifest says, and whole."""
     salvage(here, bad.spoiled_chunks(tmp_path, bad.swap), places=2)
     assert ids_there(pair) == all_but()
+
+
+@pytest.mark.parametrize("size", [20 << 20, pytest.param(1 << 30, marks=pytest.mark.deep)])
+def test_a_large_file_is_salvaged_in_bounded_memory(size: int, pair: Pair, tmp_path: Path) -> None:
+    """Up to its last whole document, and behind a hole in its middle."""
+    told = large_salvage.play(size, pair.target.uri, tmp_path)
+    print(told)
+    assert (told.restored, told.damage, told.code) == (told.expected, 2, 3), told
+    assert told.most_kib < 600_000
