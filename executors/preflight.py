@@ -30,7 +30,7 @@ from executors.errors import (
 )
 from executors.expiry import expires
 from executors.privileges import Needed, missing, of_source, of_target, refusal
-from executors.select import USERS, split, targets_of
+from executors.select import USERS, split, targets_of, unmatched
 from executors.survey import Namespace, catalogue, measured, namespaces, refuse_unsupported
 from statemachine.errors import OperatorError
 from statemachine.events import JobSpec
@@ -66,8 +66,7 @@ def examine_restore(dump: Dump | None, target: Deployment, spec: JobSpec) -> lis
         if dump.server_version and _release(target.version) < _release(dump.server_version):
             findings.append(OlderServer(target.where, target.version, dump.server_version))
         wanted, _ = wanted_of(dump, spec)
-        if not wanted and spec.include:
-            findings.append(NothingToRead(", ".join(spec.include), str(dump.root)))
+        findings += _missed([each.namespace for each in wanted], spec, str(dump.root))
         names = targets_of([each.namespace for each in wanted], spec)
         carried = [
             Needed(
@@ -154,8 +153,7 @@ def _of_source(
 ) -> Iterator[Needed]:
     """What the job would carry; what is wrong with it becomes findings."""
     found = catalogue(source.client, spec)
-    if not found and spec.include:
-        findings.append(NothingToRead(", ".join(spec.include), source.where))
+    findings += _missed([each.name for each in found], spec, source.where)
     findings += _of_queries(source, spec, found)
     for entry in found:
         try:
@@ -166,6 +164,12 @@ def _of_source(
     carried = [Needed(entry.name, names[entry.name], entry.type) for entry in found]
     findings += missing(source, of_source(carried))
     yield from carried
+
+
+def _missed(names: Sequence[str], spec: JobSpec, where: str) -> Iterator[OperatorError]:
+    """What a job was asked for and would not carry. One that compares may miss a name."""
+    if (missed := unmatched(names, spec)) and not (names and spec.kind == "verify"):
+        yield NothingToRead(", ".join(missed), where)
 
 
 def _of_queries(

@@ -2,7 +2,7 @@
 documents are wanted."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Final
@@ -25,6 +25,7 @@ STAGED: Final = {
 """Where they lie on the target until they are merged: names that the role `restore` may read."""
 CARRIED_SYSTEM: Final = ("system.js",)
 Renames = Sequence[tuple[str, str]]
+_ESCAPED: Final = re.compile(r"\[([*?[])\]")
 
 
 class BadRename(OperatorError):
@@ -108,6 +109,26 @@ def selected(
 def is_literal(glob: str) -> bool:
     """Whether it can mean but one name."""
     return not set(glob) & set("*?[")
+
+
+def name_of(glob: str) -> str:
+    """The one name that it can mean, where `[*]` stands for a `*`; empty if it can mean several."""
+    return _ESCAPED.sub(r"\1", glob) if is_literal(_ESCAPED.sub("", glob)) else ""
+
+
+def unmatched(names: Collection[str], spec: JobSpec) -> list[str]:
+    """What was asked for and is not among these names of what the job would carry: each name, and
+    all globs if there is nothing. What is left out on purpose is not missed beside the others."""
+    if not names:
+        return list(spec.include)
+    asked = [(glob, name_of(glob)) for glob in spec.include]
+    return [
+        glob
+        for glob, name in asked
+        if name
+        and name not in names
+        and not any(fnmatchcase(name, excluded) for excluded in spec.exclude)
+    ]
 
 
 def refuse_servers_own(include: Sequence[str]) -> None:

@@ -102,6 +102,18 @@ def test_enough_to_dump(two: Two, roles: Roles) -> None:
         assert sum(block.documents for block in read_range(source.client, what, stop)) == 1
 
 
+def test_each_name_has_to_be_there(two: Two, target: Deployment) -> None:
+    """ESOURCE001 names what is missing beside what is there; who compares may miss it."""
+    source, both = two.at_source(BACKUP), ("shop.c", "shop.gone", "shop.a[*]")
+    for found in (
+        told(examine_dump_source(source, job(include=both))),
+        told(examine(source, target, job(include=both))),
+        examined(dump_of("shop.c"), target, include=both),
+    ):
+        assert found.startswith("ESOURCE001: no namespace on the source matches shop.gone, shop.a")
+    assert told(examine(source, target, job(include=both, kind="verify"))) == ""
+
+
 def test_users_take_more_than_reading(two: Two) -> None:
     assert told(examine_dump_source(two.at_source(BACKUP), job(users=True))) == ""
     lacking = told(examine_dump_source(two.at_source(READ), job(users=True)))

@@ -16,11 +16,13 @@ from executors.select import (
     ServersOwn,
     TwoBecomeOne,
     carried,
+    name_of,
     query_of,
     refuse_servers_own,
     renamed,
     renames_of,
     targets_of,
+    unmatched,
 )
 from tests.executors.examples import spec
 
@@ -179,3 +181,41 @@ def test_the_first_query_that_fits() -> None:
     assert query_of("shop.orders", queries) == one
     assert query_of("shop.items", queries) == other
     assert query_of("blog.posts", queries) is None
+
+
+@pytest.mark.parametrize(
+    ("glob", "name"),
+    [
+        ("shop.c", "shop.c"),
+        ("shop.a[*]b", "shop.a*b"),
+        ("shop.[[]x]", "shop.[x]"),
+        ("shop.[?][*]", "shop.?*"),
+        ("shop.*", ""),
+        ("shop.[*]*", ""),
+        ("shop.[ab]", ""),
+        ("shop.c?", ""),
+    ],
+)
+def test_the_one_name_of_a_glob(glob: str, name: str) -> None:
+    assert name_of(glob) == name
+
+
+@pytest.mark.parametrize(
+    ("names", "include", "exclude", "missed"),
+    [
+        (["shop.c"], ["shop.c"], [], []),
+        (["shop.c"], ["shop.c", "shop.gone"], [], ["shop.gone"]),
+        (["shop.c"], ["shop.c", "shop.a[*]"], [], ["shop.a[*]"]),
+        (["shop.a*"], ["shop.a[*]"], [], []),
+        (["shop.c"], ["shop.*", "blog.*"], [], []),
+        (["shop.c"], ["shop.c", "shop.tmp"], ["*.tmp"], []),
+        ([], ["shop.*", "blog.*"], [], ["shop.*", "blog.*"]),
+        ([], [], [], []),
+        (["shop.c"], [], [], []),
+    ],
+)
+def test_each_name_that_was_asked_for_is_there(
+    names: list[str], include: list[str], exclude: list[str], missed: list[str]
+) -> None:
+    """A glob may fit nothing beside others; a name that is written out is meant."""
+    assert unmatched(names, spec(include=tuple(include), exclude=tuple(exclude))) == missed
