@@ -151,6 +151,20 @@ class BadQuery(OperatorError):
         )
 
 
+class QueryOfBuckets(OperatorError):
+    """A query is asked of what is stored, and of a time series that is no document of its own."""
+
+    code, exit_code = "ESOURCE005", 2
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__(
+            f"--query fits {namespace}, a time-series collection: it is read by its buckets, in "
+            "which no query finds the documents",
+            remedy=f"leave it out with --ns-exclude {namespace!r}, or narrow the query: "
+            "--query 'GLOB={...}'",
+        )
+
+
 class CannotMigrate(OperatorError):
     code = "ESOURCE002"
 

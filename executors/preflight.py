@@ -23,6 +23,7 @@ from executors.errors import (
     OlderServer,
     OtherCollection,
     OtherDeployment,
+    QueryOfBuckets,
     SameDeployment,
     ServerSaid,
     TargetDiffers,
@@ -158,7 +159,7 @@ def _of_source(
     for entry in found:
         try:
             refuse_unsupported(entry, spec)
-        except (CannotMigrate, NoSnapshot) as error:
+        except (CannotMigrate, NoSnapshot, QueryOfBuckets) as error:
             findings.append(error)
     names = targets_of([entry.name for entry in found], spec)
     carried = [Needed(entry.name, names[entry.name], entry.type) for entry in found]
@@ -177,7 +178,11 @@ def _of_queries(
 ) -> Iterator[OperatorError]:
     """A query for what is not there would leave nothing out, without a word."""
     for glob, text in spec.queries:
-        named = [each for each in found if each.type != "view" and fnmatchcase(each.name, glob)]
+        named = [
+            each
+            for each in found
+            if each.type != "view" and each.name not in USERS and fnmatchcase(each.name, glob)
+        ]
         if not named and glob != "*":
             yield NothingToRead(f"the query for {glob}", source.where)
         for each in named[:1]:

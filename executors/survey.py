@@ -11,7 +11,7 @@ from pymongo.errors import OperationFailure
 
 from executors.batches import RAW
 from executors.boundaries import to_text
-from executors.errors import CannotMigrate, NoSnapshot
+from executors.errors import CannotMigrate, NoSnapshot, QueryOfBuckets
 from executors.expiry import expires
 from executors.protocol import Stopped, StopToken
 from executors.select import (
@@ -20,6 +20,7 @@ from executors.select import (
     carried,
     is_literal,
     is_servers,
+    query_of,
     refuse_servers_own,
     renamed,
     selected,
@@ -70,8 +71,9 @@ def survey(
 ) -> Surveyed:
     """Everything a job with this spec has to carry, and what it leaves where it is.
 
-    Raises `CannotMigrate` and `NoSnapshot` for what would have to be left behind without being
-    told to, `OperatorError` for a selection or renames that cannot be, `PyMongoError`, `Stopped`.
+    Raises `CannotMigrate`, `NoSnapshot` and `QueryOfBuckets` for what would have to be left behind
+    without being told to, `OperatorError` for a selection or renames that cannot be,
+    `PyMongoError`, `Stopped`.
     """
     notes: list[str] = []
     found = catalogue(client, spec, added=added, notes=notes)
@@ -209,11 +211,13 @@ def _unit(client: MongoClient[Any], entry: Namespace, target: str) -> FoundUnit:
 
 
 def refuse_unsupported(entry: Namespace, spec: JobSpec) -> None:
-    """Raises `CannotMigrate`, `NoSnapshot`."""
+    """Raises `CannotMigrate`, `NoSnapshot`, `QueryOfBuckets`."""
     if entry.type not in KINDS:
         raise CannotMigrate(entry.name, f"a {entry.type} collection")
     if entry.type == "timeseries" and not entry.uuid:
         raise CannotMigrate(entry.name, "a time-series collection without a collection of buckets")
+    if entry.type == "timeseries" and query_of(entry.name, spec.queries) is not None:
+        raise QueryOfBuckets(entry.name)
     if spec.consistency == "snapshot" and bson.decode(entry.options, RAW).get("capped"):
         raise NoSnapshot(entry.name)
 

@@ -13,6 +13,7 @@ import pytest
 from executors.batches import read_range
 from executors.clients import Deployment, connect
 from executors.dumps.model import Dump, Dumped, Type
+from executors.errors import QueryOfBuckets
 from executors.finish import finish
 from executors.metadata import build_index, create
 from executors.plan import plan
@@ -112,6 +113,30 @@ def test_each_name_has_to_be_there(two: Two, target: Deployment) -> None:
     ):
         assert found.startswith("ESOURCE001: no namespace on the source matches shop.gone, shop.a")
     assert told(examine(source, target, job(include=both, kind="verify"))) == ""
+
+
+def test_a_query_of_a_time_series(two: Two, target: Deployment) -> None:
+    """ESOURCE005: it would be asked of buckets, find none of them, and say nothing."""
+    source = two.at_source(BACKUP)
+    for glob in ("*", "shop.*", "shop.points"):
+        asked = job(queries=((glob, '{"a":1}'),), include=("shop.*",))
+        for found in (
+            told(examine_dump_source(source, asked)),
+            told(examine(source, target, asked)),
+        ):
+            assert found.startswith("ESOURCE005: --query fits shop.points, a time-series")
+        with pytest.raises(QueryOfBuckets):
+            survey(source.client, asked)
+    narrow, wide = (("shop.c", '{"a":1}'),), (("shop.*", '{"a":1}'),)
+    for fields in ({"queries": narrow}, {"queries": wide, "exclude": ("shop.points",)}):
+        assert told(examine_dump_source(source, job(include=("shop.*",), **fields))) == ""
+
+
+def test_a_query_for_nobody_but_users(two: Two) -> None:
+    """ESOURCE001: it is never asked of them."""
+    asked = job(queries=(("admin.system.*", "{}"),), users=True)
+    found = told(examine_dump_source(two.at_source(BACKUP), asked))
+    assert found.startswith("ESOURCE001: no namespace on the source matches the query for admin")
 
 
 def test_users_take_more_than_reading(two: Two) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from executors.boundaries import to_text
 from executors.select import (
+    USERS,
     BadRename,
     RefusedName,
     ServersOwn,
@@ -181,6 +182,12 @@ def test_the_first_query_that_fits() -> None:
     assert query_of("shop.orders", queries) == one
     assert query_of("shop.items", queries) == other
     assert query_of("blog.posts", queries) is None
+
+
+def test_no_query_is_for_users_and_roles() -> None:
+    """A query for all that is carried would leave every user out."""
+    for name in USERS:
+        assert query_of(name, (("*", to_text(bson.encode({"a": 1}))),)) is None
 
 
 @pytest.mark.parametrize(
