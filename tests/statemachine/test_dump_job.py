@@ -77,6 +77,7 @@ def test_the_whole_way() -> None:
     assert MANIFEST in story.state.tasks
     assert story.succeed(DUMP, DUMPED) == ["dump_completed"]
     assert (story.state.files, list(story.state.filed), story.state.releasing) == (0, [CHUNK], {})
+    assert DUMP not in story.state.tasks, "what is settled is a file and a few numbers"
     assert story.succeed(key(NEXT), DUMPED)[1:] == ["unit_completed", "manifest_started"]
     effect = manifest(story)
     assert effect.unit is None

@@ -129,6 +129,17 @@ def test_it_comes_after_an_index_that_was_given_up() -> None:
     """A8: what is missing is what the comparison will say."""
     story = restored(indexes=1)
     assert story.fail(INDEX, Cause.PERMANENT) == ["index_dead_lettered", "finish_started"]
+    [effect] = [each for each in wanted_effects(story.state) if each.task == FINISH]
+    assert effect.given_up == ("i0",)
+
+
+def test_an_index_that_stands_is_not_given_up() -> None:
+    """A8: of two, the one."""
+    story = restored(indexes=2)
+    story.succeed(INDEX, Built())
+    story.fail(TaskKey(TaskKind.INDEX, f"{UNIT}@i1"), Cause.PERMANENT)
+    [effect] = [each for each in wanted_effects(story.state) if each.task == FINISH]
+    assert effect.given_up == ("i1",)
 
 
 def test_it_comes_without_a_chunk_that_was_dropped() -> None:

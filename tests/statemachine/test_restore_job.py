@@ -270,6 +270,16 @@ def test_what_is_added_shuts_the_gate_again() -> None:
     assert story.succeed(of(TaskKind.CREATE), Created(()))[1:] == ["restore_started"], "alone"
 
 
+def test_an_outage_refuses_nothing_that_was_added() -> None:
+    """A7: only what stays so is refused."""
+    story = ready()
+    story.tell(AddAsked("me", (OTHER,), 1))
+    assert story.fail(SURVEY, Cause.TRANSIENT) == ["survey_retry_scheduled"]
+    story.now += 10_000
+    assert story.tell() == ["survey_started"]
+    assert story.fail(SURVEY, Cause.PERMANENT)[:2] == ["request_refused", "survey_completed"]
+
+
 def test_what_waits_behind_the_gate_is_nothing_to_do() -> None:
     """I30: a restore that was tried already, and a plan that was given up."""
     story = ready(direct=True, max_retries=2, retry_base_ms=0)
@@ -484,7 +494,11 @@ def test_the_files_of_a_dump_are_not_counted() -> None:
 
 def test_rejected_documents_are_carried_again_from_their_file() -> None:
     """A34, I25: it was unpacked once, so it stays as long as somebody may ask; then it goes."""
-    story = ready(1, "work", verify=False)
+    story = restore(verify=False)
+    story.succeed(SURVEY, Surveyed((replace(found(), documents=0),)))
+    story.succeed(PLAN, parts(1, "work"))
+    assert story.state.units[UNIT].documents_estimate == 10, "counted when it was looked at"
+    story.succeed(CREATE, Created(()))
     kinds = story.succeed(RESTORE, Restored(50, 9, 90, 0, 1, (BAD,)))
     assert kinds[-1] == "job_completed"
     assert (story.state.releasing, story.state.files) == ({}, 0)
@@ -497,6 +511,7 @@ def test_rejected_documents_are_carried_again_from_their_file() -> None:
     chunk = story.state.chunks[NEXT]
     assert (chunk.file, chunk.lower, chunk.upper) == (parts(1, "work").files[0].file, None, None)
     assert sums(story) == {"named": 2, "planned": 1, "weight": 10}
+    assert story.state.units[UNIT].documents_estimate == 10
     assert story.state.files == 1
     assert story.tell(began())[-1] == "restore_started"
     again = TaskKey(TaskKind.RESTORE, NEXT)

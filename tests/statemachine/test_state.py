@@ -398,3 +398,4 @@ def test_who_is_cancelled_was_not_interrupted() -> None:
     story.fail(DUMP, Cause.FATAL)
     task = story.state.tasks[DUMP]
     assert (task.status, task.failures, task.interruptions) == (Status.PENDING, 0, 0)
+    assert (task.waits, task.waited_ms, task.delay_ms) == (0, 0, 0)
