@@ -10,10 +10,11 @@ from typing import Any, Final
 
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
+from pymongo.errors import PyMongoError
 
 from executors.batches import RAW
-from executors.select import STAGED, split
-from statemachine.events import MetadataDifference
+from executors.select import STAGED, USERS, carried, split
+from statemachine.events import JobSpec, MetadataDifference
 from statemachine.state import Unit
 
 PARAMETER: Final = {
@@ -26,7 +27,7 @@ NO_SUCH_NAMESPACE: Final = 26
 
 def stage(client: MongoClient[Any], unit: Unit) -> None:
     """An empty place to lay them down. Raises `PyMongoError`."""
-    _clear(client, unit)
+    _clear(client, STAGED[unit.id])
     client.admin.command({"create": split(STAGED[unit.id])[1], "writeConcern": MAJORITY})
 
 
@@ -42,7 +43,7 @@ def merge(client: MongoClient[Any], unit: Unit) -> tuple[MetadataDifference, ...
         wanted = {parameter: place, "drop": False, "db": "", "writeConcern": MAJORITY}
         client.admin.command({"_mergeAuthzCollections": 1, **wanted})
     merged = {each["_id"]: each for each in _read(client, unit.id)} if laid else {}
-    _clear(client, unit)
+    _clear(client, place)
     return tuple(
         MetadataDifference(what=f"{what} {each['_id']}", source="one", target="another")
         for each in laid
@@ -50,12 +51,25 @@ def merge(client: MongoClient[Any], unit: Unit) -> tuple[MetadataDifference, ...
     )
 
 
+def clear(client: MongoClient[Any], spec: JobSpec) -> list[str]:
+    """Remove what a job that goes on no more may have laid down and not merged: it holds what
+    passwords are proven by. Returns the places that could not be removed, whoever refused it."""
+    left: list[str] = []
+    for name in USERS:
+        if spec.kind in ("migrate", "restore") and carried(name, spec):
+            try:
+                _clear(client, STAGED[name])
+            except PyMongoError:
+                left.append(STAGED[name])
+    return left
+
+
 def _read(client: MongoClient[Any], namespace: str) -> list[RawBSONDocument]:
     _, collection = split(namespace)
     return list(client.admin.get_collection(collection, codec_options=RAW).find({}))
 
 
-def _clear(client: MongoClient[Any], unit: Unit) -> None:
-    _, collection = split(STAGED[unit.id])
+def _clear(client: MongoClient[Any], place: str) -> None:
+    _, collection = split(place)
     drop = {"drop": collection, "writeConcern": MAJORITY}
     client.admin.command(drop, allowable_errors=[NO_SUCH_NAMESPACE])

@@ -12,6 +12,7 @@ import bson
 import pytest
 from bson import Decimal128, Int64
 from bson.raw_bson import RawBSONDocument
+from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
 from executors.batches import RAW
@@ -23,6 +24,7 @@ from executors.metadata import build_index, create
 from executors.select import STAGED
 from executors.source import data_of
 from executors.survey import EMPTY, index_spec, namespaces, raw_indexes
+from executors.users import clear
 from statemachine.events import JobSpec
 from statemachine.state import Unit
 from statemachine.words import Cause, index_task
@@ -218,6 +220,56 @@ def test_users_that_were_laid_down_before_a_crash(known: Pair) -> None:
     known.target_client.admin.tempusers.insert_many(laid)
     assert finish(known.target_client, unit, SPEC).differing == ()
     assert known.target_client.admin["system.users"].count_documents({}) == 3
+
+
+@pytest.mark.parametrize(
+    ("fields", "left"),
+    [
+        ({"users": True}, set()),
+        ({"users": True, "kind": "restore"}, set()),
+        ({"users": True, "exclude": ("*.system.users",)}, {"tempusers"}),
+        ({"users": False}, {"tempusers", "temproles"}),
+        ({"users": True, "kind": "verify"}, {"tempusers", "temproles"}),
+    ],
+)
+def test_what_was_laid_down_goes_with_the_job(
+    known: Pair, fields: dict[str, Any], left: set[str]
+) -> None:
+    """A job that ends before the merge leaves nobody's credentials behind; again, it is fine. What
+    the job cannot have laid down is another's."""
+    admin, job = known.target_client.admin, spec(**{"exclude": (), **fields})
+    for unit in units_of_users(known):
+        carry(known, unit)
+    assert clear(known.target_client, job) == clear(known.target_client, job) == []
+    assert {"tempusers", "temproles"} & {*admin.list_collection_names()} == left
+    for name in left:
+        admin[name].drop()
+
+
+def test_a_merge_that_is_refused_may_be_tried_again(known: Pair) -> None:
+    """What was laid down stays for as long as the job may go on: without it, the next attempt
+    would merge nobody and call it done."""
+    unit = units_of_users(known)[0]
+    carry(known, unit)
+    places = known.target_client.admin.tempusers
+    laid = places.count_documents({})
+    places.insert_one({"_id": "shop.eve"})
+    with pytest.raises(OperationFailure) as refused:
+        finish(known.target_client, unit, SPEC)
+    assert classify(refused.value)[0] is Cause.PERMANENT
+    assert places.count_documents({}) == laid + 1
+    places.delete_one({"_id": "shop.eve"})
+    assert [each.what for each in finish(known.target_client, unit, SPEC).differing] == [
+        "user admin.bob"
+    ]
+    assert known.target_client.admin["system.users"].count_documents({"user": "ann"}) == 1
+
+
+def test_places_that_may_not_be_removed_are_told() -> None:
+    """Nobody is there, or may not: the end of a job fails for no such reason."""
+    nobody: Client = MongoClient("mongodb://127.0.0.1:1/", serverSelectionTimeoutMS=50)
+    with nobody:
+        assert clear(nobody, spec(users=True, exclude=())) == ["admin.tempusers", "admin.temproles"]
 
 
 LEGACY: dict[str, tuple[Any, Any]] = {
