@@ -37,6 +37,8 @@ FILLED_IN: Final = (
     "2dsphereIndexVersion",
 )  # fmt: skip
 """Fields of an index that servers add when they are not said."""
+COMPLETED: Final = ("collation", "timeseries", "clusteredIndex")
+"""Documents in a description to which servers add what is not said."""
 KNOWN_INDEX_FIELDS: Final = frozenset(
     {
         *("v", "key", "name", "collation", "partialFilterExpression", "wildcardProjection"),
@@ -157,10 +159,29 @@ def _unlike(
     what: str, ours: dict[str, Any], theirs: dict[str, Any], filled_in: Iterable[str] = ()
 ) -> Iterator[MetadataDifference]:
     for name in sorted(ours.keys() | theirs.keys()):
-        if ours.get(name) == theirs.get(name) or (name not in ours and name in filled_in):
+        if fits(name, ours.get(name), theirs.get(name)) or (name not in ours and name in filled_in):
             continue
         source, target = shown(ours.get(name)), shown(theirs.get(name))
         yield MetadataDifference(what=f"{what}{name}", source=source, target=target)
+
+
+def fits(name: str, asked: Any, there: Any) -> bool:
+    """Whether what stands there under this name of a description is what was asked for."""
+    if name not in COMPLETED or not isinstance(asked, Mapping) or not isinstance(there, Mapping):
+        return bool(asked == there)
+    return all(each in there and there[each] == value for each, value in asked.items())
+
+
+def accepted(asked: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
+    """Whether these options of a collection are the ones asked for, its expiry on or still off."""
+    return asked.keys() - there.keys() <= {AFTER} and all(
+        name in asked and fits(name, asked[name], value) for name, value in there.items()
+    )
+
+
+def is_index(asked: dict[str, Any], there: dict[str, Any]) -> bool:
+    """Whether this is the index that was asked for."""
+    return not any(_unlike("", normal(asked), normal(there), FILLED_IN))
 
 
 def normal(index: dict[str, Any]) -> dict[str, Any]:

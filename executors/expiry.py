@@ -24,6 +24,13 @@ def delayed(index: Mapping[str, Any]) -> dict[str, Any]:
     return {**index, AFTER: FAR} if seconds_of(index) is not None else dict(index)
 
 
+def sleeps(index: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether this is the wanted index with its expiry far away. Servers add to descriptions:
+    nothing is compared but what nobody else would choose."""
+    asked = {"name": wanted["name"], "key": wanted["key"], AFTER: FAR}
+    return all(index.get(name) == value for name, value in asked.items())
+
+
 def switched_off(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options of a collection without expiry."""
     return {name: value for name, value in options.items() if name != AFTER}

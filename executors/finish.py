@@ -6,8 +6,8 @@ from typing import Any
 from pymongo import MongoClient
 
 from executors.batches import TOLERANT
-from executors.compare import compared, fields, normal, wanted_index, wanted_options
-from executors.expiry import AFTER, delayed, seconds_of, switched_off
+from executors.compare import compared, fields, wanted_index, wanted_options
+from executors.expiry import AFTER, seconds_of, sleeps
 from executors.metadata import acknowledged, concern
 from executors.select import USERS, split
 from executors.survey import Namespace, namespaces, raw_indexes
@@ -33,7 +33,7 @@ def finish(
     if writes and unit.type != "view":
         database, collection = split(unit.target)
         for found in namespaces(client, database, name=collection):
-            if found.type == unit.type:
+            if found.type == unit.type and unit.target_uuid in ("", found.uuid):
                 _switch_on(client, found, unit, spec)
     if not spec.metadata:
         return Finished()
@@ -54,13 +54,13 @@ def _is_of(difference: MetadataDifference, indexes: Collection[str]) -> bool:
 def _switch_on(client: MongoClient[Any], found: Namespace, unit: Unit, spec: JobSpec) -> None:
     changes: list[dict[str, Any]] = []
     options = wanted_options(unit)
-    if AFTER in options and fields(found.options) == switched_off(options):
+    if AFTER in options and AFTER not in fields(found.options):
         changes.append({AFTER: options[AFTER]})
-    there = [normal(fields(raw)) for raw in raw_indexes(client, found)]
+    there = [fields(raw) for raw in raw_indexes(client, found)]
     for index in unit.indexes:
         wanted = wanted_index(index, legacy=spec.legacy_indexes)
         seconds = seconds_of(wanted)
-        if seconds is not None and normal(delayed(wanted)) in there:
+        if seconds is not None and any(sleeps(each, wanted) for each in there):
             changes.append({"index": {"name": index.name, AFTER: seconds}})
     db = client.get_database(found.database)
     for change in changes:

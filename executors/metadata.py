@@ -8,7 +8,7 @@ from pymongo.errors import OperationFailure, WriteConcernError
 from executors.batches import TOLERANT
 from executors.boundaries import from_text
 from executors.classify import classify
-from executors.compare import fields, wanted_index, wanted_options
+from executors.compare import accepted, fields, is_index, wanted_index, wanted_options
 from executors.errors import TargetDiffers, TargetNotEmpty
 from executors.expiry import delayed, expires, switched_off
 from executors.select import USERS, split
@@ -80,8 +80,7 @@ def _accept_existing(client: MongoClient[Any], unit: Unit, spec: JobSpec) -> Non
     for found in _there(client, unit):
         if found.type != unit.type:
             raise TargetDiffers(unit.target, f"a {found.type}")
-        ours, theirs = wanted_options(unit), fields(found.options)
-        if theirs not in (ours, switched_off(ours)):
+        if not accepted(wanted_options(unit), fields(found.options)):
             raise TargetDiffers(unit.target, "with other options")
         documents, _ = measured(client, found)
         if documents and spec.on_conflict == "stop":
@@ -132,7 +131,7 @@ def _stands(client: MongoClient[Any], unit: Unit, wanted: dict[str, Any]) -> boo
     if delayed(wanted) == wanted:
         return False
     there = [fields(raw) for found in _there(client, unit) for raw in raw_indexes(client, found)]
-    return wanted in there
+    return any(is_index(wanted, each) for each in there)
 
 
 def acknowledged(reply: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
 from executors.batches import RAW
-from executors.boundaries import from_text
+from executors.boundaries import from_text, to_text
 from executors.classify import classify
 from executors.expiry import FAR
 from executors.finish import finish
@@ -29,7 +29,7 @@ from statemachine.events import JobSpec
 from statemachine.state import Unit
 from statemachine.words import Cause, index_task
 from tests.conftest import Pair
-from tests.executors.examples import Client, spec, unit_of
+from tests.executors.examples import Client, plain_unit, spec, unit_of
 from tests.executors.kinds import EXPIRING, KINDS
 
 pytestmark = pytest.mark.server
@@ -140,6 +140,52 @@ def test_an_index_of_the_target_keeps_its_own_expiry(pair: Pair) -> None:
     (difference,) = finish(pair.target_client, unit, SPEC).differing
     assert difference.what == "index i0: expireAfterSeconds"
     assert difference.target == str(10**8)
+
+
+ASKED: dict[str, Any] = {"key": {"at": 1}, "name": "i0", "expireAfterSeconds": 10**8}
+SHORT: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "index": ({}, ASKED),
+    "index with collation": ({}, {**ASKED, "v": 2, "collation": {"locale": "en"}}),
+    "collation": ({"collation": {"locale": "en"}}, {**ASKED, "v": 2}),
+    "clustered": (
+        {"clusteredIndex": {"key": {"_id": 1}, "unique": True}, "expireAfterSeconds": 10**8},
+        {},
+    ),
+    "time series": ({"timeseries": {"timeField": "t"}, "expireAfterSeconds": 10**8}, {}),
+}
+
+
+@pytest.mark.parametrize("which", SHORT)
+def test_what_servers_complete_expires_too(pair: Pair, which: str) -> None:
+    """A dump may say less than a server keeps: it is the same collection before a crash, between
+    two steps and after the end, and its expiry is switched on."""
+    options, index = SHORT[which]
+    unit = plain_unit(
+        NAME,
+        type="timeseries" if "timeseries" in options else "collection",
+        options=to_text(bson.encode(options)),
+        indexes=(index_spec(bson.encode(index)),) if index else (),
+    )
+    for _ in range(2):
+        for _ in range(2):
+            create(pair.target_client, unit, SPEC)
+            for each in unit.indexes:
+                build_index(pair.target_client, unit, SPEC, index_task(unit.id, each.name))
+        assert finish(pair.target_client, unit, SPEC).differing == ()
+        _, found, indexes = said(pair.target_client)
+        told = [bson.decode(each).get("expireAfterSeconds") for each in (found, *indexes)]
+        assert told == ([None, 10**8] if index else [10**8])
+
+
+def test_what_was_made_anew_by_others_is_left(pair: Pair) -> None:
+    """It is not the collection that this job made."""
+    options = {"clusteredIndex": {"key": {"_id": 1}, "unique": True}, "expireAfterSeconds": 10**8}
+    unit = plain_unit(NAME, options=to_text(bson.encode(options)))
+    unit.target_uuid = create(pair.target_client, unit, SPEC).uuid
+    pair.target_client.shop.c1.drop()
+    create(pair.target_client, unit, SPEC)
+    (difference,) = finish(pair.target_client, unit, SPEC).differing
+    assert difference.what == "option expireAfterSeconds"
 
 
 def test_without_metadata_nothing_is_compared(pair: Pair) -> None:
