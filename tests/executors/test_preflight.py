@@ -9,8 +9,11 @@ from typing import Any
 
 import bson
 import pytest
+from bson import Timestamp
+from pymongo.errors import OperationFailure
 
-from executors.batches import read_range
+from executors.batches import Block, read_range
+from executors.classify import classify
 from executors.clients import Deployment, connect
 from executors.dumps.model import Dump, Dumped, Type
 from executors.errors import QueryOfBuckets
@@ -18,12 +21,15 @@ from executors.finish import finish
 from executors.metadata import build_index, create
 from executors.plan import plan
 from executors.preflight import examine, examine_dump_source, examine_restore
+from executors.rejected import Rejects
 from executors.source import data_of, range_of
 from executors.survey import survey
+from executors.write import Tally, Writer
 from statemachine.errors import OperatorError
-from statemachine.words import index_task
+from statemachine.state import NOTHING
+from statemachine.words import Cause, index_task
 from tests.end_to_end.test_bad_input import Side, guarded
-from tests.executors.examples import chunk_of, spec, unit_of
+from tests.executors.examples import chunk_of, plain_unit, spec, there, unit_of
 
 pytestmark = pytest.mark.server
 
@@ -188,6 +194,24 @@ def test_enough_to_restore(two: Two, users: bool) -> None:
         assert set(differing) <= {"user admin.ferry"}
         if "admin" not in unit.id:
             assert list(target.client[into].command({"find": here})["cursor"]["firstBatch"])
+
+
+def test_an_empty_timestamp_takes_more(two: Two, target: Deployment, tmp_path: Path) -> None:
+    """So rare that no job is refused for it before: an operator is asked when it is met."""
+    target.client.shop.command({"create": "c"})
+    document = bson.encode({"_id": "canary", "at": Timestamp(0, 0)})
+    tally = Tally.after(NOTHING, Rejects(tmp_path / "rejected.bson"))
+    writer = Writer(target.client, plain_unit(), job(), threading.Event())
+    with pytest.raises(OperationFailure) as refused:
+        writer.insert(Block(document, 1), tally)
+    cause, code, why = classify(refused.value)
+    assert (cause, code) == (Cause.FATAL, "EMONGO013")
+    assert "not authorized on shop to execute command { update:" in why
+    assert "canary" not in why
+    with_update = two.at_target([*RESTORE, *READ, ("readWrite", "shop")])
+    again = Writer(with_update.client, plain_unit(), job(), threading.Event())
+    again.insert(Block(document, 1), tally)
+    assert there(two.target.client) == [document]
 
 
 @pytest.mark.parametrize(
