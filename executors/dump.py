@@ -8,7 +8,7 @@ from pymongo import MongoClient
 from executors.batches import read_range
 from executors.chunkfile import sync_directory, write_chunk_file
 from executors.errors import OtherCollection
-from executors.folder import folder_name
+from executors.folder import folder_name, inside
 from executors.metadata import split
 from executors.protocol import Stopped, StopToken
 from executors.source import range_of
@@ -38,7 +38,7 @@ def dump(
     if stop.is_set():  # given up while it hung in there: another attempt may be at work
         raise Stopped
     name = f"{folder_name(unit.id)}/{chunk.id.rpartition('#')[2]}-{attempt}.flb"
-    path = folder / name
+    path = inside(folder, name)
     path.parent.mkdir(mode=0o700, exist_ok=True)
     sync_directory(folder)
     _remove_older(path, attempt)

@@ -94,7 +94,11 @@ class Keeper:
     def __call__(self, engine: Engine) -> None:
         """After a turn. The more there is to keep, the more seldom."""
         new = engine.position.version - self._kept
-        due = AT_REST if engine.state.resting else EVERY + len(engine.state.tasks) // 4
+        due = (
+            AT_REST
+            if engine.state.resting
+            else EVERY + (len(engine.state.tasks) + len(engine.state.filed)) // 4
+        )
         if new < due:
             return
         self._kept = engine.position.version

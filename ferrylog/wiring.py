@@ -12,11 +12,13 @@ from typing import Final
 
 from loguru import logger
 
+from executors import users
 from executors.clients import Deployment, Role, connect, secrets_of
 from executors.dispatch import Ends, MongoExecutor
-from executors.dumps.making import out_of, refuse_existing
+from executors.dumps.making import claim, out_of, refuse_existing
 from executors.dumps.manifest import Facts
-from executors.dumps.restoring import DumpSource, open_archive, open_named
+from executors.dumps.named import must_be_the_same, open_archive, open_named
+from executors.dumps.restoring import DumpSource
 from executors.folder import inside, prepare_folder, remove_folder, remove_if_empty
 from executors.preflight import (
     examine,
@@ -42,7 +44,7 @@ from statemachine.errors import OperatorError
 from statemachine.events import JobSpec, RunSettings
 from statemachine.state import State, reads_dump
 from statemachine.stimuli import JobAsked, RunBegan, Stimulus
-from statemachine.words import JobId, JobStatus
+from statemachine.words import THE_JOB, JobId, JobStatus, Status, TaskKey, TaskKind
 
 CLOCK_SLACK_MS: Final = 1000
 """A clock that is being corrected goes back by less."""
@@ -95,6 +97,7 @@ class Run:
         assert engine.state.spec is not None
         if not engine.state.terminal:
             raise_first(examine_resume(self.source, self.target, engine.state))
+            must_be_the_same(engine.state.spec, self._folder(job, engine.state))
         return self._drive(engine, engine.state.spec, [])
 
     def _examined(self, spec: JobSpec) -> Sequence[OperatorError]:
@@ -117,13 +120,14 @@ class Run:
         settings = self.settings
         if not settings.work_dir and engine.state.settings is not None:
             settings = settings.model_copy(update={"work_dir": engine.state.settings.work_dir})
-        beside = work_path(self.journal.path)
-        folder = inside(Path(settings.work_dir) if settings.work_dir else beside, engine.job)
+        folder = self._folder(engine.job, engine.state)
         ends = self._ends(engine.job, spec, folder)
         if spec.kind in ("migrate", "restore") or ends.dump is not None:
             prepare_folder(folder)
-        if ends.out is not None:
+        if ends.out is not None and not _made(engine.state):
             prepare_folder(ends.out.folder)
+            if spec.layout == "chunks":
+                claim(ends.out.folder, engine.job)
         executor = MongoExecutor(ends, spec, folder)
         began = RunBegan(
             by=operator(),
@@ -137,12 +141,21 @@ class Run:
         with self.live:
             left_by = drive.run([*first, began])
         if engine.state.terminal:
+            if spec.users and self.target is not None:
+                for place in users.clear(self.target.client, spec):
+                    logger.warning("{} could not be removed from the target: drop it", place)
             _tidy(folder, engine.state)
-            remove_if_empty(beside)
+            remove_if_empty(work_path(self.journal.path))
         if left_by:
             logger.error("left at once; what ran is in doubt: ferrylog resume {}", engine.job)
             raise SystemExit(128 + left_by)
         return engine
+
+    def _folder(self, job: JobId, state: State) -> Path:
+        """The job's work folder: as named now, as named before, or beside the journal."""
+        before = state.settings.work_dir if state.settings is not None else ""
+        named = self.settings.work_dir or before
+        return inside(Path(named) if named else work_path(self.journal.path), job)
 
     def _ends(self, job: JobId, spec: JobSpec, folder: Path) -> Ends:
         dump = out = None
@@ -169,12 +182,19 @@ class Run:
         )
 
 
+def _made(state: State) -> bool:
+    """Whether the job's dump stands."""
+    task = state.tasks.get(TaskKey(TaskKind.MANIFEST, THE_JOB))
+    return state.terminal or (task is not None and task.status is Status.COMPLETED)
+
+
 def _tidy(folder: Path, state: State) -> None:
     """What a job leaves at its end: rejected documents only where they are still missing on the
     target; of chunks that were carried since they would be stale copies."""
     missing = [*state.flawed.values(), *state.chunks.values()]
     rejected = {rejected_path(folder, chunk.unit, chunk.id) for chunk in missing}
-    kept = state.kept > 0 or (state.from_dump and bool(state.flawed))
+    packed = state.spec is not None and state.spec.kind == "dump"
+    kept = state.kept > 0 or ((state.from_dump or packed) and bool(state.flawed))
     remove_folder(folder, keep_files=kept, keep_rejected=rejected)
 
 

@@ -42,6 +42,8 @@ class Effect:
     units: tuple[Unit, ...] = ()
     filed: tuple[Chunk, ...] = ()
     """Of a manifest: all that the dump holds."""
+    left: tuple[UnitId, ...] = ()
+    """Of a manifest: the units that were given up."""
 
 
 def wanted_effects(state: State) -> Iterator[Effect]:
@@ -86,6 +88,7 @@ def effect(state: State, key: TaskKey) -> Effect:
         given_up=tuple(_given_up(state, unit)) if key.kind is TaskKind.FINISH and unit else (),
         units=tuple(map(replace, _dumped(state))) if key.kind is TaskKind.MANIFEST else (),
         filed=tuple(_filed(state)) if key.kind is TaskKind.MANIFEST else (),
+        left=tuple(_left(state)) if key.kind is TaskKind.MANIFEST else (),
     )
 
 
@@ -104,3 +107,7 @@ def _dumped(state: State) -> Iterator[Unit]:
 def _filed(state: State) -> Iterator[Chunk]:
     units = {unit.id for unit in _dumped(state)}
     return (chunk for chunk in state.filed.values() if chunk.unit in units)
+
+
+def _left(state: State) -> Iterator[UnitId]:
+    return (unit.id for unit in state.units.values() if unit.status is UnitStatus.FAILED)

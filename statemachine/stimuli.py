@@ -321,6 +321,13 @@ class Manifested:
 
 
 @dataclass(frozen=True, slots=True)
+class Unfiled:
+    """Chunk files that a dump was to hold are not as they were written; each with the reason."""
+
+    chunks: tuple[tuple[ChunkId, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Released:
     """A chunk file is gone."""
 
@@ -338,6 +345,7 @@ Result = (
     | Verified
     | Finished
     | Manifested
+    | Unfiled
     | Released
 )
 

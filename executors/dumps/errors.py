@@ -25,6 +25,7 @@ DETAILS: Final = {
     "EDUMP032": "an index that no server can build",
     "EDUMP033": "metadata that is too large or too deep",
     "EDUMP034": "metadata that contradicts what lies beside it",
+    "EDUMP035": "a namespace that was there before and is not any more",
     # The manifest and its chunk files.
     "EDUMP060": "a manifest that is none, or not a whole one",
     "EDUMP061": "a manifest that does not have the SHA-256 it names",
@@ -62,6 +63,18 @@ class NoDump(OperatorError):
         super().__init__(
             f"{shown(path)}: {why}",
             remedy=remedy or "name a dump directory, a .bson file, or an archive with --archive",
+        )
+
+
+class OtherDump(OperatorError):
+    """A job goes on with the dump that it began with."""
+
+    code = "ERESUME004"
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"{path} is not the dump that this job began with",
+            remedy="put that one back, or begin anew with --new",
         )
 
 

@@ -1,24 +1,34 @@
 """What a job dumped becomes a dump: a manifest, or what mongodump would have left."""
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from tempfile import mkstemp
+from typing import BinaryIO, Final
 
 from executors.boundaries import from_text
-from executors.chunkfile import fresh_file, sync_directory
+from executors.chunkfile import DamagedFile, check_chunk_file, sync_directory
 from executors.dumps.manifest import Facts, read_manifest, write_manifest
 from executors.dumps.model import Dumped, Part
 from executors.dumps.pack import must_be_packable, pack_archive, pack_directory
 from executors.errors import OutExists, OutUnwritable, StreamClosed
+from executors.folder import inside
 from executors.protocol import StopToken
 from statemachine.effects import Effect
 from statemachine.events import JobSpec
 from statemachine.state import DUMP, Chunk, Unit
-from statemachine.stimuli import Manifested, Surveyed
+from statemachine.stimuli import Manifested, Surveyed, Unfiled
+from statemachine.words import ChunkId
+
+CLAIM: Final = ".ferrylog-dump"
+"""In a folder whose dump is not whole yet: the job that makes it."""
+
+
+OURS: Final = re.compile(r"\d+-\d+\.flb(\.tmp)?")
 
 
 @dataclass(frozen=True)
@@ -35,28 +45,82 @@ class Out:
     facts: Callable[[], Facts] = lambda: Facts(tool_version="")
 
 
-def make_dump(out: Out, spec: JobSpec, effect: Effect, stop: StopToken) -> Manifested:
+def make_dump(out: Out, spec: JobSpec, effect: Effect, stop: StopToken) -> Manifested | Unfiled:
     """Name every chunk file in a manifest, then pack them where another layout is wanted.
 
-    Run again, it leaves the same. Raises `OSError`, `Stopped`.
+    A job that was taken up again looks at every file first: nobody knows what became of them
+    meanwhile. Run again, it leaves the same. Raises `OSError`, `Stopped`.
     """
+    if lost := tuple(_lost(out.folder, effect, stop)):
+        return Unfiled(lost)
+    _remove_unnamed(out.folder, effect)
     parts: dict[str, list[Part]] = {}
     for chunk in effect.filed:
         parts.setdefault(chunk.unit, []).append(_part(chunk))
     namespaces = [_dumped(unit, parts.get(unit.id, [])) for unit in effect.units]
-    facts = out.facts().model_copy(update={"cluster_time": effect.cluster_time})
-    sha256 = write_manifest(out.folder, facts, namespaces)
+    told = {"cluster_time": effect.cluster_time, "notes": tuple(_notes(effect))}
+    sha256 = write_manifest(out.folder, out.facts().model_copy(update=told), namespaces)
     gzip = spec.compression == "gzip"
     if out.directory is not None:
         pack_directory(read_manifest(out.folder), out.directory, gzip=gzip, stop=stop)
     elif out.archive is not None:
         with out.archive() as stream:
             pack_archive(read_manifest(out.folder), stream, gzip=gzip, stop=stop)
+    else:
+        (out.folder / CLAIM).unlink(missing_ok=True)
     return Manifested(
         sha256 if spec.layout == "chunks" else "",
         sum(each.documents for each in namespaces),
         sum(each.bytes for each in namespaces),
     )
+
+
+def _lost(folder: Path, effect: Effect, stop: StopToken) -> Iterator[tuple[ChunkId, str]]:
+    for chunk in effect.filed:
+        file = chunk.file
+        assert file is not None
+        path = inside(folder, file.name)
+        try:
+            if effect.epoch > 1 or not path.is_file() or path.stat().st_size != file.file_bytes:
+                check_chunk_file(path, file_bytes=file.file_bytes, sha256=file.sha256, stop=stop)
+        except DamagedFile as error:
+            yield chunk.id, str(error)
+
+
+def _remove_unnamed(folder: Path, effect: Effect) -> None:
+    """Chunk files that the manifest will not name: of attempts that were killed, of units that
+    were left. Nothing else is ours."""
+    named = {chunk.file.name for chunk in effect.filed if chunk.file is not None}
+    for path in folder.glob("*/*.flb*"):
+        if str(path.relative_to(folder)) not in named and OURS.fullmatch(path.name):
+            path.unlink()
+            with suppress(OSError):
+                path.parent.rmdir()
+
+
+def _notes(effect: Effect) -> Iterator[str]:
+    for unit in effect.units:
+        if unit.dropped:
+            yield f"{unit.id}: {unit.dropped} chunks were left out when it was dumped"
+    for name in effect.left:
+        yield f"{name} was given up when the rest was dumped"
+
+
+def claim(folder: Path, job: str) -> None:
+    """Mark the folder of a dump that is being made; raises `OutExists` where another job is at
+    work."""
+    path = folder / CLAIM
+    try:
+        with _claimed(path) as file:
+            file.write(job.encode())
+    except FileExistsError:
+        if path.read_text(errors="replace") != job:
+            raise OutExists(str(folder), "takes the dump of another job already") from None
+
+
+def _claimed(path: Path) -> BinaryIO:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    return os.fdopen(os.open(path, flags, 0o600), "wb")
 
 
 def refuse_unpackable(spec: JobSpec, found: Surveyed) -> None:
@@ -83,32 +147,43 @@ def out_of(spec: JobSpec, folder: Path, facts: Callable[[], Facts], stdout: Bina
         case "mongodump":
             return Out(folder, directory=Path(path), facts=facts)
         case "archive":
-            return Out(folder, archive=partial(archive_file, path, stdout), facts=facts)
+            stream = Stream(stdout) if path == "-" else partial(archive_file, Path(path))
+            return Out(folder, archive=stream, facts=facts)
 
 
 @contextmanager
-def archive_file(path: str, stdout: BinaryIO) -> Iterator[BinaryIO]:
-    """What takes an archive: a file that has its name only when it is whole and durable, or
-    standard output (`-`)."""
-    if path == "-":
-        try:
-            yield stdout
-            stdout.flush()
-        except OSError as error:  # not to be tried again: a second archive would follow a piece
-            raise StreamClosed(error.strerror or str(error)) from None
-        return
-    whole = Path(path)
-    temporary = whole.with_name(whole.name + ".tmp")
+def archive_file(path: Path) -> Iterator[BinaryIO]:
+    """What takes an archive: it has its name only when it is whole and durable."""
+    fd, temporary = mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)
     try:
-        with fresh_file(temporary) as file:
+        with os.fdopen(fd, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.rename(whole)
+        Path(temporary).rename(path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        Path(temporary).unlink(missing_ok=True)
         raise
-    sync_directory(whole.absolute().parent)
+    sync_directory(path.absolute().parent)
+
+
+class Stream:
+    """Standard output. It takes one archive: what follows a piece of one is no archive."""
+
+    def __init__(self, stdout: BinaryIO) -> None:
+        self._stdout = stdout
+        self._begun = False
+
+    @contextmanager
+    def __call__(self) -> Iterator[BinaryIO]:
+        if self._begun:
+            raise StreamClosed("a piece of it was written already")
+        self._begun = True
+        try:
+            yield self._stdout
+            self._stdout.flush()
+        except OSError as error:
+            raise StreamClosed(error.strerror or str(error)) from None
 
 
 def refuse_existing(spec: JobSpec) -> None:

@@ -1,47 +1,43 @@
 """A dump as the source of a job: what it holds as units, its files as chunks."""
 
-import hashlib
-import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO, Final, Literal
+from typing import BinaryIO
 
+from executors.batches import BLOCK_BYTES
 from executors.boundaries import to_text
 from executors.dumps.beneath import open_file
 from executors.dumps.bsonfile import parts, salvaged, unpack
 from executors.dumps.chunksalvage import salvage_chunk
-from executors.dumps.errors import DamagedDump, NoDump
+from executors.dumps.errors import DamagedDump
 from executors.dumps.gunzip import plain
 from executors.dumps.manifest import MANIFEST, check_file
 from executors.dumps.model import Damage, Dump, Dumped, NeverStops, Part
-from executors.dumps.mongodump import OPLOG
-from executors.dumps.opening import open_dump
-from executors.dumps.pairs import kind_of
+from executors.dumps.named import UNPACKED, dump_path, open_named
 from executors.dumps.unpack import unpack_archive
 from executors.folder import folder_name
 from executors.metadata import expires
 from executors.plan import is_capped
-from executors.protocol import StopToken
-from executors.rawbson import int32
+from executors.protocol import Stopped, StopToken
+from executors.rawbson import documents
 from executors.select import USERS, carried, selected, targets_of
+from executors.structure import envelope_flaw, walk
 from statemachine.events import JobSpec
-from statemachine.state import DUMP, ChunkFile, Unit
+from statemachine.state import ChunkFile, Unit
 from statemachine.stimuli import FoundDamage, FoundFile, FoundUnit, PlannedFiles, Surveyed
 from statemachine.words import Place, UnitId
-
-UNPACKED: Final = "unpacked"
-"""Where an archive becomes chunk files, in the job's work folder."""
 
 
 class DumpSource:
     """The dump that a job reads. It is opened when it is first asked for; an archive, which
     cannot be sought in, becomes chunk files of the work folder then, once."""
 
-    def __init__(self, spec: JobSpec, folder: Path, archive: Callable[[], BinaryIO]) -> None:
+    def __init__(
+        self, spec: JobSpec, folder: Path, archive: Callable[[StopToken], BinaryIO]
+    ) -> None:
         """`folder`: the job's work folder. `archive`: opens the archive from its beginning."""
         self._spec = spec
         self._folder = folder
@@ -72,12 +68,27 @@ class DumpSource:
         Raises `DamagedDump`, `OSError`, `Stopped`; to salvage means to tell of damage instead.
         """
         dump, _ = self._dump(stop)
-        each = next(one for one in dump.namespaces if one.namespace == unit.id)
+        each = _named(dump, unit)
         found = [*self._files(dump, each, stop)]
         return PlannedFiles(
             tuple(_file(one, place) for one, place in found if isinstance(one, Part)),
             tuple(_damage(one) for one, _ in found if isinstance(one, Damage)),
         )
+
+    def opened(self, stop: StopToken) -> Dump:
+        """The dump itself. Raises as `survey`."""
+        return self._dump(stop)[0]
+
+    def unpack_again(self, unit: Unit, stop: StopToken) -> None:
+        """Make the unit's files in the work folder anew, with the same names and bytes. Raises as
+        `survey`."""
+        if self._spec.layout == "archive":
+            with self._lock:
+                self._opened = None
+                (self._folder / UNPACKED / MANIFEST).unlink(missing_ok=True)
+            self._dump(stop)
+        else:
+            self.plan(unit, stop)
 
     def knows_ranges(self, stop: StopToken) -> bool:
         """Whether each chunk stands for a range of `_id`s: then nothing can lie beside them."""
@@ -88,8 +99,8 @@ class DumpSource:
         if self._spec.layout == "archive" or self._spec.salvage:
             return None
         dump, _ = self._dump(stop)
-        each = next(one for one in dump.namespaces if one.namespace == unit.id)
-        return partial(_documents, dump.root, each) if each.data else partial(iter, ())
+        each = _named(dump, unit)
+        return partial(_documents, dump.root, each, stop) if each.data else partial(iter, ())
 
     def _dump(self, stop: StopToken) -> tuple[Dump, tuple[Damage, ...]]:
         with self._lock:
@@ -102,7 +113,7 @@ class DumpSource:
         if spec.layout != "archive":
             return open_named(spec), ()
         return unpack_archive(
-            self._archive,
+            partial(self._archive, stop),
             dump_path(spec),
             self._folder / UNPACKED,
             documents=spec.chunk_docs,
@@ -171,70 +182,29 @@ class DumpSource:
             yield part, "dump"
 
 
-def open_archive(spec: JobSpec, stdin: BinaryIO) -> BinaryIO:
-    """From its beginning; standard input (`-`) can be read but once. Raises `NoDump`,
-    `DamagedDump`."""
-    path = dump_path(spec)
-    if path == "-":
-        if stdin.closed:
-            raise NoDump("standard input", "was read already", remedy="begin anew with --new")
-        return stdin
-    whole = Path(path)
-    if not whole.exists():
-        raise NoDump(path, "no such file")
-    if whole.is_dir():
-        raise NoDump(path, "a directory, not an archive", remedy="leave out --archive")
-    return open_file(whole.parent, whole.name)
-
-
-def _documents(root: Path, each: Dumped) -> Iterator[bytes]:
-    """Its envelopes were looked at: the lengths are right."""
+def _documents(root: Path, each: Dumped, stop: StopToken) -> Iterator[bytes]:
+    """Raises `Stopped`, and `DamagedDump`: the file may have changed since it was looked at."""
     with open_file(root, each.data) as file, plain(file, each.gzip, each.data) as whole:
-        while head := whole.read(4):
-            yield head + whole.read(int32(head, 0)[0] - 4)
+        rest = b""
+        while piece := whole.read(BLOCK_BYTES):
+            if stop.is_set():
+                raise Stopped
+            block = rest + piece
+            row = walk(block)
+            yield from documents(block[: row.end])
+            rest = block[row.end :]
+            if row.flaw:
+                break
+        if rest and (wrong := envelope_flaw(rest)):
+            raise DamagedDump(each.data, wrong.why, detail=str(wrong.code))
 
 
-def what_lies_there(path: Path) -> Literal["databases", "files"]:
-    """Whether a dump names its databases, or is one `.bson` file or a directory of such."""
-    if not path.is_dir():
-        return "files" if path.is_file() else "databases"
-    names = {each.name for each in path.iterdir()} - set(OPLOG)
-    of_collections = any(kind_of(name)[1] for name in names)
-    return "files" if of_collections and MANIFEST not in names else "databases"
-
-
-def identity_of(spec: JobSpec) -> str:
-    """Tells the dump that a job reads from others: a job goes on with the same one only.
-
-    Raises `DamagedDump`, `NoDump`.
-    """
-    if spec.layout != "archive":
-        return open_named(spec).identity
-    path = dump_path(spec)
-    if path == "-":
-        return path
-    with open_archive(spec, sys.stdin.buffer) as file:
-        size = os.fstat(file.fileno()).st_size
-        head = file.read(1 << 20)
-    return hashlib.sha256(f"{size} ".encode() + head).hexdigest()
-
-
-def dump_path(spec: JobSpec) -> str:
-    """Of the dump that a job reads."""
-    named = spec.source if spec.source.startswith(DUMP) else spec.target
-    return named.removeprefix(DUMP)
-
-
-def open_named(spec: JobSpec) -> Dump:
-    """The dump that a spec names; no archive. Raises `DamagedDump`, `NoDump`."""
-    database, _, collection = spec.into.partition(".")
-    path = Path(dump_path(spec))
-    return open_dump(
-        path,
-        database=database or None,
-        collection=collection or None,
-        salvage=spec.salvage,
-    )
+def _named(dump: Dump, unit: Unit) -> Dumped:
+    """Raises `DamagedDump` where it is gone."""
+    for each in dump.namespaces:
+        if each.namespace == unit.id:
+            return each
+    raise DamagedDump(unit.id, "the dump does not hold it any more", detail="EDUMP035")
 
 
 def wanted_of(

@@ -167,6 +167,9 @@ def _for_commands(group: Any, content: dict[str, Any]) -> tuple[dict[str, Any], 
         known = {parameter.name for parameter in command.params}
         mine = {_name(key): value for key, value in own.items()}
         defaults[name] = {**{k: v for k, v in shared.items() if k in known}, **mine}
+        for each in command.params:  # one of many may stand without brackets
+            if each.multiple and isinstance(defaults[name].get(each.name), str):
+                defaults[name][each.name] = [defaults[name][each.name]]
         unknown = (unknown - known - {name}) | (set(mine) - known)
     return defaults, unknown
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from executors.dumps.restoring import identity_of, what_lies_there
+from executors.dumps.named import identity_of, what_lies_there
 from executors.select import renames_of
 from ferrylog.cli import options as o
 from ferrylog.cli.beginning import same_job, start_or_continue
@@ -141,6 +141,11 @@ def restore(
         )
         with journal_to_write(journal) as written:
             same = None if new else same_job(written, spec)
+            if same is not None and path == "-":
+                raise Usage(
+                    f"job {same[0]} is unfinished, and nobody can tell whether this is its archive",
+                    remedy=f"`ferrylog resume {same[0]} <ARCHIVE`, or --new",
+                )
             settings = given(same[1].state.settings if same else DEFAULTS)
             with a_run(common, written, (None, side), settings) as run:
                 engine = start_or_continue(run, spec, same)

@@ -4,10 +4,12 @@ from ferrylog.cli import options as o
 from ferrylog.cli.plan import end_plan
 from ferrylog.cli.running import a_run, end, sides_of
 from ferrylog.cli.settings import run_settings
+from ferrylog.errors import Usage
 from ferrylog.jobs import find_job, journal_to_write, unfinished
 from ferrylog.past import Past
 from ferrylog.recall import recall
 from journal.sqlite import SqliteJournal
+from statemachine.state import DUMP
 from statemachine.words import JobId
 
 
@@ -43,6 +45,8 @@ def resume(
         wanted, past = _wanted(written, job)
         spec, before = past.state.spec, past.state.settings
         assert spec is not None
+        if json and spec.kind == "dump" and spec.target == f"{DUMP}-":
+            raise Usage("standard output cannot take both the archive and --json")
         settings = run_settings(
             before,
             dump_workers=dump_workers,

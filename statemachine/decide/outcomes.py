@@ -70,6 +70,7 @@ from statemachine.stimuli import (
     Split,
     Succeeded,
     Surveyed,
+    Unfiled,
     Verified,
 )
 from statemachine.words import (
@@ -91,7 +92,34 @@ def succeeded(state: State, news: Succeeded) -> list[AnyEvent]:
         return _released(state, news)
     if not _awaited(state, news):
         return [_ignored(state, news, "success")]
+    if isinstance(news.result, Unfiled):
+        return _unfiled(state, news, news.result)
     return [*_completions(state, news.task, news.result), *breaker_closed(state, news)]
+
+
+def _unfiled(state: State, news: Succeeded, result: Unfiled) -> list[AnyEvent]:
+    """What is lost of a dump is dumped again; the manifest comes after it (I24)."""
+    first = result.chunks[0][1]
+    events: list[AnyEvent] = [
+        Cancelled.of(news.task, attempt=news.attempt, code="EFILE001", why=first)
+    ]
+    named = dict[UnitId, int]()
+    for chunk_id, why in result.chunks:
+        chunk = state.filed[chunk_id]
+        number = named.setdefault(chunk.unit, state.units[chunk.unit].named)
+        named[chunk.unit] += 1
+        events += [
+            ChunkReplaced(chunk=chunk_id, by=US, request=0, why=why),
+            ChunkPlanned(
+                unit=chunk.unit,
+                chunk=ChunkId(f"{chunk.unit}#{number}"),
+                lower=chunk.lower,
+                upper=chunk.upper,
+                documents=chunk.documents,
+                natural=chunk.natural,
+            ),
+        ]
+    return events
 
 
 def progressed(state: State, news: Progressed) -> list[AnyEvent]:
@@ -287,8 +315,8 @@ def _completions(state: State, task: TaskKey, result: Result) -> list[AnyEvent]:
             ]
         case Finished() | Manifested():
             return [_ended(task, result)]
-        case Released():
-            raise AssertionError("a release has its own path")
+        case Released() | Unfiled():
+            raise AssertionError("these have paths of their own")
         case _:
             assert_never(result)
 

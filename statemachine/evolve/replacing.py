@@ -102,8 +102,9 @@ def split_requested(state: State, event: SplitRequested) -> None:
 
 
 def chunk_replaced(state: State, event: ChunkReplaced) -> None:
-    """An open chunk that was split, or a settled one with rejected documents."""
-    chunk = state.flawed.pop(event.chunk, None)
+    """An open chunk that was split, or a settled one: with rejected documents, or whose file is
+    lost."""
+    chunk = state.flawed.pop(event.chunk, None) or state.filed.pop(event.chunk, None)
     if chunk is None:
         chunk = the_chunk(state, event.chunk, event)
         unit = state.units[chunk.unit]

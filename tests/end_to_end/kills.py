@@ -36,6 +36,7 @@ from pymongo.collation import Collation
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from tests import program
 from tests.end_to_end import oracle
 
 FERRYLOG = (sys.executable, "-m", "ferrylog")
@@ -593,12 +594,7 @@ class Run:
 
     def _judge(self) -> None:
         for command in (("inspect", "check"), ("replay", "--check")):
-            done = subprocess.run(
-                [*FERRYLOG, *command, "--journal", str(self._journal)],
-                capture_output=True,
-                text=True,
-                check=False,
-            )
+            done = program.ferrylog(*command, "--journal", self._journal)
             if done.returncode:
                 self._fail(f"{' '.join(command)}: exit {done.returncode}: {done.stderr[-500:]}")
         target = oracle.snapshot(self._arena.target.uri)

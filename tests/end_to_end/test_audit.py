@@ -12,6 +12,7 @@ import pytest
 from pymongo import MongoClient
 
 from ferrylog.embedded import Mongod
+from tests import program
 from tests.conftest import Pair
 from tests.end_to_end.test_main_job import FERRYLOG, until
 
@@ -44,6 +45,7 @@ def with_password(target: Mongod) -> str:
     return target.uri.replace("mongodb://", f"mongodb://ann:{CANARY}@")
 
 
+@pytest.mark.deep
 def test_failed_twice_killed_once_then_succeeded(
     pair: Pair, breakable: Mongod, tmp_path: Path
 ) -> None:
@@ -62,9 +64,7 @@ def test_failed_twice_killed_once_then_succeeded(
 
     def ask(*words: str) -> "subprocess.CompletedProcess[str]":
         known = environment if words[0] == "resume" else {**environment, "FERRYLOG_TARGET": ""}
-        said = subprocess.run(
-            [*FERRYLOG, *words], env=known, capture_output=True, text=True, check=False
-        )
+        said = program.ferrylog(*words, env=known)
         assert CANARY not in said.stdout + said.stderr
         return said
 

@@ -27,6 +27,7 @@ import pytest
 from pymongo import MongoClient
 
 from ferrylog.embedded import Mongod, free_port
+from tests import program
 
 pytestmark = pytest.mark.server
 
@@ -204,15 +205,7 @@ def place(
 def ferrylog(
     *arguments: str, env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [FERRYLOG, *arguments],
-        env={**os.environ, **(env or {})},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
+    return program.ferrylog(*arguments, env={**os.environ, **(env or {})}, timeout_s=60)
 
 
 def assert_no_leak(ended: subprocess.CompletedProcess[str], folder: Path) -> None:

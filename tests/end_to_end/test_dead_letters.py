@@ -63,6 +63,7 @@ def the_job(terminal: Terminal) -> str:
     return str(job["job"])
 
 
+@pytest.mark.deep
 def test_one_refused_among_a_hundred_thousand(terminal: Terminal, pair: Pair) -> None:
     """A8, A34, P10, I22: all others are carried, the one is named, shown whole, kept whole; when
     its cause is gone it is carried too, and no copy of it stays behind."""
@@ -175,6 +176,7 @@ def test_the_one_that_kills_is_found(terminal: Terminal, pair: Pair, mode: str) 
     assert letters(terminal, the_job(terminal)) == []
 
 
+@pytest.mark.deep
 def test_who_travels_alone_is_blamed_alone(terminal: Terminal, pair: Pair) -> None:
     """Two deaths per halving, and not a document too many is left out."""
     _one_kills(pair, 37, among=64)
@@ -285,6 +287,7 @@ def _somebody_else(forwarder: Forwarder, pair: Pair, theirs: dict[str, Any]) -> 
     people(pair.target_client).insert_one(theirs)
 
 
+@pytest.mark.deep
 def test_all_at_once(terminal: Terminal, pair: Pair) -> None:
     """A8, A34: an index that cannot be, and documents that another index keeps out: as long as
     the cause is there, and not longer."""

@@ -238,6 +238,7 @@ def test_the_plan_beside_the_job(terminal: Terminal, troubled: Pair, mode: str) 
     assert learned == ("finished jobs" if mode == "coordinated" else "a guess")
 
 
+@pytest.mark.deep
 def test_it_is_taken_for_no_migration(terminal: Terminal, pair: Pair) -> None:
     """A dry run that was cut short: `start` begins a job beside it, `resume` goes on with the
     migration, `verify` looks at what was moved; asked for again, it goes on itself."""

@@ -29,7 +29,13 @@ def at(words: tuple[str, ...], place: Path) -> list[str]:
     return [str(place) if word == "D" else word for word in words]
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
+SLOWER = ("chunks, plain", "mongodump", "archive, gzip")
+
+
+@pytest.mark.parametrize(
+    "layout",
+    [pytest.param(name, marks=pytest.mark.deep if name in SLOWER else ()) for name in LAYOUTS],
+)
 def test_every_kind_survives(layout: str, pair: Pair, tmp_path: Path) -> None:
     """I22, faults.md 26: dump, restore: nothing is missing, extra, or different by a byte; the
     metadata is the same; the job's own verification says so, and a verification after it."""

@@ -22,6 +22,7 @@ import pytest
 from pymongo import MongoClient
 
 from ferrylog.embedded import Mongod
+from tests import program
 from tests.conftest import Pair
 from tests.end_to_end import oracle
 from tests.end_to_end.kills import (
@@ -300,14 +301,8 @@ class Job:
         return self.folder / "ferrylog.db"
 
     def ferrylog(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [*FERRYLOG, *arguments, "--journal", str(self.journal)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-            env={**os.environ, "FERRYLOG_DIGEST_EVERY": "50"},
-        )
+        known = {**os.environ, "FERRYLOG_DIGEST_EVERY": "50"}
+        return program.ferrylog(*arguments, "--journal", self.journal, env=known)
 
     def start(self) -> "subprocess.CompletedProcess[str]":
         return self.ferrylog(*self._start())

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import pytest
 
+from tests import program
 from tests.conftest import Pair
 
 DOCUMENTS = 30_000
@@ -35,14 +36,7 @@ class Terminal:
         }
 
     def __call__(self, *words: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [*FERRYLOG, *words],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        return program.ferrylog(*words, env=self.environment)
 
     def begin(self, *words: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(

@@ -29,6 +29,7 @@ def elsewhere(pair: Pair, tmp_path: Path) -> Terminal:
     return Terminal(folder, pair)
 
 
+@pytest.mark.deep
 def test_a_job_moves_to_another_host_in_the_middle(
     terminal: Terminal, loaded: Pair, tmp_path: Path
 ) -> None:

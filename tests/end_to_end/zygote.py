@@ -10,7 +10,7 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn, Self
@@ -49,12 +49,19 @@ class Zygote:
     def __exit__(self, *_: object) -> None:
         self._process.communicate(timeout=10)
 
-    def __call__(self, words: list[str], environment: Mapping[str, str], stdin: str = "") -> Ended:
+    def __call__(
+        self,
+        words: Sequence[str],
+        environment: Mapping[str, str],
+        stdin: str = "",
+        timeout_s: float = TIMEOUT_S,
+    ) -> Ended:
         pipe = self._process
         assert pipe.stdin
         assert pipe.stdout
         files = [stdin or os.devnull, str(self._out), str(self._err)]
-        pipe.stdin.write(json.dumps([words, dict(environment), files]) + "\n")
+        asked = [words, dict(environment), files, str(Path.cwd()), timeout_s]
+        pipe.stdin.write(json.dumps(asked) + "\n")
         pipe.stdin.flush()
         code, most_kib = json.loads(pipe.stdout.readline())
         return Ended(code, _text(self._out), _text(self._err), most_kib)
@@ -70,10 +77,11 @@ def main() -> None:
     cli.learn_commands("")
     cli.learn_commands = lambda _: None  # once is enough
     for line in sys.stdin:
-        words, environment, files = json.loads(line)
+        words, environment, files, folder, timeout_s = json.loads(line)
         if not (child := os.fork()):
+            os.chdir(folder)
             _be(cli.main, words, environment, files)
-        print(json.dumps(_awaited(child)), flush=True)
+        print(json.dumps(_awaited(child, timeout_s)), flush=True)
 
 
 def _be(run: Any, words: list[str], environment: dict[str, str], files: list[str]) -> NoReturn:
@@ -95,10 +103,10 @@ def _be(run: Any, words: list[str], environment: dict[str, str], files: list[str
         os._exit(code)
 
 
-def _awaited(child: int) -> tuple[int, int]:
+def _awaited(child: int, timeout_s: float) -> tuple[int, int]:
     """How the child ended, and how much memory it took."""
     pidfd = os.pidfd_open(child)
-    hung = not select.select([pidfd], [], [], TIMEOUT_S)[0]
+    hung = not select.select([pidfd], [], [], timeout_s)[0]
     if hung:
         os.kill(child, signal.SIGKILL)
     _, status, used = os.wait4(child, 0)

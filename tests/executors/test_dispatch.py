@@ -15,7 +15,8 @@ from executors.clients import connect
 from executors.dispatch import Ends, MongoExecutor
 from executors.dumps.making import out_of
 from executors.dumps.manifest import MANIFEST, Facts
-from executors.dumps.restoring import DumpSource, open_archive
+from executors.dumps.named import open_archive
+from executors.dumps.restoring import DumpSource
 from statemachine.effects import Effect
 from statemachine.events import JobSpec
 from statemachine.state import Chunk, ChunkFile, Unit
@@ -71,7 +72,7 @@ class Hands:
     def restores(self, dump: Path, **changes: Any) -> None:
         """The job reads this dump."""
         asked = given(**{"kind": "restore", "source": f"file:{dump}", **changes})
-        source = DumpSource(asked, self.work, lambda: open_archive(asked, io.BytesIO()))
+        source = DumpSource(asked, self.work, lambda stop: open_archive(asked, io.BytesIO(), stop))
         target = None if asked.kind == "verify" else self.target
         ends = Ends(self.source if target is None else None, target, source)
         self.executor = MongoExecutor(ends, asked, self.work)
@@ -168,7 +169,8 @@ def test_a_dump_becomes_a_collection(
             verified = hands.done(TaskKind.VERIFY, chunk.id, **effect)
             assert isinstance(verified, Verified)
             assert verified.equal
-            unit.source_documents += chunk.documents
+            unit.source_documents += verified.source_documents
+            unit.target_documents += verified.target_documents
         for index in unit.indexes:
             hands.done(TaskKind.INDEX, f"{unit.id}@{index.name}", unit=unit)
         assert hands.done(TaskKind.FINISH, unit.id, unit=unit) == Finished()

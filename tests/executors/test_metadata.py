@@ -22,6 +22,7 @@ from pymongo import ASCENDING, DESCENDING, GEO2D, GEOSPHERE, HASHED, TEXT, Index
 from pymongo.database import Database
 
 from tests.conftest import Pair
+from tests.program import ferrylog
 
 pytestmark = pytest.mark.server
 
@@ -32,12 +33,6 @@ RAW: CodecOptions[RawBSONDocument] = CodecOptions(
 Client = MongoClient[Any]
 Db = Database[Any]
 BUCKETS = "system.buckets."
-
-
-def ferrylog(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [FERRYLOG, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60
-    )
 
 
 def migrate(pair: Pair, journal: Path, *more: str) -> subprocess.CompletedProcess[str]:

@@ -9,7 +9,6 @@ import json
 import math
 import random
 import struct
-import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -47,6 +46,7 @@ from statemachine.events import JobSpec
 from statemachine.state import Unit
 from statemachine.words import BsonText, Key, UnitId
 from tests.conftest import Pair
+from tests.program import ferrylog
 from tests.statemachine.examples import SPEC
 
 pytestmark = pytest.mark.server
@@ -207,12 +207,6 @@ def ids_between(client: Client, lower: bytes | None, upper: bytes | None) -> lis
         plain = client.shop.get_collection("mixed", codec_options=RAW)
         found += [bytes(each.raw) for each in plain.find({"_id": MaxKey()}, {"_id": 1})]
     return found
-
-
-def ferrylog(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [FERRYLOG, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60
-    )
 
 
 def events(journal: Path, kind: str) -> list[dict[str, Any]]:

@@ -40,6 +40,7 @@ from statemachine.stimuli import Failed, FileDamaged, Outcome, Progressed, Resto
 from statemachine.words import BsonText, Cause, ChunkId, TaskKey, TaskKind, UnitId
 from tests.conftest import Pair
 from tests.executors.examples import Looks
+from tests.program import ferrylog
 from tests.statemachine.examples import SPEC
 
 pytestmark = pytest.mark.server
@@ -551,12 +552,6 @@ def test_a_wrong_count_is_noticed(bench: Bench) -> None:
 
 
 # --- through the command line ---------------------------------------------------------------------
-
-
-def ferrylog(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [FERRYLOG, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=60
-    )
 
 
 def history(journal: Path) -> dict[str, list[dict[str, Any]]]:

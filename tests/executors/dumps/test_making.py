@@ -92,7 +92,7 @@ class Job:
         asked = {"kind": "restore", "source": self.spec.target, "include": (), "exclude": ()}
         read: JobSpec = self.spec.model_copy(update=asked)
         path = Path(self.spec.target.removeprefix("file:"))
-        return DumpSource(read, work, lambda: path.open("rb"))
+        return DumpSource(read, work, lambda _: path.open("rb"))
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -247,11 +247,11 @@ def test_an_archive_replaces_nothing_until_it_is_whole(tmp_path: Path) -> None:
     """I17: what was there stays, and nothing half stays beside it."""
     place = tmp_path / "x"
     place.write_bytes(b"before")
-    with pytest.raises(ZeroDivisionError), archive_file(str(place), io.BytesIO()) as stream:
+    with pytest.raises(ZeroDivisionError), archive_file(place) as stream:
         stream.write(b"half")
         raise ZeroDivisionError
     assert files(tmp_path) == {"x": b"before"}
-    with archive_file(str(place), io.BytesIO()) as stream:
+    with archive_file(place) as stream:
         stream.write(b"whole")
     assert files(tmp_path) == {"x": b"whole"}
 

@@ -17,14 +17,9 @@ import pytest
 from executors.boundaries import from_text
 from executors.dumps.errors import DamagedDump, NoDump
 from executors.dumps.manifest import MANIFEST, Facts, write_manifest
-from executors.dumps.model import Dumped
-from executors.dumps.restoring import (
-    UNPACKED,
-    DumpSource,
-    identity_of,
-    open_archive,
-    what_lies_there,
-)
+from executors.dumps.model import Dumped, NeverStops
+from executors.dumps.named import UNPACKED, identity_of, open_archive, what_lies_there
+from executors.dumps.restoring import DumpSource
 from executors.flaws import Code
 from executors.partfile import file_blocks
 from executors.protocol import Stopped
@@ -94,7 +89,7 @@ def asked(path: Path | str, **changes: Any) -> JobSpec:
 def source(
     path: Path, work: Path, archive: Callable[[], BinaryIO] = io.BytesIO, **changes: Any
 ) -> DumpSource:
-    return DumpSource(asked(path, **changes), work, archive)
+    return DumpSource(asked(path, **changes), work, lambda _: archive())
 
 
 def found(surveyed: Surveyed) -> set[str]:
@@ -499,17 +494,31 @@ def test_a_damaged_archive_is_refused_or_salvaged(work: Path) -> None:
 def test_opening_an_archive(tmp_path: Path) -> None:
     file, stdin = tmp_path / "x", io.BytesIO(b"in")
     file.write_bytes(b"whole")
-    with open_archive(asked(file, layout="archive"), stdin) as opened:
+    with open_archive(asked(file, layout="archive"), stdin, NeverStops()) as opened:
         assert opened.read() == b"whole"
-    assert open_archive(asked("-", layout="archive"), stdin) is stdin
-    for path in (tmp_path, tmp_path / "nobody"):
-        with pytest.raises(NoDump):
-            open_archive(asked(path, layout="archive"), stdin)
-    (tmp_path / "link").symlink_to(file)
     os.mkfifo(tmp_path / "fifo")
-    for name in ("link", "fifo"):
-        with pytest.raises(DamagedDump, match="not a regular file"):
-            open_archive(asked(tmp_path / name, layout="archive"), stdin)
+    for path in (tmp_path, tmp_path / "nobody", tmp_path / "fifo"):
+        with pytest.raises(NoDump):
+            open_archive(asked(path, layout="archive"), stdin, NeverStops())
+    (tmp_path / "link").symlink_to(file)
+    with open_archive(asked(tmp_path / "link", layout="archive"), stdin, NeverStops()) as opened:
+        assert opened.read() == b"whole"
+
+
+def test_standard_input_takes_its_time() -> None:
+    """Whoever writes it: the token is looked at, what comes is read, once."""
+    reads, writes = os.pipe()
+    with os.fdopen(reads, "rb", buffering=0) as stdin:
+        opened = open_archive(asked("-", layout="archive"), stdin, NeverStops())
+        os.write(writes, b"in")
+        os.close(writes)
+        assert opened.read() == b"in"
+    with pytest.raises(NoDump, match="was read already"):
+        open_archive(asked("-", layout="archive"), stdin, NeverStops())
+    reads, writes = os.pipe()
+    with os.fdopen(reads, "rb", buffering=0) as stdin, pytest.raises(Stopped):
+        open_archive(asked("-", layout="archive"), stdin, Looks(0)).read(1)
+    os.close(writes)
 
 
 def test_the_identity_tells_dumps_apart(root: Path, tmp_path: Path) -> None:
