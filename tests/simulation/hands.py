@@ -31,6 +31,7 @@ from statemachine.stimuli import (
     Split,
     Succeeded,
     Surveyed,
+    Unfiled,
     Verified,
 )
 from statemachine.words import BsonText, Cause, Key, Place, TaskKind, UnitId
@@ -351,6 +352,10 @@ def _manifest(world: World, effect: Effect) -> Iterator[News]:
     units = {unit.id for unit in effect.units}
     assert all(chunk.unit in units for chunk in effect.filed), "a file of a unit that was left"
     named = {chunk.id: chunk.file.name for chunk in effect.filed if chunk.file}
+    lost = [c for c, name in named.items() if name not in world.files or name in world.damaged]
+    if lost:
+        yield _success(effect, Unfiled(tuple((chunk, "simulated") for chunk in lost)))
+        return
     world.manifests[effect.attempt] = {**named, **dict.fromkeys(units, "")}
     count = sum(chunk.file.documents for chunk in effect.filed if chunk.file)
     yield _success(effect, Manifested("00", count, 2 * DOCUMENT * count))

@@ -98,7 +98,8 @@ class JobLaws(History):
 
     def _to_be_named(self) -> dict[str, str]:
         units = {unit for unit, standing in self._units.items() if standing == "completed"}
-        files = {c: f for c, f in self._files.items() if self._chunks[c].unit in units}
+        whole = [chunk for chunk in self._files if chunk not in self._gone]
+        files = {c: self._files[c] for c in whole if self._chunks[c].unit in units}
         return {**files, **dict.fromkeys(units, "")}
 
     def _about_breakers(self, event: AnyEvent) -> None:

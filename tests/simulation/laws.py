@@ -213,6 +213,7 @@ def _touched(world: World, state: State, unit: UnitId) -> None:
     writes = state.spec.kind in ("migrate", "restore")
     wanted = world.compared and (writes or state.spec.kind == "verify")
     wanted |= writes and unit in world.expiring
+    wanted |= state.spec.kind == "verify" and world.from_dump and unit not in world.views
     assert (key in state.tasks) == wanted, "I29"
     if not wanted or state.tasks[key].status is Status.FAILED:
         return
@@ -228,8 +229,9 @@ def _dumped(world: World, state: State, unit: UnitId) -> None:
     assert task.status is Status.COMPLETED, "I29"
     manifest = world.manifests[task.attempt]
     assert unit in manifest, "I29: a unit that is named nowhere"
-    files = [world.files[name] for chunk, name in manifest.items() if chunk.startswith(f"{unit}#")]
-    named = [item for documents in files for item in documents.items()]
+    files = {**world.files, **world.lost}  # since the manifest was written
+    names = [name for chunk, name in manifest.items() if chunk.startswith(f"{unit}#")]
+    named = [item for name in names for item in files[name].items()]
     lost = [chunk for chunk in state.flawed.values() if chunk.unit == unit]
     gone = {key for each in lost for key in world.range(unit, each.lower, each.upper)}
     due = [item for item in world.source[unit].items() if item[0] not in gone]

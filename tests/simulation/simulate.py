@@ -283,8 +283,6 @@ class Simulation:
                 place.full = self.random.random() < 0.8
             else:
                 place.full = self.lots.strikes(fault)
-        if self.spec.kind == "dump":
-            return  # what becomes of a dump later is for those to say who read it
         if world.files and self.lots.strikes("damage"):
             world.damaged.add(self.random.choice(list(world.files)))
         if world.files and self.lots.strikes("missing"):

@@ -19,6 +19,7 @@ from statemachine.stimuli import (
     SplitAsked,
     Succeeded,
     Surveyed,
+    Unfiled,
 )
 from statemachine.words import Cause, ChunkId, JobStatus, Key, Status, TaskKey, TaskKind, UnitStatus
 from tests.statemachine.examples import SETTINGS
@@ -239,6 +240,7 @@ def test_units_that_are_left_stand_in_no_manifest() -> None:
         effect = manifest(story)
         assert [unit.id for unit in effect.units] == [OTHER]
         assert [chunk.id for chunk in effect.filed] == [f"{OTHER}#0"]
+        assert effect.left == ((UNIT,) if leave == "skip" else ())
         assert not story.state.releasing
         assert story.succeed(MANIFEST, WRITTEN)[-1] == "job_completed"
 
@@ -331,6 +333,43 @@ def test_a_manifest_that_waits_for_a_dead_chunk_is_nothing_to_do() -> None:
     story.tell(RequeueAsked("me", CHUNK, 2))
     kinds = story.fail(key(f"{UNIT}#2"), Cause.PERMANENT)
     assert kinds == ["dump_dead_lettered", "pause_requested", "job_paused"]
+
+
+def test_what_is_lost_of_a_dump_is_dumped_again() -> None:
+    """I14, I24, I25: found when the manifest is written, which then comes after it; no blame."""
+    story = dump().planned(chunks=3)
+    for chunk in (CHUNK, NEXT, f"{UNIT}#2"):
+        story.succeed(key(chunk), DUMPED)
+    before = sums(story)
+    lost = Unfiled(((CHUNK, "it is gone"), (NEXT, "it was changed")))
+    assert story.succeed(MANIFEST, lost) == [
+        "manifest_cancelled",
+        *["chunk_replaced", "chunk_planned"] * 2,
+        *["dump_started"] * 2,
+    ]
+    cancelled = next(event for event in story.events if event.kind == "manifest_cancelled")
+    assert (cancelled.code, cancelled.why) == ("EFILE001", "it is gone")  # type: ignore[union-attr]
+    replaced = [event for event in story.events if event.kind == "chunk_replaced"]
+    assert [event.why for event in replaced] == ["it is gone", "it was changed"]  # type: ignore[union-attr]
+    edges = [(each.id, each.lower, each.upper) for each in story.state.chunks.values()]
+    assert edges == [(f"{UNIT}#3", None, "0"), (f"{UNIT}#4", "0", "1")]
+    assert (list(story.state.filed), story.state.tasks[MANIFEST].failures) == ([f"{UNIT}#2"], 0)
+    for n in (3, 4):
+        story.succeed(key(f"{UNIT}#{n}"), DUMPED)
+    assert sums(story) == {**before, "named": 5}
+    assert story.state.tasks[MANIFEST].attempt == 2
+    assert [chunk.id for chunk in manifest(story).filed] == [f"{UNIT}#{n}" for n in (2, 3, 4)]
+    assert story.succeed(MANIFEST, WRITTEN)[-1] == "job_completed"
+    assert digest(fold(story.events)) == digest(story.state)
+
+
+def test_what_is_lost_while_the_job_pauses_is_dumped_after_it() -> None:
+    """I24, I28."""
+    story = written()
+    story.tell(PauseAsked("me", ""))
+    kinds = story.succeed(MANIFEST, Unfiled(((CHUNK, "it is gone"),)))
+    assert kinds == ["manifest_cancelled", "chunk_replaced", "chunk_planned", "job_paused"]
+    assert story.tell(began())[-1] == "dump_started"
 
 
 def test_namespaces_added_after_the_manifest_are_named_by_another() -> None:

@@ -16,6 +16,7 @@ from statemachine.stimuli import (
     DropAsked,
     ExcludeAsked,
     FileDamaged,
+    Finished,
     FoundDamage,
     PauseAsked,
     PlannedFiles,
@@ -45,6 +46,7 @@ from tests.statemachine.story import (
     CHUNK,
     CREATE,
     EQUAL,
+    FINISH,
     PLAN,
     RESTORE,
     RESTORED,
@@ -575,18 +577,17 @@ def test_a_dump_is_verified_part_by_part(sides: dict[str, str]) -> None:
     ]
     assert story.succeed(PLAN, parts(2))[-2:] == ["verify_started"] * 2
     assert story.succeed(VERIFY, replace(EQUAL, equal=False)) == ["verify_completed"]
-    assert story.succeed(TaskKey(TaskKind.VERIFY, NEXT), EQUAL)[1:] == [
-        "unit_completed",
-        "job_completed",
-    ]
+    assert story.succeed(TaskKey(TaskKind.VERIFY, NEXT), EQUAL)[1:] == ["finish_started"]
+    assert story.succeed(FINISH, Finished())[1:] == ["unit_completed", "job_completed"]
     assert story.events[-1].mismatched == 1  # type: ignore[union-attr]
 
 
-def test_an_empty_unit_is_equal() -> None:
-    """I29."""
+def test_beside_an_empty_unit_there_may_lie_something() -> None:
+    """I29: no part's verification would see it."""
     story = verify()
     story.succeed(SURVEY, Surveyed((found(),)))
-    assert story.succeed(PLAN, EMPTY) == ["plan_completed", "unit_completed", "job_completed"]
+    assert story.succeed(PLAN, EMPTY) == ["plan_completed", "finish_started"]
+    assert story.succeed(FINISH, Finished())[1:] == ["unit_completed", "job_completed"]
 
 
 def test_what_was_unpacked_to_be_verified_goes() -> None:
@@ -594,7 +595,8 @@ def test_what_was_unpacked_to_be_verified_goes() -> None:
     story = verify()
     story.succeed(SURVEY, Surveyed((found(),)))
     story.succeed(PLAN, parts(1, "work"))
-    assert story.succeed(VERIFY, EQUAL) == ["verify_completed", "unit_completed"]
+    assert story.succeed(VERIFY, EQUAL) == ["verify_completed", "finish_started"]
+    assert story.succeed(FINISH, Finished()) == ["finish_completed", "unit_completed"]
     assert story.succeed(RELEASE, Released())[-1] == "job_completed"
     assert story.state.files == 0
 
