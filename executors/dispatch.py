@@ -1,6 +1,6 @@
 """Who does what: one effect in, one outcome out, whatever the world does."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from executors import metadata
-from executors.beyond import beyond
+from executors.beyond import beyond_on_source, beyond_on_target
 from executors.boundaries import from_text
 from executors.chunkfile import DamagedFile
 from executors.classify import classify, retry_after_ms
@@ -33,7 +33,7 @@ from executors.verify import verify, verify_dumped, verify_restored
 from executors.write import Conflict, CountsDisagree
 from statemachine.effects import Effect
 from statemachine.errors import OperatorError
-from statemachine.events import JobSpec
+from statemachine.events import JobSpec, MetadataDifference
 from statemachine.state import Chunk, Unit
 from statemachine.stimuli import (
     Copied,
@@ -118,25 +118,34 @@ class MongoExecutor:
                 assert ends.target is not None
                 return metadata.build_index(ends.target.patient, unit, spec, effect.task)
             case TaskKind.FINISH:
-                return self._finish(unit, effect.given_up, stop)
+                return self._finish(effect, unit, stop)
             case TaskKind.RELEASE:
                 inside(self._folder, effect.file).unlink(missing_ok=True)
                 return Released()
         return self._of_chunk(effect, unit, stop, report)
 
-    def _finish(self, unit: Unit, given_up: Sequence[str], stop: StopToken) -> Finished:
-        """A dump without ranges is compared as a whole, once."""
+    def _finish(self, effect: Effect, unit: Unit, stop: StopToken) -> Finished:
+        """A dump without ranges is compared as a whole, once; of a job that only compares,
+        whatever else it was asked for."""
         ends, spec = self._ends, self._spec
-        client = _client(ends.target or ends.source)
-        finished = finish(client, unit, spec, given_up)
-        if ends.dump is None or not spec.metadata or spec.on_conflict != "stop":
+        finished = finish(_client(ends.target or ends.source), unit, spec, effect.given_up)
+        if ends.dump is None or not (spec.metadata or spec.kind == "verify"):
             return finished
-        if unit.type == "view" or unit.id in USERS or ends.target is None:
+        if unit.type == "view" or ends.dump.knows_ranges(stop):
             return finished
-        if ends.dump.knows_ranges(stop):
-            return finished
-        more = beyond(client, unit, ends.dump.again(unit, stop), stop)
-        return Finished((*finished.differing, *more))
+        return Finished((*finished.differing, *self._beyond(ends.dump, effect, unit, stop)))
+
+    def _beyond(
+        self, dump: DumpSource, effect: Effect, unit: Unit, stop: StopToken
+    ) -> tuple[MetadataDifference, ...]:
+        """What lies beside what the dump holds; a merge leaves on the target what was there."""
+        again, target, spec = dump.again(unit, stop), self._ends.target, self._spec
+        if target is None:
+            source, read = _client(self._ends.source), effect.read_preference
+            return beyond_on_source(source, unit, spec, again, stop, read_preference=read)
+        if spec.on_conflict != "stop" or unit.id in USERS:
+            return ()
+        return beyond_on_target(target.client, unit, again, stop)
 
     def _plan(self, effect: Effect, unit: Unit, stop: StopToken) -> Planned | PlannedFiles:
         """Of a dry run also what will go wrong; it plans views too, which have no chunks."""
