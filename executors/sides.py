@@ -1,7 +1,7 @@
 """The sides of a comparison: where documents are read from, as often as it takes.
 
 A side is a range of a deployment or a part of a dump; `fingerprint` compares any two. Documents
-that a part holds in no known order are looked up on the target instead, batch by batch.
+that a part holds in no known order are looked up on the other side instead, batch by batch.
 """
 
 from collections.abc import Iterator
@@ -84,6 +84,10 @@ class Lookup:
     database: str
     collection: str
     stop: StopToken
+    filter: bytes | None = None
+    """Which documents of the collection, as raw BSON; `None`: all."""
+    read_preference: str = ""
+    """As of `rows`."""
 
     def find(self, keys: list[bytes]) -> dict[bytes, bytes]:
         """The digest of what lies there under each of these `{_id}`s. Raises `PyMongoError`,
@@ -105,8 +109,12 @@ class Lookup:
             return []  # what a server refuses to look for, it does not hold
 
     def _find(self, query: RawBSONDocument) -> Iterator[tuple[bytes, bytes]]:
-        command = {"find": self.collection, "filter": query}
-        for document in rows(self.client, self.database, command, self.stop):
+        wanted = [query] if self.filter is None else [query, RawBSONDocument(self.filter)]
+        command = {"find": self.collection, "filter": {"$and": wanted}}
+        preferred = self.read_preference
+        for document in rows(
+            self.client, self.database, command, self.stop, read_preference=preferred
+        ):
             yield id_of(document), digest_of(document)
 
 

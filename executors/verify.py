@@ -3,11 +3,11 @@ and the documents that differ by name.
 
 The sides are the source or a part of a dump, and the target: see `sides`. Two sides with the
 same range are compared as sets (`fingerprint`); of a part that stands for no range, each document
-is looked up on the target, and what the target holds beside them is told per unit by `extras`.
+is looked up on the other side, and what that holds beside them is told per unit by `beyond`.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +30,7 @@ from executors.partfile import CHUNK_FILE
 from executors.protocol import StopToken
 from executors.rawbson import as_stored
 from executors.rejected import shown
+from executors.select import USERS, query_of
 from executors.sides import InFile, InRange, Lookup, Side, each_of, lots_of
 from executors.source import data_of, range_of
 from statemachine.events import Difference, JobSpec
@@ -56,10 +57,12 @@ def verify(
     Of the source only what the job's queries want is read. A job that merges into what the target
     already held (`--on-conflict`) asks less: every document of the source lies on the target;
     others may lie there too. Documents that the restore rejected are missing or different, and
-    known to be: as many are no mismatch.
+    known to be: as many are no mismatch. Users and roles were merged: each is looked up.
     """
     there = range_of(unit, chunk, spec, read_preference=read_preference, cluster_time=cluster_time)
     left = InRange(source, there, stop, mean_bytes(unit))
+    if unit.target in USERS:
+        return _look_up(left, _in_target(target, unit, stop), chunk)
     return compare(left, _on_target(target, unit, chunk, stop), chunk, spec)
 
 
@@ -74,13 +77,18 @@ def verify_dumped(
     read_preference: str = "primary",
     cluster_time: str = "",
 ) -> Verified:
-    """Compare the range of the source with the chunk file of it that a dump holds at `path`.
+    """Compare the source with the chunk's file that a dump holds at `path`: by its range, where it
+    stands for one, else by look-up, see `verify_restored`.
 
     Raises as `verify`, and `DamagedFile`, `OSError`.
     """
+    right = _file_of(chunk, path, stop)
+    if not stands_for_range(right.file):
+        where, query = data_of(unit.id, unit.type), query_of(unit.id, spec.queries)
+        return _turned(_look_up(right, Lookup(source, *where, stop, query, read_preference), chunk))
     there = range_of(unit, chunk, spec, read_preference=read_preference, cluster_time=cluster_time)
     left = InRange(source, there, stop, mean_bytes(unit))
-    return compare(left, _file_of(chunk, path, stop), chunk, spec)
+    return compare(left, right, chunk, spec)
 
 
 def verify_restored(
@@ -94,43 +102,19 @@ def verify_restored(
     """Compare the chunk's file, at `path`, with the target. Raises as `verify`, and
     `DamagedFile`, `OSError`.
 
-    A chunk file in a dump stands for the chunk's range. Everything else is looked up: documents
-    that the target holds beside those of the file are not seen, see `extras`.
+    A chunk file in a dump stands for the chunk's range. Everything else is looked up, and users
+    and roles, which were merged: documents that the target holds beside those of the file are
+    not seen, see `beyond`.
     """
     left = _file_of(chunk, path, stop)
-    if stands_for_range(left.file):
+    if stands_for_range(left.file) and unit.target not in USERS:
         return compare(left, _on_target(target, unit, chunk, stop), chunk, spec)
-    return _look_up(left, Lookup(target, *data_of(unit.target, unit.type), stop), chunk)
+    return _look_up(left, _in_target(target, unit, stop), chunk)
 
 
 def stands_for_range(file: ChunkFile) -> bool:
     """Whether the file holds a range of `_id`s: only ferrylog's own dumps know."""
     return file.place == "dump" and file.name.endswith(CHUNK_FILE)
-
-
-def extras(
-    target: MongoClient[Any],
-    unit: Unit,
-    documents: Callable[[], Iterator[bytes]],
-    limit: int,
-    stop: StopToken,
-) -> tuple[int, list[Difference]]:
-    """How many documents the target's whole collection holds beyond those of the unit's whole
-    file, and the first of them by name.
-
-    `documents` reads the file anew at each call; one without `_id` excuses one on the target,
-    nobody can tell which. A negative number: so many of those are missing. Raises `PyMongoError`.
-    """
-    nameless = sum(key_of(each) is None for each in documents())
-    here = Range(*data_of(unit.target, unit.type), keys_only=True)
-    there = InRange(target, here, stop)
-    number, named = -nameless, list[Difference]()
-    for key, what in differences(lambda: _keys(documents()), lambda: each_of(there)):
-        if what == "extra":
-            number += 1
-            if len(named) < limit:
-                named.append(_difference(key, what))
-    return number, named if number > 0 else []
 
 
 def compare(left: Side, right: Side, chunk: Chunk, spec: JobSpec) -> Verified:
@@ -185,7 +169,7 @@ class _Verdict:
                 return
 
 
-def _look_up(left: InFile, there: Lookup, chunk: Chunk) -> Verified:
+def _look_up(left: Side, there: Lookup, chunk: Chunk) -> Verified:
     verdict = _Verdict(chunk.done.rejected, merges=True)
     source = target = NOTHING
     for lot in lots_of(left):
@@ -219,6 +203,21 @@ def _unlike(
             yield key, "different"
 
 
+def _turned(found: Verified) -> Verified:
+    """What was seen from the target, seen from the source: nothing is extra there."""
+    return replace(
+        found,
+        source_documents=found.target_documents,
+        target_documents=found.source_documents,
+        source_digest=found.target_digest,
+        target_digest=found.source_digest,
+        differing=tuple(
+            Difference(key=one.key, what="extra" if one.what == "missing" else one.what)
+            for one in found.differing
+        ),
+    )
+
+
 def _file_of(chunk: Chunk, path: Path, stop: StopToken) -> InFile:
     assert chunk.file is not None
     side = InFile(path, chunk.file, stop)
@@ -232,8 +231,8 @@ def _on_target(target: MongoClient[Any], unit: Unit, chunk: Chunk, stop: StopTok
     return InRange(target, here, stop, mean_bytes(unit))
 
 
-def _keys(documents: Iterator[bytes]) -> Iterator[bytes]:
-    return (key for key in map(key_of, documents) if key is not None)
+def _in_target(target: MongoClient[Any], unit: Unit, stop: StopToken) -> Lookup:
+    return Lookup(target, *data_of(unit.target, unit.type), stop)
 
 
 def _difference(key: bytes, what: What) -> Difference:

@@ -2,7 +2,7 @@
 
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import typer
 from pydantic import Field
@@ -28,8 +28,11 @@ from statemachine.events import (
     MetadataDifference,
     VerifyCompleted,
 )
-from statemachine.state import State
-from statemachine.words import JobId, JobStatus, UnitStatus
+from statemachine.state import DUMP, State, Unit
+from statemachine.words import JobId, JobStatus, Status, TaskKey, TaskKind, UnitStatus
+
+PIPE: Final = f"{DUMP}-"
+"""Standard input or output as the end of a job."""
 
 
 class VerifiedUnit(Report):
@@ -88,6 +91,11 @@ def verify(
     with journal_to_write(journal) as written:
         done = find_migration(written, job)
         spec = spec_of(written, done)
+        if PIPE in (spec.source, spec.target):
+            raise Usage(
+                f"the archive of job {done} came or went through a pipe",
+                remedy="verify with the source, or keep the archive",
+            )
         with (
             sides_of(spec, source, source_uri_file, target, target_uri_file) as sides,
             a_run(common, written, sides, settings) as run,
@@ -138,14 +146,14 @@ def _selection(spec: JobSpec, state: State) -> tuple[tuple[str, ...], tuple[str,
 
 def _report(journal: SqliteJournal, engine: Engine, of: JobId) -> VerifyReport:
     differing: dict[str, list[Difference]] = {}
-    metadata: dict[str, tuple[MetadataDifference, ...]] = {}
+    metadata: dict[str, list[MetadataDifference]] = {}
     for recorded in journal.read(engine.job):
         event = recorded.event
         if isinstance(event, VerifyCompleted) and not event.equal:
             unit = event.entity.rpartition("#")[0]
             differing.setdefault(unit, []).extend(event.differing)
         elif isinstance(event, FinishCompleted):
-            metadata[event.entity] = event.differing
+            metadata[event.entity] = list(event.differing)
     units = _units(engine.state, differing, metadata) + _gone(journal, engine.state, of)
     return VerifyReport(
         job=engine.job,
@@ -159,21 +167,41 @@ def _report(journal: SqliteJournal, engine: Engine, of: JobId) -> VerifyReport:
 def _units(
     state: State,
     differing: dict[str, list[Difference]],
-    metadata: dict[str, tuple[MetadataDifference, ...]],
+    metadata: dict[str, list[MetadataDifference]],
 ) -> tuple[VerifiedUnit, ...]:
-    """Equal is only what was compared from end to end."""
+    views = state.spec is not None and state.spec.metadata
     return tuple(
-        VerifiedUnit(
-            namespace=unit.id,
-            source_count=unit.source_documents,
-            target_count=unit.target_documents,
-            equal=unit.status is UnitStatus.COMPLETED
-            and not (unit.mismatched or unit.dropped or unit.differing),
-            differing=tuple(differing.get(unit.id, ())),
-            metadata=metadata.get(unit.id, ()),
-        )
+        _unit(state, unit, differing.get(unit.id, []), metadata.get(unit.id, []))
         for unit in state.units.values()
-        if unit.type != "view" or metadata
+        if unit.type != "view" or views
+    )
+
+
+def _unit(
+    state: State, unit: Unit, differing: list[Difference], last: list[MetadataDifference]
+) -> VerifiedUnit:
+    """Equal is only what was compared from end to end. `last`: what its last touch told, which
+    counts documents beside those of a dump."""
+    touch = state.tasks.get(TaskKey(TaskKind.FINISH, unit.id))
+    whole = unit.status is UnitStatus.COMPLETED and not unit.dropped
+    lost = touch is not None and touch.status is Status.FAILED
+    source, target = unit.source_documents, unit.target_documents
+    beside, metadata = list[Difference](), list[MetadataDifference]()
+    for each in last:
+        what, _, key = each.what.partition(": _id ")
+        if what == "documents":
+            source, target = max(source, int(each.source)), max(target, int(each.target))
+        elif key and what in ("extra", "missing"):
+            beside.append(Difference.model_validate({"key": key, "what": what}))
+        else:
+            metadata.append(each)
+    return VerifiedUnit(
+        namespace=unit.id,
+        source_count=source,
+        target_count=target,
+        equal=whole and not (lost or unit.mismatched or unit.differing),
+        differing=(*differing, *beside),
+        metadata=tuple(metadata),
     )
 
 

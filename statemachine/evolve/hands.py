@@ -120,7 +120,9 @@ def finishes(state: State, unit: Unit) -> bool:
     spec = state.spec
     if spec is None or spec.kind not in ("migrate", "restore", "verify"):
         return False
-    return spec.metadata or (unit.expires and spec.kind != "verify")
+    if spec.kind == "verify":  # beside what a dump holds there may lie more
+        return spec.metadata or (state.from_dump and unit.type != "view")
+    return spec.metadata or unit.expires
 
 
 def open_chunks(state: State, unit: Unit) -> list[Chunk]:

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import hashlib
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -18,7 +17,7 @@ from executors.batches import Block
 from executors.boundaries import from_key, to_text
 from executors.chunkfile import DamagedFile, write_chunk_file
 from executors.sides import InFile, each_of
-from executors.verify import MAX_DIFFERENCES, extras, verify, verify_dumped, verify_restored
+from executors.verify import MAX_DIFFERENCES, verify, verify_dumped, verify_restored
 from statemachine.state import NOTHING, Chunk, ChunkFile, Done, Unit
 from statemachine.stimuli import Verified
 from statemachine.words import BsonText, Key, UnitId
@@ -313,38 +312,66 @@ def test_damage_inside_a_document_hides_no_other(pair: Pair, tmp_path: Path) -> 
     assert not compared(3).equal
 
 
-# --- what the target holds beyond a whole file ---
+# --- a dump and the source, by look-up ---
+
+
+def dump_looked_up(
+    pair: Pair, folder: Path, unit: Unit, documents: Docs, **changes: Any
+) -> Verified:
+    chunk = with_file(unit, dumped(folder, documents, "c.bson"))
+    path = folder / chunk.file.name if chunk.file else folder
+    return verify_dumped(pair.source_client, path, unit, chunk, spec(**changes), Event())
 
 
 @slow
 @given(maps, maps)
-def test_extras_are_what_no_document_of_the_file_stands_for(
-    pair: Pair, left: dict[int, int], right: dict[int, int]
+def test_each_document_of_a_dump_without_ranges_is_looked_up_on_the_source(
+    pair: Pair, tmp_path: Path, left: dict[int, int], right: dict[int, int]
 ) -> None:
-    """I22: no extra."""
-    unit = both(pair, [], as_documents(right))
-    number, named = extras(
-        pair.target_client, unit, lambda: map(bson.encode, as_documents(left)), 3, Event()
-    )
-    expected = right.keys() - left.keys()
-    assert number == len(expected)
-    assert len(named) == min(3, number)
-    assert {bson.decode(from_key(each.key).raw)["_id"] for each in named} <= expected
+    """I22: a part of such a dump says nothing of what lies beside it."""
+    unit = both(pair, as_documents(left), [])
+    found = dump_looked_up(pair, tmp_path, unit, as_documents(right))
+    expected = {key: what for key, what in differing(left, right).items() if what != "missing"}
+    assert found.equal == (not expected) == (found.source_digest == found.target_digest)
+    assert told(found) == expected
+    assert found.source_documents == len(left.keys() & right.keys())
+    assert found.target_documents == len(right)
 
 
-def test_extras_and_documents_without_id_or_with_the_same(pair: Pair) -> None:
-    unit = both(pair, [], [*SOME, {"_id": "by the server", "a": 1}])
+def test_a_dump_without_ranges_is_looked_up_where_the_query_chooses(
+    pair: Pair, tmp_path: Path
+) -> None:
+    """What the source holds now and the query does not want is extra in the dump."""
+    query = (("shop.*", to_text(bson.encode({"v": {"$lt": 5}}))),)
+    unit = both(pair, SOME, [])
+    assert dump_looked_up(pair, tmp_path, unit, SOME[:5], queries=query).equal
+    found = dump_looked_up(pair, tmp_path, unit, SOME[:6], queries=query)
+    assert (found.equal, told(found)) == (False, {5: "extra"})
+    assert dump_looked_up(pair, tmp_path, unit, SOME[:6]).equal
 
-    def counted(*more: dict[str, Any]) -> int:
-        def documents() -> Iterator[bytes]:
-            return map(bson.encode, [*SOME, *more])
 
-        return extras(pair.target_client, unit, documents, 3, Event())[0]
+# --- users and roles ---
 
-    assert counted({"a": 1}) == 0
-    assert counted({"a": 1}, SOME[0]) == 0
-    assert counted() == counted(SOME[0]) == 1
-    assert counted({"a": 1}, {"a": 2}) == -1
+
+def test_users_that_the_target_has_of_its_own_are_no_difference(pair: Pair, tmp_path: Path) -> None:
+    """They were merged: those of the source are there, others may be."""
+    unit = replace(UNIT, id=UnitId("shop.c"), target="admin.system.users")
+    both(pair, [], [])
+    pair.target_client.admin.command({"createUser": "own", "pwd": "x", "roles": []})
+    try:
+        (own,) = there(pair.target_client, "admin.system.users")
+        pair.source_client.shop.c.insert_one(RawBSONDocument(own))
+        pair.target_client.admin.command({"createUser": "another", "pwd": "x", "roles": []})
+        assert compared(pair, unit).equal
+        chunk = with_file(unit, dumped(tmp_path, [bson.decode(own)]))
+        path = tmp_path / "u/0-1.flb"
+        ends = (path, pair.target_client, unit, chunk, spec(), Event())
+        assert verify_restored(*ends).equal
+        pair.target_client.admin.command("dropUser", "own")
+        assert not compared(pair, unit).equal
+        assert not verify_restored(*ends).equal
+    finally:
+        pair.target_client.admin.command("dropAllUsersFromDatabase")
 
 
 def test_what_is_compared_is_what_lies_there(pair: Pair) -> None:
@@ -383,5 +410,4 @@ def test_a_time_series_is_compared_by_its_buckets(pair: Pair, tmp_path: Path) ->
     size, digest = path.stat().st_size, hashlib.sha256(path.read_bytes()).hexdigest()
     chunk = with_file(unit, ChunkFile("c.bson", len(buckets), size, size, digest, 0, "dump"))
     assert verify_restored(path, pair.target_client, unit, chunk, spec(), Event()).equal
-    number, _ = extras(pair.target_client, unit, lambda: iter(buckets[1:]), 3, Event())
-    assert number == 1
+    assert verify_dumped(pair.source_client, path, unit, chunk, spec(), Event()).equal

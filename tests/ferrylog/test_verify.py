@@ -7,8 +7,19 @@ import pytest
 from ferrylog.cli.verify import _gone, _report, _selection, _units
 from ferrylog.engine import Engine
 from journal.sqlite import SqliteJournal
-from statemachine.state import State, Unit
-from statemachine.words import BsonText, Cause, JobStatus, TaskKind, UnitId, UnitStatus
+from statemachine.events import Difference, MetadataDifference
+from statemachine.state import State, Task, Unit
+from statemachine.words import (
+    BsonText,
+    Cause,
+    JobStatus,
+    Key,
+    Status,
+    TaskKey,
+    TaskKind,
+    UnitId,
+    UnitStatus,
+)
 from tests.ferrylog.histories import CHUNK, JOB, Play, differing, failed
 from tests.statemachine.examples import SETTINGS, SPEC
 
@@ -71,6 +82,39 @@ def test_what_nobody_compared_is_not_equal() -> None:
     out, begun = unit("a.out", UnitStatus.EXCLUDED), unit("a.begun", UnitStatus.PROCESSING)
     report = _units(state_with(short, out, begun, unit("a.whole")), {}, {})
     assert [each.namespace for each in report if each.equal] == ["a.whole"]
+
+
+def test_what_lies_beside_a_dump_is_told_with_the_documents() -> None:
+    """Counts are those of the two sides; what is no document is metadata."""
+    short, more = unit("a.short"), unit("a.more")
+    for each, (source, target) in ((short, (20, 20)), (more, (19, 19))):
+        each.source_documents, each.target_documents = source, target
+        each.differing = 2
+    option = MetadataDifference(what="option capped", source="true", target="")
+    told = {
+        "a.short": [beside("documents", "20", "21"), beside('extra: _id "x: _id y"')],
+        "a.more": [beside("documents", "20", "19"), beside("missing: _id 1"), option],
+    }
+    one, other = _units(state_with(short, more), {}, told)
+    assert not one.equal and not other.equal
+    assert (one.source_count, one.target_count, one.metadata) == (20, 21, ())
+    assert one.differing == (Difference(key=Key('"x: _id y"'), what="extra"),)
+    assert (other.source_count, other.target_count, other.metadata) == (20, 19, (option,))
+    assert other.differing == (Difference(key=Key("1"), what="missing"),)
+
+
+def beside(what: str, source: str = "", target: str = "") -> MetadataDifference:
+    return MetadataDifference(what=what, source=source, target=target)
+
+
+def test_without_its_last_touch_a_unit_is_not_equal() -> None:
+    """What lies beside it was not counted."""
+    one = unit("a.a")
+    state = state_with(one)
+    for status in (Status.COMPLETED, Status.FAILED):
+        state.tasks[TaskKey(TaskKind.FINISH, one.id)] = Task(status=status)
+        (report,) = _units(state, {}, {})
+        assert report.equal == (status is Status.COMPLETED)
 
 
 # --- what is compared ---
