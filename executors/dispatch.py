@@ -24,6 +24,7 @@ from executors.finish import finish
 from executors.folder import inside
 from executors.foresee import foresee
 from executors.plan import is_capped, plan
+from executors.preflight import examine_restore
 from executors.protocol import Report, Stopped, StopToken
 from executors.restore import restore
 from executors.select import USERS
@@ -48,6 +49,7 @@ from statemachine.stimuli import (
     Restored,
     Result,
     Succeeded,
+    Surveyed,
     Verified,
 )
 from statemachine.words import Cause, TaskKind
@@ -99,7 +101,7 @@ class MongoExecutor:
         unit, spec, ends = effect.unit, self._spec, self._ends
         match effect.task.kind:
             case TaskKind.SURVEY if ends.dump is not None:
-                return ends.dump.survey(stop, effect.include)
+                return self._survey_dump(ends.dump, effect, stop)
             case TaskKind.SURVEY:
                 found = survey(_client(ends.source), spec, added=effect.include, stop=stop)
                 if ends.out is not None:
@@ -123,6 +125,17 @@ class MongoExecutor:
                 inside(self._folder, effect.file).unlink(missing_ok=True)
                 return Released()
         return self._of_chunk(effect, unit, stop, report)
+
+    def _survey_dump(self, dump: DumpSource, effect: Effect, stop: StopToken) -> Surveyed:
+        """What an archive holds is known only now: what is asked of other dumps before a job
+        begins is asked here, and nothing was written yet."""
+        found = dump.survey(stop, effect.include)
+        spec, target = self._spec, self._ends.target
+        asked = spec.layout != "archive" or spec.kind == "verify" or bool(effect.include)
+        if target is not None and not asked:
+            for finding in examine_restore(dump.opened(stop), target, spec):
+                raise finding
+        return found
 
     def _finish(self, effect: Effect, unit: Unit, stop: StopToken) -> Finished:
         """A dump without ranges is compared as a whole, once; of a job that only compares,
@@ -194,7 +207,7 @@ class MongoExecutor:
                     cluster_time=as_of,
                 )
             case TaskKind.RESTORE:
-                path = self._path(chunk)
+                path = self._path(unit, chunk, stop)
                 parts = restore(_client(ends.target), unit, chunk, spec, path, folder, stop)
                 return _last(parts, chunk, tell)
             case TaskKind.COPY:
@@ -231,19 +244,22 @@ class MongoExecutor:
                 read_preference=read,
                 cluster_time=effect.cluster_time,
             )
-        path = self._path(chunk)
+        path = self._path(unit, chunk, stop)
         if ends.target is not None:
             return verify_restored(path, ends.target.client, unit, chunk, spec, stop)
         return verify_dumped(
             _client(ends.source), path, unit, chunk, spec, stop, read_preference=read
         )
 
-    def _path(self, chunk: Chunk) -> Path:
-        """Of the chunk's file."""
+    def _path(self, unit: Unit, chunk: Chunk, stop: StopToken) -> Path:
+        """Of the chunk's file. What was unpacked and is gone since is unpacked again (I24)."""
         assert chunk.file is not None
         if self._ends.dump is None:
             return inside(self._folder, chunk.file.name)
-        return inside(self._ends.dump.root(chunk.file.place), chunk.file.name)
+        path = inside(self._ends.dump.root(chunk.file.place), chunk.file.name)
+        if chunk.file.place == "work" and not path.exists():
+            self._ends.dump.unpack_again(unit, stop)
+        return path
 
 
 def _client(deployment: Deployment | None) -> MongoClient[Any]:

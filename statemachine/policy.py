@@ -20,6 +20,9 @@ MAX_SUSPECTS: Final = 20
 """Chunks cut in two in a row, without a part that could be carried: then not a
 document is to blame but the whole."""
 
+MAX_LOST: Final = 20
+"""Attempts at a manifest, over all runs, after which lost files are given up."""
+
 MAX_REPORTED: Final = 1000
 """Rejected documents of one chunk that the journal names; all are counted."""
 

@@ -4,8 +4,8 @@ from typing import Final, assert_never
 
 from pydantic import ValidationError
 
+from statemachine.decide.found import chunk_found
 from statemachine.decide.isolation import not_carried
-from statemachine.decide.outcomes import chunk_found
 from statemachine.events import (
     AnyEvent,
     ChunkDropped,

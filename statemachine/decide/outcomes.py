@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from statemachine.decide.breakers import breaker_closed, breaker_opened
+from statemachine.decide.found import damage_told, files_found, files_lost
 from statemachine.decide.isolation import cancelled, isolated, isolates, letter_of
 from statemachine.events import (
     AnyEvent,
@@ -16,13 +17,11 @@ from statemachine.events import (
     CopyCompleted,
     CopyProgressed,
     CreateCompleted,
-    DamageFound,
     DeadLettered,
     DocumentRejected,
     DocumentsRepaired,
     DumpCompleted,
     DumpInvalidated,
-    FileFound,
     FinishCompleted,
     IndexCompleted,
     JobFailed,
@@ -43,6 +42,7 @@ from statemachine.events import (
 )
 from statemachine.policy import (
     LEAST_WAIT_MS,
+    MAX_LOST,
     MAX_REPORTED,
     POOL_OF,
     US,
@@ -58,8 +58,6 @@ from statemachine.stimuli import (
     Failed,
     FileDamaged,
     Finished,
-    FoundDamage,
-    FoundFile,
     Manifested,
     Planned,
     PlannedFiles,
@@ -93,33 +91,17 @@ def succeeded(state: State, news: Succeeded) -> list[AnyEvent]:
     if not _awaited(state, news):
         return [_ignored(state, news, "success")]
     if isinstance(news.result, Unfiled):
-        return _unfiled(state, news, news.result)
+        return _lost(state, news, news.result)
     return [*_completions(state, news.task, news.result), *breaker_closed(state, news)]
 
 
-def _unfiled(state: State, news: Succeeded, result: Unfiled) -> list[AnyEvent]:
-    """What is lost of a dump is dumped again; the manifest comes after it (I24)."""
-    first = result.chunks[0][1]
-    events: list[AnyEvent] = [
-        Cancelled.of(news.task, attempt=news.attempt, code="EFILE001", why=first)
-    ]
-    named = dict[UnitId, int]()
-    for chunk_id, why in result.chunks:
-        chunk = state.filed[chunk_id]
-        number = named.setdefault(chunk.unit, state.units[chunk.unit].named)
-        named[chunk.unit] += 1
-        events += [
-            ChunkReplaced(chunk=chunk_id, by=US, request=0, why=why),
-            ChunkPlanned(
-                unit=chunk.unit,
-                chunk=ChunkId(f"{chunk.unit}#{number}"),
-                lower=chunk.lower,
-                upper=chunk.upper,
-                documents=chunk.documents,
-                natural=chunk.natural,
-            ),
-        ]
-    return events
+def _lost(state: State, news: Succeeded, lost: Unfiled) -> list[AnyEvent]:
+    """What is lost of a dump is dumped again, unless it is lost for ever."""
+    if news.attempt < MAX_LOST:
+        return files_lost(state, news, lost)
+    cause, why = Cause.PERMANENT, f"files are lost again and again: {lost.chunks[0][1]}"
+    letter = DeadLettered.of(news.task, attempt=news.attempt, cause=cause, code="EFILE001", why=why)
+    return [letter, *_give_up_once(state, letter)]
 
 
 def progressed(state: State, news: Progressed) -> list[AnyEvent]:
@@ -369,12 +351,12 @@ def _surveyed(state: State, task: TaskKey, result: Surveyed) -> list[AnyEvent]:
         why = f"nothing on the source is selected by {', '.join(state.added[-state.adding :])}"
         return [RequestRefused(by=US, request=0, verb="add", why=why), done]
     damage = () if state.adding else result.damage  # told by the first survey
-    return [*units, *_damage("", damage), done]
+    return [*units, *damage_told("", damage), done]
 
 
 def _planned(state: State, unit: UnitId, plan: Planned | PlannedFiles) -> list[AnyEvent]:
     if isinstance(plan, PlannedFiles):
-        return _found(state, unit, plan)
+        return files_found(state, unit, plan)
     foreseen: list[AnyEvent] = [
         ConflictForeseen(unit=unit, code=code, why=why) for code, why in plan.conflicts
     ]
@@ -389,59 +371,6 @@ def _planned(state: State, unit: UnitId, plan: Planned | PlannedFiles) -> list[A
         natural=plan.natural,
     )
     return [*foreseen, *chunks, PlanCompleted(entity=unit, chunks=count)]
-
-
-def _found(state: State, unit: UnitId, plan: PlannedFiles) -> list[AnyEvent]:
-    """Chunks whose documents lie in the files of a dump."""
-    first = state.units[unit].named
-    events: list[AnyEvent] = [
-        ConflictForeseen(unit=unit, code=code, why=why) for code, why in plan.conflicts
-    ]
-    events += _damage(unit, plan.damage)
-    for number, each in enumerate(plan.files, first):
-        planned = chunk_found(unit, ChunkId(f"{unit}#{number}"), each)
-        events += planned if state.stages else planned[:1]  # a dry run counts it and that is all
-    return [*events, PlanCompleted(entity=unit, chunks=len(plan.files))]
-
-
-def _damage(unit: str, damage: Sequence[FoundDamage]) -> list[AnyEvent]:
-    return [
-        DamageFound(
-            unit=UnitId(unit),
-            file=each.file,
-            at=each.at,
-            bytes=each.bytes,
-            code=each.code,
-            why=each.why,
-        )
-        for each in damage
-    ]
-
-
-def chunk_found(unit: UnitId, chunk: ChunkId, found: FoundFile) -> list[AnyEvent]:
-    """A chunk whose documents lie in a file of a dump."""
-    file = found.file
-    planned = ChunkPlanned(
-        unit=unit,
-        chunk=chunk,
-        lower=found.lower,
-        upper=found.upper,
-        documents=file.documents,
-        natural=found.natural,
-    )
-    return [
-        planned,
-        FileFound(
-            chunk=chunk,
-            file=file.name,
-            place=file.place,
-            at=file.at,
-            documents=file.documents,
-            bytes=file.bytes,
-            file_bytes=file.file_bytes,
-            sha256=file.sha256,
-        ),
-    ]
 
 
 def _split(state: State, chunk_id: ChunkId, split: Split) -> list[AnyEvent]:

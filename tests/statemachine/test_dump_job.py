@@ -5,7 +5,7 @@ import pytest
 from statemachine.decide.asked import refusal
 from statemachine.effects import Effect, wanted_effects
 from statemachine.evolve import fold
-from statemachine.policy import MAX_INTERRUPTIONS
+from statemachine.policy import MAX_INTERRUPTIONS, MAX_LOST
 from statemachine.state import digest
 from statemachine.stimuli import (
     AddAsked,
@@ -361,6 +361,18 @@ def test_what_is_lost_of_a_dump_is_dumped_again() -> None:
     assert [chunk.id for chunk in manifest(story).filed] == [f"{UNIT}#{n}" for n in (2, 3, 4)]
     assert story.succeed(MANIFEST, WRITTEN)[-1] == "job_completed"
     assert digest(fold(story.events)) == digest(story.state)
+
+
+def test_what_is_lost_again_and_again_is_given_up() -> None:
+    """I19: a disk that forgets is no reason to go on for ever."""
+    story = written()
+    for number in range(1, MAX_LOST):
+        lost = f"{UNIT}#{number - 1}"
+        story.succeed(MANIFEST, Unfiled(((ChunkId(lost), "it is gone"),)))
+        story.succeed(key(f"{UNIT}#{number}"), DUMPED)
+    last = ChunkId(f"{UNIT}#{MAX_LOST - 1}")
+    kinds = story.succeed(MANIFEST, Unfiled(((last, "it is gone"),)))
+    assert kinds == ["manifest_dead_lettered", "pause_requested", "job_paused"]
 
 
 def test_what_is_lost_while_the_job_pauses_is_dumped_after_it() -> None:
