@@ -142,6 +142,8 @@ class MongoExecutor:
         whatever else it was asked for."""
         ends, spec = self._ends, self._spec
         finished = finish(_client(ends.target or ends.source), unit, spec, effect.given_up)
+        if ends.target is None:  # the dump, which tells what is wanted, is not the source here
+            finished = Finished(tuple(map(_the_other_way, finished.differing)))
         if ends.dump is None or not (spec.metadata or spec.kind == "verify"):
             return finished
         if unit.type == "view" or ends.dump.knows_ranges(stop):
@@ -266,6 +268,10 @@ def _client(deployment: Deployment | None) -> MongoClient[Any]:
     """Of an end that is a deployment: only tasks that need it come here."""
     assert deployment is not None
     return deployment.client
+
+
+def _the_other_way(found: MetadataDifference) -> MetadataDifference:
+    return MetadataDifference(what=found.what, source=found.target, target=found.source)
 
 
 def _last(parts: Iterator[Restored], chunk: Chunk, tell: Callable[[Restored], None]) -> Restored:

@@ -168,3 +168,15 @@ def test_an_archive_that_came_through_a_pipe(
     assert (found.returncode, found.stdout) == (2, "")
     assert "pipe" in found.stderr
     assert "keep the archive" in found.stderr
+
+
+def test_metadata_of_a_dump_and_its_source(
+    loaded: Pair, terminal: Terminal, tmp_path: Path
+) -> None:
+    """Each side is called what it is: an index made since is on the source and not in the dump."""
+    dumped(terminal, tmp_path / "dump", "chunks")
+    loaded.source_client.shop.c.create_index("later")
+    code, unit = verified(terminal, "--metadata")
+    [difference] = unit["metadata"]
+    assert (code, difference["what"], difference["target"]) == (4, "index later_1", "")
+    assert "later" in difference["source"]
