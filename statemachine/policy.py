@@ -21,7 +21,7 @@ MAX_SUSPECTS: Final = 20
 document is to blame but the whole."""
 
 MAX_LOST: Final = 20
-"""Attempts at a manifest, over all runs, after which lost files are given up."""
+"""Attempts at a manifest, over all runs, after which the loss of a file pauses the job."""
 
 MAX_REPORTED: Final = 1000
 """Rejected documents of one chunk that the journal names; all are counted."""

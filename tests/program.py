@@ -4,8 +4,8 @@ import atexit
 import os
 import subprocess
 import tempfile
+import threading
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 
 from tests.end_to_end.zygote import HUNG, Zygote
@@ -22,15 +22,20 @@ def ferrylog(
     return subprocess.CompletedProcess(named, ended.code, ended.out, ended.err)
 
 
-@cache
+class _Own(threading.local):
+    """One for each thread of the tests, and gone with their process."""
+
+    def __init__(self) -> None:
+        folder = tempfile.TemporaryDirectory(prefix="ferrylog-zygote-")
+        self.zygote = Zygote(Path(folder.name))
+        atexit.register(folder.cleanup)
+        atexit.register(self.zygote.__exit__)
+
+
+_OWN: list[_Own] = []
+
+
 def _zygote() -> Zygote:
-    """One for each process of the tests, and gone with it."""
-    folder = tempfile.TemporaryDirectory(prefix="ferrylog-zygote-")
-    zygote = Zygote(Path(folder.name))
-
-    def end() -> None:
-        zygote.__exit__()
-        folder.cleanup()
-
-    atexit.register(end)
-    return zygote
+    if not _OWN:
+        _OWN.append(_Own())
+    return _OWN[0].zygote

@@ -96,12 +96,13 @@ def succeeded(state: State, news: Succeeded) -> list[AnyEvent]:
 
 
 def _lost(state: State, news: Succeeded, lost: Unfiled) -> list[AnyEvent]:
-    """What is lost of a dump is dumped again, unless it is lost for ever."""
+    """What is lost of a dump is dumped again; lost again and again, an operator has to ask."""
+    cancelled_, *again = files_lost(state, news, lost)
     if news.attempt < MAX_LOST:
-        return files_lost(state, news, lost)
+        return [cancelled_, *again]
     cause, why = Cause.PERMANENT, f"files are lost again and again: {lost.chunks[0][1]}"
     letter = DeadLettered.of(news.task, attempt=news.attempt, cause=cause, code="EFILE001", why=why)
-    return [letter, *_give_up_once(state, letter)]
+    return [letter, *again, *_give_up_once(state, letter)]
 
 
 def progressed(state: State, news: Progressed) -> list[AnyEvent]:

@@ -51,7 +51,7 @@ def test_without_the_tip_lies_are_silent(every: int) -> None:
 def test_without_the_tip_a_damaged_log_is_silent() -> None:
     """I4: SQLite drops the end of a damaged log without a word."""
     with without_tip():
-        answers = [damaged("flip", 1, n) for n in range(300)]
+        answers = [damaged("flip", 1, n) for n in range(1000)]
     silent = sum(where.startswith("-wal") and told == "silent" for where, told in answers)
     count("harness, flips in the log without the tip: silent losses", silent)
     assert silent > 20

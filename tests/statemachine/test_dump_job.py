@@ -371,8 +371,16 @@ def test_what_is_lost_again_and_again_is_given_up() -> None:
         story.succeed(MANIFEST, Unfiled(((ChunkId(lost), "it is gone"),)))
         story.succeed(key(f"{UNIT}#{number}"), DUMPED)
     last = ChunkId(f"{UNIT}#{MAX_LOST - 1}")
-    kinds = story.succeed(MANIFEST, Unfiled(((last, "it is gone"),)))
-    assert kinds == ["manifest_dead_lettered", "pause_requested", "job_paused"]
+    assert story.succeed(MANIFEST, Unfiled(((last, "it is gone"),))) == [
+        "manifest_dead_lettered",
+        "chunk_replaced",
+        "chunk_planned",
+        "pause_requested",
+        "job_paused",
+    ]
+    assert story.tell(began())[-1] == "dump_started"
+    story.succeed(key(f"{UNIT}#{MAX_LOST}"), DUMPED)
+    assert story.succeed(MANIFEST, WRITTEN)[-1] == "job_completed"
 
 
 def test_what_is_lost_while_the_job_pauses_is_dumped_after_it() -> None:
