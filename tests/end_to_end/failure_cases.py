@@ -84,8 +84,9 @@ PLACES = (
     ("source", "getMore"),
     ("source", "listCollections"),
 )
-SPARED = {"find": 1, "listCollections": 2}
-"""Commands to the source before there is a job: who it is, what its two databases hold."""
+SPARED = {"find": 1, "listCollections": 3}
+"""Commands to the source before there is a job: who it is, what its databases hold, `admin` among
+them."""
 SILENT = ("find", "getMore")
 """What an attempt may overcome by itself, going on at the last key."""
 ENDS = {"createIndexes": (3,), "getMore": (0, 5)}

@@ -54,7 +54,7 @@ def test_without_the_tip_a_damaged_log_is_silent() -> None:
         answers = [damaged("flip", 1, n) for n in range(1000)]
     silent = sum(where.startswith("-wal") and told == "silent" for where, told in answers)
     count("harness, flips in the log without the tip: silent losses", silent)
-    assert silent > 20
+    assert silent > 10
 
 
 def test_without_the_ends_a_damaged_index_is_silent() -> None:
