@@ -259,8 +259,8 @@ class MongoExecutor:
         if self._ends.dump is None:
             return inside(self._folder, chunk.file.name)
         path = inside(self._ends.dump.root(chunk.file.place), chunk.file.name)
-        if chunk.file.place == "work" and not path.exists():
-            self._ends.dump.unpack_again(unit, stop)
+        if chunk.file.place == "work":
+            self._ends.dump.must_lie_there(unit, path, stop)
         return path
 
 

@@ -25,7 +25,7 @@ from executors.dumps.archive import MAGIC
 from executors.dumps.beneath import entries, open_file
 from executors.dumps.errors import DamagedDump, NoDump
 from executors.dumps.gunzip import is_gzip
-from executors.dumps.manifest import MANIFEST, read_manifest
+from executors.dumps.manifest import MANIFEST, read_facts, read_manifest
 from executors.dumps.model import NeverStops, Part, StopToken
 from executors.dumps.opening import open_dump
 from executors.look import Finding, Looked, Stage, Work, look
@@ -130,7 +130,8 @@ def _chunks(root: Path, report: "_Report") -> list[Work]:
     except DamagedDump as error:
         report.hear_of("manifest", error)
         return []
-    report.notes = dump.notes
+    lacks = [f"{each.file}: {each.why}" for each in read_facts(root).damage]
+    report.notes = (*dump.notes, *lacks)
     parts = {part.file: part for each in dump.namespaces for part in each.parts}
     report.came("files")
     report.file_set(parts, _lying(root, {file.partition("/")[0] for file in parts}))

@@ -7,13 +7,12 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from tempfile import mkstemp
 from typing import BinaryIO, Final
 
 from executors.boundaries import from_text
-from executors.chunkfile import DamagedFile, check_chunk_file, sync_directory
+from executors.chunkfile import DamagedFile, check_chunk_file, fresh_file, sync_directory
 from executors.dumps.manifest import Facts, read_manifest, write_manifest
-from executors.dumps.model import Dumped, Part
+from executors.dumps.model import Damage, Dumped, Part
 from executors.dumps.pack import must_be_packable, pack_archive, pack_directory
 from executors.errors import OutExists, OutUnwritable, StreamClosed
 from executors.folder import inside
@@ -58,7 +57,7 @@ def make_dump(out: Out, spec: JobSpec, effect: Effect, stop: StopToken) -> Manif
     for chunk in effect.filed:
         parts.setdefault(chunk.unit, []).append(_part(chunk))
     namespaces = [_dumped(unit, parts.get(unit.id, [])) for unit in effect.units]
-    told = {"cluster_time": effect.cluster_time, "notes": tuple(_notes(effect))}
+    told = {"cluster_time": effect.cluster_time, "damage": tuple(_missing(effect))}
     sha256 = write_manifest(out.folder, out.facts().model_copy(update=told), namespaces)
     gzip = spec.compression == "gzip"
     if out.directory is not None:
@@ -98,12 +97,14 @@ def _remove_unnamed(folder: Path, effect: Effect) -> None:
                 path.parent.rmdir()
 
 
-def _notes(effect: Effect) -> Iterator[str]:
+def _missing(effect: Effect) -> Iterator[Damage]:
+    """What the dump lacks, for whoever restores it: a restore of it is not whole either."""
     for unit in effect.units:
         if unit.dropped:
-            yield f"{unit.id}: {unit.dropped} chunks were left out when it was dumped"
+            why = f"{unit.dropped} of its chunks were left out when it was dumped"
+            yield Damage(unit.id, 0, 0, "EDUMP036", why)
     for name in effect.left:
-        yield f"{name} was given up when the rest was dumped"
+        yield Damage(name, 0, 0, "EDUMP036", "it was given up when the rest was dumped")
 
 
 def claim(folder: Path, job: str) -> None:
@@ -147,22 +148,25 @@ def out_of(spec: JobSpec, folder: Path, facts: Callable[[], Facts], stdout: Bina
         case "mongodump":
             return Out(folder, directory=Path(path), facts=facts)
         case "archive":
-            stream = Stream(stdout) if path == "-" else partial(archive_file, Path(path))
+            stream = (
+                Stream(stdout) if path == "-" else partial(archive_file, Path(path), facts().job)
+            )
             return Out(folder, archive=stream, facts=facts)
 
 
 @contextmanager
-def archive_file(path: Path) -> Iterator[BinaryIO]:
-    """What takes an archive: it has its name only when it is whole and durable."""
-    fd, temporary = mkstemp(prefix=f".{path.name}.", dir=path.absolute().parent)
+def archive_file(path: Path, job: str) -> Iterator[BinaryIO]:
+    """What takes an archive: it has its name only when it is whole and durable. Until then it is
+    called after the job too: what a killed attempt of it left makes room for the next."""
+    temporary = path.with_name(f".{path.name}.{job}.tmp")
     try:
-        with os.fdopen(fd, "wb") as file:
+        with fresh_file(temporary) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).rename(path)
+        temporary.rename(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.absolute().parent)
 

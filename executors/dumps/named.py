@@ -97,12 +97,12 @@ def identity_of(spec: JobSpec) -> str:
     return digest.hexdigest()
 
 
-def must_be_the_same(spec: JobSpec, folder: Path) -> None:
+def must_be_the_same(spec: JobSpec, folder: Path | None = None) -> None:
     """Raise `OtherDump` where the dump is not the one that the job began with. What an archive
     held lies in the job's work `folder` once it is unpacked. Raises `DamagedDump`, `NoDump`."""
     if not spec.source.startswith(DUMP) or dump_path(spec) == "-":
         return
-    if spec.layout == "archive" and (folder / UNPACKED / MANIFEST).exists():
+    if spec.layout == "archive" and folder is not None and (folder / UNPACKED / MANIFEST).exists():
         return
     if identity_of(spec) != spec.source_id:
         raise OtherDump(dump_path(spec))

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from executors.batches import BLOCK_BYTES
 from executors.boundaries import to_text
@@ -14,7 +14,7 @@ from executors.dumps.bsonfile import parts, salvaged, unpack
 from executors.dumps.chunksalvage import salvage_chunk
 from executors.dumps.errors import DamagedDump
 from executors.dumps.gunzip import plain
-from executors.dumps.manifest import MANIFEST, check_file
+from executors.dumps.manifest import MANIFEST, check_file, read_facts
 from executors.dumps.model import Damage, Dump, Dumped, NeverStops, Part
 from executors.dumps.named import UNPACKED, dump_path, open_named
 from executors.dumps.unpack import unpack_archive
@@ -30,6 +30,9 @@ from statemachine.state import ChunkFile, Unit
 from statemachine.stimuli import FoundDamage, FoundFile, FoundUnit, PlannedFiles, Surveyed
 from statemachine.words import Place, UnitId
 
+WAIT_S: Final = 1.0
+"""Between two looks at the token while another worker unpacks."""
+
 
 class DumpSource:
     """The dump that a job reads. It is opened when it is first asked for; an archive, which
@@ -44,6 +47,7 @@ class DumpSource:
         self._archive = archive
         self._opened: tuple[Dump, tuple[Damage, ...]] | None = None
         self._lock = Lock()
+        self._unpacking = Lock()
 
     def root(self, place: Place) -> Path:
         """The folder that names of files count from."""
@@ -79,16 +83,27 @@ class DumpSource:
         """The dump itself. Raises as `survey`."""
         return self._dump(stop)[0]
 
-    def unpack_again(self, unit: Unit, stop: StopToken) -> None:
-        """Make the unit's files in the work folder anew, with the same names and bytes. Raises as
-        `survey`."""
-        if self._spec.layout == "archive":
-            with self._lock:
-                self._opened = None
-                (self._folder / UNPACKED / MANIFEST).unlink(missing_ok=True)
-            self._dump(stop)
-        else:
-            self.plan(unit, stop)
+    def must_lie_there(self, unit: Unit, path: Path, stop: StopToken) -> None:
+        """Where an unpacked file of the unit is gone, unpack it again, with the same bytes.
+
+        One worker does, the others wait: nobody reads a file that is being made. Raises as
+        `survey`.
+        """
+        while not self._unpacking.acquire(timeout=WAIT_S):
+            if stop.is_set():
+                raise Stopped
+        try:
+            if path.exists():
+                return
+            if self._spec.layout == "archive":
+                with self._lock:
+                    self._opened = None
+                    (self._folder / UNPACKED / MANIFEST).unlink(missing_ok=True)
+                self._dump(stop)
+            else:
+                self.plan(unit, stop)
+        finally:
+            self._unpacking.release()
 
     def knows_ranges(self, stop: StopToken) -> bool:
         """Whether each chunk stands for a range of `_id`s: then nothing can lie beside them."""
@@ -111,7 +126,8 @@ class DumpSource:
     def _open(self, stop: StopToken) -> tuple[Dump, tuple[Damage, ...]]:
         spec = self._spec
         if spec.layout != "archive":
-            return open_named(spec), ()
+            dump = open_named(spec)
+            return dump, read_facts(dump.root).damage if dump.layout == "chunks" else ()
         return unpack_archive(
             partial(self._archive, stop),
             dump_path(spec),

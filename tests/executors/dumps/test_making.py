@@ -247,13 +247,17 @@ def test_an_archive_replaces_nothing_until_it_is_whole(tmp_path: Path) -> None:
     """I17: what was there stays, and nothing half stays beside it."""
     place = tmp_path / "x"
     place.write_bytes(b"before")
-    with pytest.raises(ZeroDivisionError), archive_file(place) as stream:
+    with pytest.raises(ZeroDivisionError), archive_file(place, "job") as stream:
         stream.write(b"half")
         raise ZeroDivisionError
     assert files(tmp_path) == {"x": b"before"}
-    with archive_file(place) as stream:
+    with archive_file(place, "job") as stream:
         stream.write(b"whole")
     assert files(tmp_path) == {"x": b"whole"}
+    (tmp_path / ".x.job.tmp").write_bytes(b"two terabytes of a killed attempt")
+    with archive_file(place, "job") as stream:
+        stream.write(b"again")
+    assert files(tmp_path) == {"x": b"again"}
 
 
 # --- what is there already ------------------------------------------------------------------------

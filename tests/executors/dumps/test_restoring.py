@@ -16,8 +16,8 @@ import pytest
 
 from executors.boundaries import from_text
 from executors.dumps.errors import DamagedDump, NoDump
-from executors.dumps.manifest import MANIFEST, Facts, write_manifest
-from executors.dumps.model import Dumped, NeverStops
+from executors.dumps.manifest import MANIFEST, Facts, read_facts, read_manifest, write_manifest
+from executors.dumps.model import Damage, Dumped, NeverStops
 from executors.dumps.named import UNPACKED, identity_of, open_archive, what_lies_there
 from executors.dumps.restoring import DumpSource
 from executors.flaws import Code
@@ -408,6 +408,31 @@ def test_an_archive_is_unpacked_once(work: Path) -> None:
     second = archived(work, archive, chunk_docs=2)
     assert planned(second, "shop.a") == plans[0]
     assert archive.times == 1
+
+
+def test_what_is_gone_is_unpacked_by_one_and_awaited_by_the_others(work: Path) -> None:
+    """I24: nobody reads a file that another worker is making; a second look makes nothing."""
+    archive = Opened(interleaved())
+    dump = archived(work, archive, chunk_docs=2)
+    plan = planned(dump, "shop.a")
+    paths = [work / each.file.name for each in plan.files]
+    before = [path.read_bytes() for path in paths]
+    for path in paths:
+        path.unlink()
+    unit = plain_unit("shop.a")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: dump.must_lie_there(unit, paths[n % 3], Looks()), range(24)))
+    assert archive.times == 2
+    assert [path.read_bytes() for path in paths] == before
+
+
+def test_what_a_dump_lacks_is_told_by_its_restore(own: Path, work: Path) -> None:
+    """P10: what was left out when it was made is missing now, and no exit 0."""
+    lacks = Damage("shop.gone", 0, 0, "EDUMP036", "it was given up when the rest was dumped")
+    dump = read_manifest(own)
+    write_manifest(own, read_facts(own).model_copy(update={"damage": (lacks,)}), dump.namespaces)
+    [told] = source(own, work).survey(Looks()).damage
+    assert (told.file, told.code, told.why) == (lacks.file, lacks.code, lacks.why)
 
 
 def test_after_a_kill_it_is_unpacked_again(work: Path) -> None:
