@@ -107,7 +107,7 @@ class Writer:
         is looked for by halves. Raises `PyMongoError`, `Conflict`, `CountsDisagree`, `Stopped`.
         """
         try:
-            self._insert(block, tally)
+            reply = self._sent(block)
         except OperationFailure as error:
             if self._spec.kind != "restore" or error.code not in NO_DOCUMENT:
                 raise
@@ -116,9 +116,11 @@ class Writer:
                     self.insert(half, tally)
             else:
                 tally.reject(block.data, f"EMONGO{error.code:03d}", without_values(str(error)))
+        else:
+            self._count(block, reply, tally)
 
-    def _insert(self, block: Block, tally: Tally) -> None:
-        reply = self._write(
+    def _sent(self, block: Block) -> dict[str, Any]:
+        return self._write(
             {
                 "insert": self._collection,
                 "ordered": False,
@@ -126,6 +128,8 @@ class Writer:
                 "documents": [Slab(block.data)],
             }
         )
+
+    def _count(self, block: Block, reply: dict[str, Any], tally: Tally) -> None:
         errors: list[dict[str, Any]] = reply.get("writeErrors", [])
         if reply["n"] + len(errors) != block.documents:
             raise CountsDisagree(

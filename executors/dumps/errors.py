@@ -25,8 +25,8 @@ DETAILS: Final = {
     "EDUMP032": "an index that no server can build",
     "EDUMP033": "metadata that is too large or too deep",
     "EDUMP034": "metadata that contradicts what lies beside it",
-    "EDUMP036": "something that was left out when the dump was made",
     "EDUMP035": "a namespace that was there before and is not any more",
+    "EDUMP036": "something that was left out when the dump was made",
     # The manifest and its chunk files.
     "EDUMP060": "a manifest that is none, or not a whole one",
     "EDUMP061": "a manifest that does not have the SHA-256 it names",

@@ -134,6 +134,24 @@ def test_a_block_refused_for_another_reason_is_not_halved(bench: Bench) -> None:
     assert bench.rejected() == []
 
 
+def test_what_fails_behind_the_insert_is_not_counted_twice(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I25: the insert was acknowledged; its block is whole, whatever comes after it."""
+
+    def refused(self: Writer, document: bytes) -> None:
+        raise OperationFailure("no", 2)
+
+    monkeypatch.setattr(Writer, "_must_replace", refused)
+    with Rejects(rejected_path(bench.folder, UNIT.id, CHUNK)) as rejects:
+        tally = Tally.after(NOTHING, rejects)
+        writer = Writer(bench.client, UNIT, spec(kind="restore"), Looks())
+        sent = in_order(_id=1, empty=EMPTY) + in_order(_id=2)
+        with pytest.raises(OperationFailure):
+            writer.insert(Block(sent, 2), tally)
+    assert settled(tally) == (2, 0, 0, 0)
+
+
 @pytest.mark.parametrize("count", [2, 3, 7, 8])
 def test_halves_are_all_of_it(count: int) -> None:
     sent = [bson.encode({"_id": n, "x": "y" * n}) for n in range(count)]
