@@ -141,10 +141,11 @@ class Run:
         )
         observers = (self.live, Keeper(self.journal, engine.job))
         drive = Drive(engine, executor, Inbox(self.journal.path), observers)
+        ended_before = engine.state.terminal
         with self.live:
             left_by = drive.run([*first, began])
         if engine.state.terminal:
-            if spec.users and self.target is not None:
+            if spec.users and self.target is not None and not ended_before:
                 for place in users.clear(self.target.client, spec):
                     logger.warning("{} could not be removed from the target: drop it", place)
             _tidy(folder, engine.state)

@@ -155,6 +155,11 @@ def test_users_and_roles(pair: Pair, tmp_path: Path) -> None:
         back = ferrylog("restore", "--from", str(tmp_path / "with"), "--users-and-roles")
         assert back.returncode == 0, back.stderr
         assert _accounts(source) == _accounts(target) != ([], [])
+        assert "tempusers" not in target.admin.list_collection_names()
+        target.admin.tempusers.insert_one({"_id": "of another job that is at work"})
+        assert ferrylog("resume").returncode == 0
+        assert target.admin.tempusers.count_documents({}) == 1
+        target.admin.tempusers.drop()
         assert "secret" not in left.stderr + took.stderr + back.stderr
     finally:
         for client in (source, target):
