@@ -58,12 +58,35 @@ def _formats(fields: Fields) -> Fields:
     return {**fields, "spec": {**came_later, **fields["spec"]}}
 
 
+def _increments(fields: Fields) -> Fields:
+    came_later = {
+        "incremental": False,
+        "parent": "",
+        "keep_log": False,
+        "links": 0,
+        "at": "",
+        "follow": False,
+        "deadline_ms": 0,
+        "increment_ms": 0,
+    }
+    return {**fields, "spec": {**came_later, **fields["spec"]}}
+
+
+def _shards(fields: Fields) -> Fields:
+    came_later = {"shards_in_flight": 10, "capture_bytes": 256 << 20, "follow_ms": 1000}
+    return {**fields, "settings": {**came_later, **fields["settings"]}}
+
+
 STEPS: Final[Mapping[str, tuple[Step, ...]]] = {
-    "job_requested": (_mode, _formats),
+    "job_requested": (_mode, _formats, _increments),
     "job_completed": (_with(damaged=0),),
-    "survey_completed": (_with(cluster_time="", users=0, roles=0, notes=[]),),
+    "survey_completed": (
+        _with(cluster_time="", users=0, roles=0, notes=[]),
+        _with(since=""),
+    ),
     "unit_registered": (_with(expires=False),),
-    "run_started": (_settings,),
+    "run_started": (_settings, _shards),
+    "dump_completed": (_with(erased=0),),
     "pause_requested": (_with(request=0, immediate=False),),
     "create_completed": (_with(uuid=""),),
     **{

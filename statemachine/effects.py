@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Final
 
-from statemachine.state import Chunk, State, Unit
+from statemachine.state import Chunk, Link, Shard, State, Task, Unit
 from statemachine.words import (
     ChunkId,
+    ShardId,
     Status,
     TaskKey,
     TaskKind,
@@ -44,6 +46,24 @@ class Effect:
     """Of a manifest: all that the dump holds."""
     left: tuple[UnitId, ...] = ()
     """Of a manifest: the units that were given up."""
+    since: str = ""
+    """Of a manifest, or of following: the cluster time before anything of the source was read."""
+    token: str = ""
+    """Of a capture, following, a manifest: where the stream of changes goes on; empty: at its
+    beginning."""
+    changes: int = 0
+    """Of a capture: events before that."""
+    capture_bytes: int = 0
+    """Of a capture: memory it may take."""
+    follow_ms: int = 0
+    """Of following: how long the round collects changes."""
+    cutover: bool = False
+    """Of following: the round is to reach what is the source's newest change as it begins."""
+    link: Link | None = None
+    """Of an increment's tasks."""
+    last: bool = False
+    """The increment is the last one; of a settling, so is the task."""
+    shard: Shard | None = None
 
 
 def wanted_effects(state: State) -> Iterator[Effect]:
@@ -74,6 +94,8 @@ def effect(state: State, key: TaskKey) -> Effect:
         file = state.releasing[chunk_id]
         return Effect(key, attempt=0, epoch=state.epoch, unit=released, file=file)
     task = state.tasks[key]
+    if key.kind in OF_INCREMENTS:
+        return _of_increment(state, key, task)
     unit = unit_of(key)
     chunk = state.chunks.get(ChunkId(key.entity))
     return Effect(
@@ -89,6 +111,40 @@ def effect(state: State, key: TaskKey) -> Effect:
         units=tuple(map(replace, _dumped(state))) if key.kind is TaskKind.MANIFEST else (),
         filed=tuple(_filed(state)) if key.kind is TaskKind.MANIFEST else (),
         left=tuple(_left(state)) if key.kind is TaskKind.MANIFEST else (),
+        since=state.since,
+        token=state.token,
+    )
+
+
+OF_INCREMENTS: Final = (
+    TaskKind.CAPTURE,
+    TaskKind.SHAPE,
+    TaskKind.APPLY,
+    TaskKind.SETTLE,
+    TaskKind.FOLLOW,
+)
+
+
+def _of_increment(state: State, key: TaskKey, task: Task) -> Effect:
+    settings = state.settings
+    shard = state.shards.get(ShardId(key.entity))
+    links = bool(state.links) and state.increment > 0
+    return Effect(
+        task=key,
+        attempt=task.attempt,
+        epoch=task.epoch,
+        unit=None,
+        read_preference=settings.read_preference if settings else "primary",
+        cluster_time=state.cluster_time,
+        since=state.since,
+        token=state.token,
+        changes=state.changes,
+        capture_bytes=settings.capture_bytes if settings else 0,
+        follow_ms=settings.follow_ms if settings else 0,
+        cutover=state.cutover,
+        link=state.links[state.increment - 1] if links else None,
+        last=state.increment == len(state.links),
+        shard=replace(shard) if shard is not None else None,
     )
 
 

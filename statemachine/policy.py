@@ -23,12 +23,17 @@ document is to blame but the whole."""
 MAX_LOST: Final = 20
 """Attempts at a manifest, over all runs, after which the loss of a file pauses the job."""
 
+MAX_MOMENTS: Final = 20
+"""Times that an increment goes on to a later cluster time, because the source cannot be read as of
+the one before, until the job fails."""
+
 MAX_REPORTED: Final = 1000
 """Rejected documents of one chunk that the journal names; all are counted."""
 
 POOLS: Final[Mapping[Pool, tuple[TaskKind, ...]]] = {
     Pool.DUMP: (
         TaskKind.SURVEY,
+        TaskKind.CAPTURE,
         TaskKind.PLAN,
         TaskKind.SPLIT,
         TaskKind.DUMP,
@@ -41,7 +46,11 @@ POOLS: Final[Mapping[Pool, tuple[TaskKind, ...]]] = {
         TaskKind.COPY,
         TaskKind.INDEX,
         TaskKind.FINISH,
+        TaskKind.SHAPE,
+        TaskKind.SETTLE,
+        TaskKind.FOLLOW,
     ),
+    Pool.APPLY: (TaskKind.APPLY,),
 }
 """Task kinds that share workers, the most urgent first."""
 POOL_OF: Final = {kind: pool for pool, kinds in POOLS.items() for kind in kinds}
@@ -76,7 +85,13 @@ LEAST_WAIT_MS: Final = 100
 
 
 def workers_of(pool: Pool, settings: RunSettings) -> int:
-    return settings.dump_workers if pool is Pool.DUMP else settings.restore_workers
+    match pool:
+        case Pool.DUMP:
+            return settings.dump_workers
+        case Pool.RESTORE:
+            return settings.restore_workers
+        case Pool.APPLY:
+            return settings.shards_in_flight
 
 
 def retries_of(workers: int) -> int:

@@ -12,12 +12,25 @@ from operator import attrgetter
 from typing import Any, Final
 
 from statemachine.events import IndexSpec, JobSpec, RunSettings
-from statemachine.state import NOTHING, Breaker, Chunk, ChunkFile, Done, State, Task, Unit
+from statemachine.state import (
+    NOTHING,
+    Applied,
+    Breaker,
+    Chunk,
+    ChunkFile,
+    Done,
+    Link,
+    Shard,
+    State,
+    Task,
+    Unit,
+)
 from statemachine.words import (
     Alert,
     ChunkId,
     JobStatus,
     Key,
+    Phase,
     Pool,
     Status,
     TaskKey,
@@ -29,6 +42,7 @@ from statemachine.words import (
 _task: Final = attrgetter(*Task.__slots__)
 _chunk: Final = attrgetter(*Chunk.__slots__)
 _unit: Final = attrgetter(*Unit.__slots__)
+_shard: Final = attrgetter(*Shard.__slots__)
 _breaker: Final = attrgetter(*Breaker.__slots__)
 MAPS: Final = (
     "units",
@@ -43,6 +57,8 @@ MAPS: Final = (
     "ripe",
     "quarantine",
     "releasing",
+    "links",
+    "shards",
 )
 PLAIN: Final = tuple(name for name in State.__slots__ if name not in MAPS)
 """Fields of a state that are one value each."""
@@ -71,6 +87,8 @@ def freeze(state: State) -> dict[str, Any]:
         "ripe": list(state.ripe),
         "quarantine": [places[key] for key in state.quarantine],
         "releasing": list(state.releasing.items()),
+        "links": [list(link) for link in state.links],
+        "shards": [_shard(shard) for shard in state.shards.values()],
     }
 
 
@@ -103,6 +121,9 @@ def thaw(data: dict[str, Any]) -> State:
     state.ripe = dict.fromkeys(map(UnitId, data["ripe"]))
     state.open_units = dict.fromkeys(map(UnitId, data["open_units"]))
     state.releasing = {ChunkId(chunk): file for chunk, file in data["releasing"]}
+    state.phase = Phase(data["phase"]) if data["phase"] is not None else None
+    state.links = tuple(Link(*link) for link in data["links"])
+    state.shards = {shard.id: shard for shard in map(_thawed_shard, data["shards"])}
     return state
 
 
@@ -209,6 +230,11 @@ def _thawed_chunk(values: list[Any]) -> Chunk:
     mismatched, source, target = chunk.verified
     chunk.verified = (mismatched, source, target)
     return chunk
+
+
+def _thawed_shard(values: list[Any]) -> Shard:
+    *plain, file, done = values
+    return Shard(*plain, ChunkFile(*file), Applied(*done))
 
 
 UNIT_INDEXES: Final = Unit.__slots__.index("indexes")

@@ -19,8 +19,10 @@ from statemachine.words import (
     ChunkId,
     JobStatus,
     Key,
+    Phase,
     Place,
     Pool,
+    ShardId,
     Status,
     TaskKey,
     TaskKind,
@@ -51,9 +53,15 @@ def reads_dump(spec: JobSpec) -> bool:
 
 
 def stages_of(spec: JobSpec) -> tuple[TaskKind, ...]:
-    """Of every chunk of a job; what only verifies keeps its one stage."""
+    """Of every chunk of a job; what only verifies keeps its one stage. Where changes follow, a
+    chunk is nothing that could be compared: a job of its own does it at the end."""
     stages = STAGES[spec.kind, spec.mode]
-    return stages if spec.verify or len(stages) < 2 else stages[:-1]
+    wanted = spec.verify and not spec.follow
+    return stages if wanted or len(stages) < 2 else stages[:-1]
+
+
+def restores_chain(spec: JobSpec) -> bool:
+    return spec.kind == "restore" and bool(spec.links or spec.at)
 
 
 @dataclass(slots=True)
@@ -93,6 +101,8 @@ class ChunkFile(NamedTuple):
     at: int = 0
     """Offset of its first byte: a part of a plain `.bson` begins anywhere."""
     place: Place = "work"
+    erased: int = 0
+    """Of an increment: keys in it whose documents are gone."""
 
 
 class Done(NamedTuple):
@@ -128,6 +138,43 @@ class Chunk:
     """What its verification counted: chunks that differ, documents of the source, of the target."""
     file: ChunkFile | None = None
     done: Done = NOTHING
+
+
+class Link(NamedTuple):
+    """One increment of a chain that is restored."""
+
+    number: int
+    digest: str
+    """SHA-256 of its manifest."""
+    until: str
+    """The cluster time of its end."""
+    log: bool = False
+    """Its log is replayed up to there, instead of its shards."""
+
+
+class Applied(NamedTuple):
+    """How far the target has a shard."""
+
+    position: int = 0
+    """In the shard's file."""
+    documents: int = 0
+    erased: int = 0
+    bytes: int = 0
+    last_key: Key | None = None
+
+
+@dataclass(slots=True)
+class Shard:
+    """A key range of one collection in the increment under way, with work left on it."""
+
+    id: ShardId
+    namespace: str
+    target: str
+    type: UnitType
+    lower: Key | None
+    upper: Key | None
+    file: ChunkFile
+    done: Applied = Applied()
 
 
 @dataclass(slots=True)
@@ -271,6 +318,45 @@ class State:
     done_bytes: int = 0
     """Over all units: restored, or what the only stage does: dumped, verified. Rates are made of
     it."""
+    since: str = ""
+    """`seconds.increment` before anything of the source was read."""
+    token: str = ""
+    """Where the stream of changes goes on: of a capture, of following."""
+    reached: str = ""
+    """The cluster time up to which changes are captured, or on the target."""
+    changes: int = 0
+    """Captured so far."""
+    outdated: bool = False
+    """The source can no longer be read as of the increment's time: what runs is to end."""
+    moments: int = 0
+    """Times that the increment had to go on to a later one."""
+    lag_ms: int = 0
+    """Of following, after its last round."""
+    cutover: bool = False
+    """Asked for."""
+    drained: bool = False
+    """Following has ended."""
+    differing: int = 0
+    """Options and indexes that differ at the end of a chain, or of following."""
+    phase: Phase | None = None
+    """Of the restore of a chain."""
+    links: tuple[Link, ...] = ()
+    """Of the chain, in order: all that are to be applied."""
+    increment: int = 0
+    """How many of them were started."""
+    applied: int = 0
+    """How many of them are applied."""
+    deadline_ms: int = 0
+    """Of the increment under way."""
+    proposed: bool = False
+    """The shards of the increment under way are planned."""
+    shards: dict[ShardId, Shard] = field(default_factory=dict)
+    """Of the increment under way, those with work left."""
+    shards_planned: int = 0
+    """Of the increment under way."""
+    upserted: int = 0
+    erased: int = 0
+    """Documents, over all increments and rounds."""
 
     @property
     def terminal(self) -> bool:
@@ -342,6 +428,8 @@ def plain(state: State) -> dict[str, Any]:
         "ripe": list(state.ripe),
         "quarantine": [list(key) for key in state.quarantine],
         "releasing": state.releasing,
+        "links": [list(link) for link in state.links],
+        "shards": {shard.id: _shard(shard) for shard in state.shards.values()},
     }
 
 
@@ -349,6 +437,10 @@ def _chunk(chunk: Chunk) -> dict[str, Any]:
     file = chunk.file._asdict() if chunk.file is not None else None
     verified = list(chunk.verified)
     return {**asdict(chunk), "file": file, "done": chunk.done._asdict(), "verified": verified}
+
+
+def _shard(shard: Shard) -> dict[str, Any]:
+    return {**asdict(shard), "file": shard.file._asdict(), "done": shard.done._asdict()}
 
 
 def _unit(unit: Unit) -> dict[str, Any]:
@@ -359,6 +451,8 @@ def _unit(unit: Unit) -> dict[str, Any]:
 SCALARS: Final = (
     "status", "epoch", "closed", "why", "code", "request", "immediate", "rollback", "dropped",
     "suspects", "adding", "damaged", "cluster_time", "users", "roles", "retries", "kept", "files",
-    "done_documents", "done_bytes",
+    "done_documents", "done_bytes", "since", "token", "reached", "changes", "outdated", "moments",
+    "lag_ms", "cutover", "drained", "differing", "phase", "increment", "applied", "deadline_ms",
+    "proposed", "shards_planned", "upserted", "erased",
 )  # fmt: skip
 """Fields of a state that are one plain value each."""

@@ -2,7 +2,14 @@
 
 from dataclasses import dataclass
 
-from statemachine.events import Difference, IndexSpec, JobSpec, MetadataDifference, RunSettings
+from statemachine.events import (
+    ChainLink,
+    Difference,
+    IndexSpec,
+    JobSpec,
+    MetadataDifference,
+    RunSettings,
+)
 from statemachine.state import ChunkFile
 from statemachine.words import (
     Alert,
@@ -121,6 +128,14 @@ class DropAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class CutoverAsked:
+    """Following is to end."""
+
+    by: str
+    request: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Gauge:
     """One measured value that may raise or clear an alert."""
 
@@ -187,6 +202,10 @@ class Surveyed:
     notes: tuple[str, ...] = ()
     damage: tuple["FoundDamage", ...] = ()
     """Of the dump as a whole."""
+    since: str = ""
+    """The source's cluster time before anything was looked at."""
+    links: tuple[ChainLink, ...] = ()
+    """Of a chain: the increments to apply."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +271,7 @@ class Dumped:
     file_bytes: int
     blocks: int
     sha256: str
+    erased: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,6 +348,77 @@ class Unfiled:
 
 
 @dataclass(frozen=True, slots=True)
+class Capturing:
+    """The keys of all changes up to a cluster time are durable."""
+
+    token: BsonText
+    cluster_time: str
+    changes: int
+    """Over all attempts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """The keys of all changes up to a cluster time are durable, and `units` is what stood then."""
+
+    units: tuple[FoundUnit, ...]
+    token: BsonText
+    cluster_time: str
+    changes: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FoundShard:
+    """A key range of a collection in an increment, and the file with its documents."""
+
+    namespace: str
+    target: str
+    type: UnitType
+    lower: Key | None
+    upper: Key | None
+    file: ChunkFile
+
+
+@dataclass(frozen=True, slots=True)
+class Shaped:
+    shards: tuple[FoundShard, ...]
+    """Of the increment: the same in every attempt."""
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Applying:
+    """How far the target has a shard, counted over all attempts; `position` in its file."""
+
+    position: int
+    last_key: Key | None
+    documents: int
+    erased: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    differing: tuple[MetadataDifference, ...] = ()
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """One round: what changed up to `cluster_time` is on the target."""
+
+    token: BsonText
+    cluster_time: str
+    lag_ms: int
+    documents: int = 0
+    erased: int = 0
+    bytes: int = 0
+    changes: tuple[str, ...] = ()
+    drained: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Released:
     """A chunk file is gone."""
 
@@ -346,6 +437,11 @@ Result = (
     | Finished
     | Manifested
     | Unfiled
+    | Captured
+    | Shaped
+    | Applying
+    | Settled
+    | Followed
     | Released
 )
 
@@ -363,12 +459,12 @@ class Succeeded:
 
 @dataclass(frozen=True, slots=True)
 class Progressed:
-    """Part of a restore or a copy is acknowledged; more follows."""
+    """Part of a restore, a copy, a shard or a capture is durable; more follows."""
 
     task: TaskKey
     attempt: int
     epoch: int
-    result: Restored | Copied
+    result: Restored | Copied | Applying | Capturing
 
 
 @dataclass(frozen=True, slots=True)
@@ -408,6 +504,7 @@ Asked = (
     | SplitAsked
     | RequeueAsked
     | DropAsked
+    | CutoverAsked
 )
 """What operators ask of a job; each gets an answer in the journal."""
 Stimulus = (

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from statemachine.errors import ImpossibleTransition
-from statemachine.words import JobStatus, Status, UnitStatus, Verb
+from statemachine.words import JobStatus, Phase, Status, UnitStatus, Verb
 
 # fmt: off
 TASK_TRANSITIONS: Final[Mapping[Status, Mapping[Verb, Status]]] = {
@@ -70,6 +70,28 @@ JOB_TRANSITIONS: Final[Mapping[JobStatus, Mapping[str, JobStatus]]] = {
                           "job_reopened":    JobStatus.PAUSED},
     JobStatus.FAILED:    {"run_started":     JobStatus.FAILED},
 }
+
+PHASES: Final[Mapping[Phase, Mapping[str, Phase]]] = {
+    Phase.INVALID:    {"run_started":              Phase.INVALID,
+                       "chain_accepted":           Phase.ALLOCATING,
+                       "job_failed":               Phase.FAILED},
+    Phase.ALLOCATING: {"run_started":              Phase.ALLOCATING,
+                       "shape_started":            Phase.PROPOSING,
+                       "job_failed":               Phase.FAILED},
+    Phase.PROPOSING:  {"run_started":              Phase.PROPOSING,
+                       "shape_started":            Phase.PROPOSING,
+                       "shape_completed":          Phase.WAITING,
+                       "job_failed":               Phase.FAILED},
+    Phase.WAITING:    {"run_started":              Phase.ALLOCATING,
+                       "increment_completed":      Phase.ALLOCATING,
+                       "last_increment_completed": Phase.APPLYING,
+                       "job_failed":               Phase.FAILED},
+    Phase.APPLYING:   {"run_started":              Phase.APPLYING,
+                       "job_completed":            Phase.DONE,
+                       "job_failed":               Phase.FAILED},
+    Phase.DONE:       {"run_started":              Phase.DONE},
+    Phase.FAILED:     {"run_started":              Phase.FAILED},
+}
 # fmt: on
 
 
@@ -92,3 +114,10 @@ def next_job_status(status: JobStatus, event: str) -> JobStatus:
         return JOB_TRANSITIONS[status][event]
     except KeyError:
         raise ImpossibleTransition(entity="", status=status, event=event) from None
+
+
+def next_phase(phase: Phase, event: str) -> Phase:
+    try:
+        return PHASES[phase][event]
+    except KeyError:
+        raise ImpossibleTransition(entity="", status=phase, event=event) from None

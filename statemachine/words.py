@@ -12,6 +12,8 @@ UnitId = NewType("UnitId", str)
 """A unit is one collection or view; its id is its source namespace, `db.collection`."""
 ChunkId = NewType("ChunkId", str)
 """A chunk is one key range of a unit; its id is `db.collection#index`."""
+ShardId = NewType("ShardId", str)
+"""A shard is one key range of one collection in one increment; its id is `link:number#index`."""
 Key = NewType("Key", str)
 """A document's `_id` as text. Opaque here: only `executors.boundaries` makes and reads it."""
 BsonText = NewType("BsonText", str)
@@ -51,6 +53,16 @@ class TaskKind(StrEnum):
     """Of a job that dumps, when all else is done: the chunk files become a dump."""
     RELEASE = "release"
     """Of a chunk: its file is no longer needed and is removed."""
+    CAPTURE = "capture"
+    """Of a job that dumps an increment: learn which documents changed, up to one cluster time."""
+    SHAPE = "shape"
+    """Of an increment: the target's collections become those that stood at its end."""
+    APPLY = "apply"
+    """Of a shard: its documents to the target, and what was deleted away from it."""
+    SETTLE = "settle"
+    """Of an increment, or of a job that followed: indexes are built, what stands is compared."""
+    FOLLOW = "follow"
+    """Of a job that follows its source: one round of changes to the target."""
 
 
 class Status(StrEnum):
@@ -110,6 +122,23 @@ class JobStatus(StrEnum):
     """Exported to go on elsewhere: this journal may only look."""
 
 
+class Phase(StrEnum):
+    """Where the restore of a chain stands."""
+
+    INVALID = "invalid"
+    """Nobody looked at the chain yet."""
+    ALLOCATING = "allocating"
+    """The chain is accepted; the full dump, or the next increment, is to be applied."""
+    PROPOSING = "proposing"
+    """The target's collections become those of the increment."""
+    WAITING = "waiting"
+    """The shards of the increment are at work."""
+    APPLYING = "applying"
+    """All increments are applied; the job is about to end."""
+    DONE = "done"
+    FAILED = "failed"
+
+
 class Cause(StrEnum):
     """Who can make a failure go away: time, nobody, or only the operator."""
 
@@ -130,6 +159,7 @@ class Pool(StrEnum):
 
     DUMP = "dump"
     RESTORE = "restore"
+    APPLY = "apply"
 
 
 class Alert(StrEnum):
@@ -147,7 +177,7 @@ class TaskKey(NamedTuple):
 
     kind: TaskKind
     entity: str
-    """`job`, a unit id, a chunk id, or `<unit id>@<index name>`."""
+    """`job`, a unit id, a chunk id, `<unit id>@<index name>`, `link:<number>`, or a shard id."""
 
 
 THE_JOB = "job"
@@ -157,7 +187,9 @@ THE_JOB = "job"
 def unit_of(key: TaskKey) -> UnitId | None:
     """The unit a task belongs to; `None` for tasks of the job."""
     match key.kind:
-        case TaskKind.SURVEY | TaskKind.MANIFEST:
+        case TaskKind.SURVEY | TaskKind.MANIFEST | TaskKind.CAPTURE | TaskKind.FOLLOW:
+            return None
+        case TaskKind.SHAPE | TaskKind.APPLY | TaskKind.SETTLE:
             return None
         case TaskKind.CREATE | TaskKind.PLAN | TaskKind.FINISH:
             return UnitId(key.entity)
@@ -171,3 +203,8 @@ def index_task(unit_id: UnitId, name: str) -> TaskKey:
     """The task that builds this index; index names may hold any character but NUL."""
     escaped = name.replace("%", "%25").replace("@", "%40")
     return TaskKey(TaskKind.INDEX, f"{unit_id}@{escaped}")
+
+
+def link_entity(number: int) -> str:
+    """The entity of the tasks that belong to an increment."""
+    return f"link:{number}"

@@ -19,6 +19,23 @@ from statemachine.events.control import (
     RequestRefused,
     SettingChanged,
 )
+from statemachine.events.increments import (
+    ApplyCompleted,
+    ApplyProgressed,
+    CaptureCompleted,
+    CaptureInvalidated,
+    CaptureProgressed,
+    ChainAccepted,
+    ChainLink,
+    CutoverRequested,
+    FollowCompleted,
+    IncrementCompleted,
+    IncrementStarted,
+    MomentPassed,
+    SettleCompleted,
+    ShapeCompleted,
+    ShardPlanned,
+)
 from statemachine.events.job import (
     JobCompleted,
     JobExported,
@@ -93,6 +110,21 @@ from statemachine.events.units import (
 )
 
 __all__ = [
+    "ApplyCompleted",
+    "ApplyProgressed",
+    "CaptureCompleted",
+    "CaptureInvalidated",
+    "CaptureProgressed",
+    "ChainAccepted",
+    "ChainLink",
+    "CutoverRequested",
+    "FollowCompleted",
+    "IncrementCompleted",
+    "IncrementStarted",
+    "MomentPassed",
+    "SettleCompleted",
+    "ShapeCompleted",
+    "ShardPlanned",
     "TASK_OF",
     "AlertCleared",
     "AlertRaised",

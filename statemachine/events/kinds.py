@@ -10,6 +10,22 @@ from statemachine.events.control import (
     RequestRefused,
     SettingChanged,
 )
+from statemachine.events.increments import (
+    ApplyCompleted,
+    ApplyProgressed,
+    CaptureCompleted,
+    CaptureInvalidated,
+    CaptureProgressed,
+    ChainAccepted,
+    CutoverRequested,
+    FollowCompleted,
+    IncrementCompleted,
+    IncrementStarted,
+    MomentPassed,
+    SettleCompleted,
+    ShapeCompleted,
+    ShardPlanned,
+)
 from statemachine.events.job import (
     JobCompleted,
     JobExported,
@@ -82,6 +98,11 @@ Completed = (
     | VerifyCompleted
     | FinishCompleted
     | ManifestCompleted
+    | CaptureCompleted
+    | ShapeCompleted
+    | ApplyCompleted
+    | SettleCompleted
+    | FollowCompleted
 )
 
 
@@ -134,5 +155,14 @@ AnyEvent = (
     | DumpInvalidated
     | RestoreProgressed
     | CopyProgressed
+    | CaptureProgressed
+    | CaptureInvalidated
+    | MomentPassed
+    | ChainAccepted
+    | IncrementStarted
+    | ShardPlanned
+    | ApplyProgressed
+    | IncrementCompleted
+    | CutoverRequested
     | Completed
 )

@@ -25,6 +25,8 @@ class SurveyCompleted(TaskEvent):
     """That the source has and this job leaves there."""
     notes: tuple[str, ...]
     """What else lies there and is not carried, in words."""
+    since: str = ""
+    """`seconds.increment` before anything of the source was read: an increment begins there."""
 
 
 class CreateCompleted(TaskEvent):
@@ -60,6 +62,8 @@ class DumpCompleted(TaskEvent):
     file_bytes: NonNegativeInt
     blocks: NonNegativeInt
     sha256: str
+    erased: NonNegativeInt = 0
+    """Of an increment: keys in it whose documents are gone."""
     """Of the whole file."""
 
 

@@ -57,6 +57,22 @@ class JobSpec(Value):
     """Of a damaged dump, what is whole is restored."""
     legacy_indexes: bool = False
     """Index keys that old servers took and new ones refuse are made valid."""
+    incremental: bool = False
+    """A dump of what changed since the last link of the chain that lies where it goes."""
+    parent: str = ""
+    """Of an increment: SHA-256 of the manifest of the link before it."""
+    keep_log: bool = False
+    """Of an increment: every change too, in order."""
+    links: NonNegativeInt = 0
+    """Of a restore: how many increments of the chain are applied to the full dump."""
+    at: str = ""
+    """Of a restore: `seconds.increment` up to which the log of the next link is replayed too."""
+    follow: bool = False
+    """Of a migration: what changes on the source is carried over until somebody cuts over."""
+    deadline_ms: NonNegativeInt = 0
+    """When the job is to have ended, since the Unix epoch; 0: whenever."""
+    increment_ms: NonNegativeInt = 0
+    """How long the restore of one increment may take; 0: as long as it takes."""
 
 
 class RunSettings(Value):
@@ -91,6 +107,12 @@ class RunSettings(Value):
         "primary", "primaryPreferred", "secondary", "secondaryPreferred", "nearest"
     ]
     """Where the source is read."""
+    shards_in_flight: PositiveInt = 10
+    """Shards of one increment that are applied at the same time."""
+    capture_bytes: PositiveInt = 256 << 20
+    """Of memory that keeping the changed keys in order may take."""
+    follow_ms: PositiveInt = 1000
+    """How long one round of following collects changes."""
 
 
 class IndexSpec(Value):

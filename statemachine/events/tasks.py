@@ -53,6 +53,11 @@ class Started(TaskEvent):
         "verify_started",
         "finish_started",
         "manifest_started",
+        "capture_started",
+        "shape_started",
+        "apply_started",
+        "settle_started",
+        "follow_started",
     ]
     attempt: PositiveInt
 
@@ -73,6 +78,11 @@ class RetryScheduled(TaskEvent):
         "verify_retry_scheduled",
         "finish_retry_scheduled",
         "manifest_retry_scheduled",
+        "capture_retry_scheduled",
+        "shape_retry_scheduled",
+        "apply_retry_scheduled",
+        "settle_retry_scheduled",
+        "follow_retry_scheduled",
     ]
     attempt: PositiveInt
     cause: Cause
@@ -99,6 +109,11 @@ class DeadLettered(TaskEvent):
         "verify_dead_lettered",
         "finish_dead_lettered",
         "manifest_dead_lettered",
+        "capture_dead_lettered",
+        "shape_dead_lettered",
+        "apply_dead_lettered",
+        "settle_dead_lettered",
+        "follow_dead_lettered",
     ]
     attempt: NonNegativeInt
     cause: Cause
@@ -122,6 +137,11 @@ class Cancelled(TaskEvent):
         "verify_cancelled",
         "finish_cancelled",
         "manifest_cancelled",
+        "capture_cancelled",
+        "shape_cancelled",
+        "apply_cancelled",
+        "settle_cancelled",
+        "follow_cancelled",
     ]
     attempt: PositiveInt
     code: str
@@ -144,6 +164,11 @@ class InDoubt(TaskEvent):
         "verify_in_doubt",
         "finish_in_doubt",
         "manifest_in_doubt",
+        "capture_in_doubt",
+        "shape_in_doubt",
+        "apply_in_doubt",
+        "settle_in_doubt",
+        "follow_in_doubt",
     ]
     attempt: PositiveInt
 
@@ -164,6 +189,11 @@ class Resolved(TaskEvent):
         "verify_resolved",
         "finish_resolved",
         "manifest_resolved",
+        "capture_resolved",
+        "shape_resolved",
+        "apply_resolved",
+        "settle_resolved",
+        "follow_resolved",
     ]
     decision: Literal["discard", "continue"]
     position: NonNegativeInt
@@ -185,6 +215,11 @@ class Requeued(TaskEvent):
         "verify_requeued",
         "finish_requeued",
         "manifest_requeued",
+        "capture_requeued",
+        "shape_requeued",
+        "apply_requeued",
+        "settle_requeued",
+        "follow_requeued",
     ]
     by: str
     request: NonNegativeInt
