@@ -32,6 +32,7 @@ from statemachine.words import (
     Key,
     Phase,
     Pool,
+    ShardId,
     Status,
     TaskKey,
     TaskKind,
@@ -233,8 +234,9 @@ def _thawed_chunk(values: list[Any]) -> Chunk:
 
 
 def _thawed_shard(values: list[Any]) -> Shard:
-    *plain, file, done = values
-    return Shard(*plain, ChunkFile(*file), Applied(*done))
+    id_, namespace, target, kind, lower, upper, file, done = values
+    where = ShardId(id_), namespace, target, kind, lower, upper
+    return Shard(*where, ChunkFile(*file), Applied(*done))
 
 
 UNIT_INDEXES: Final = Unit.__slots__.index("indexes")

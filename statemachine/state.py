@@ -163,6 +163,9 @@ class Applied(NamedTuple):
     last_key: Key | None = None
 
 
+UNAPPLIED: Final = Applied()
+
+
 @dataclass(slots=True)
 class Shard:
     """A key range of one collection in the increment under way, with work left on it."""
@@ -174,7 +177,7 @@ class Shard:
     lower: Key | None
     upper: Key | None
     file: ChunkFile
-    done: Applied = Applied()
+    done: Applied = UNAPPLIED
 
 
 @dataclass(slots=True)

@@ -1,6 +1,7 @@
 """Somebody asks for something: done and told, or refused and told. Nothing is asked in vain."""
 
-from typing import Final, assert_never
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -11,6 +12,7 @@ from statemachine.events import (
     ChunkDropped,
     ChunkPlanned,
     ChunkReplaced,
+    CutoverRequested,
     IndexDropped,
     InDoubt,
     JobPaused,
@@ -32,6 +34,7 @@ from statemachine.state import State
 from statemachine.stimuli import (
     AddAsked,
     Asked,
+    CutoverAsked,
     DropAsked,
     ExcludeAsked,
     FoundFile,
@@ -64,6 +67,7 @@ VERBS: Final = {
     SplitAsked: "split",
     RequeueAsked: "requeue",
     DropAsked: "drop",
+    CutoverAsked: "cutover",
 }
 """What each request is called in the journal."""
 COMPLETED: Final = JobStatus.COMPLETED
@@ -83,6 +87,8 @@ LIVE: Final = (
     "tick_ms",
     "hang_ms",
     "read_preference",
+    "shards_in_flight",
+    "follow_ms",
 )
 """Settings that may change while a job runs."""
 MAX_WORKERS: Final = 64
@@ -99,6 +105,8 @@ AT_MOST: Final = {
     "breaker_ms": 86_400_000,
     "tick_ms": 3_600_000,
     "hang_ms": 604_800_000,
+    "shards_in_flight": MAX_WORKERS,
+    "follow_ms": 60_000,
 }
 """A limit on every number."""
 
@@ -133,29 +141,9 @@ def refusal(state: State, wish: Asked) -> str:
 def _answer(state: State, wish: Asked) -> list[AnyEvent]:
     if state.status is JobStatus.MOVED:
         raise _Refused("the job has left this journal")
-    match wish:
-        case PauseAsked():
-            return _pause(state, wish)
-        case StopAsked():
-            return _stop(state, wish)
-        case RequeueAsked():
-            return _requeue(state, wish)
-        case DropAsked():
-            return _drop(state, wish)
-        case _ if state.terminal:
-            raise _Refused(f"the job is {state.status}")
-        case SetAsked():
-            return _set(state, wish)
-        case PriorityAsked():
-            return _priority(state, wish)
-        case ExcludeAsked():
-            return _exclude(state, wish)
-        case AddAsked():
-            return _add(state, wish)
-        case SplitAsked():
-            return _split(state, wish)
-        case _:
-            assert_never(wish)
+    if state.terminal and type(wish) not in ALWAYS:
+        raise _Refused(f"the job is {state.status}")
+    return ANSWERS[type(wish)](state, wish)
 
 
 # --- pause and stop ---
@@ -245,10 +233,28 @@ def _priority(state: State, wish: PriorityAsked) -> list[AnyEvent]:
     ]
 
 
+def _cutover(state: State, wish: CutoverAsked) -> list[AnyEvent]:
+    """Once the bulk copy is done the next round is the last; before, it will be."""
+    assert state.spec is not None
+    if not state.spec.follow:
+        raise _Refused("the job does not follow its source")
+    if state.cutover:
+        raise _Refused("the cut-over is under way already")
+    return [CutoverRequested(by=wish.by, request=wish.request)]
+
+
 # --- what it carries ---
 
 
+def _one_selection(state: State) -> None:
+    """A chain is one selection from its beginning to its end, and so is what is followed."""
+    assert state.spec is not None
+    if state.phase is not None or state.spec.incremental or state.spec.follow:
+        raise _Refused("what a chain holds, or a job follows, stays as it was selected")
+
+
 def _exclude(state: State, wish: ExcludeAsked) -> list[AnyEvent]:
+    _one_selection(state)
     if wish.unit not in state.units:
         raise _Refused(f"{wish.unit} is no unit of the job")
     if wish.unit not in state.open_units:
@@ -257,6 +263,7 @@ def _exclude(state: State, wish: ExcludeAsked) -> list[AnyEvent]:
 
 
 def _add(state: State, wish: AddAsked) -> list[AnyEvent]:
+    _one_selection(state)
     survey = TaskKey(TaskKind.SURVEY, THE_JOB)
     if not wish.include or any("://" in glob for glob in wish.include):
         raise _Refused("no namespace is named")
@@ -365,3 +372,20 @@ def _drop(state: State, wish: DropAsked) -> list[AnyEvent]:
             why=f"dropped by {wish.by}",
         )
     ]
+
+
+ANSWERS: Final[Mapping[type, Callable[[State, Any], list[AnyEvent]]]] = {
+    PauseAsked: _pause,
+    StopAsked: _stop,
+    RequeueAsked: _requeue,
+    DropAsked: _drop,
+    SetAsked: _set,
+    PriorityAsked: _priority,
+    ExcludeAsked: _exclude,
+    AddAsked: _add,
+    SplitAsked: _split,
+    CutoverAsked: _cutover,
+}
+"""A test holds that every request has its answer."""
+ALWAYS: Final = (PauseAsked, StopAsked, RequeueAsked, DropAsked)
+"""They answer for a job that has ended too."""

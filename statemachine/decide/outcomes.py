@@ -5,10 +5,12 @@ from typing import assert_never
 
 from statemachine.decide.breakers import breaker_closed, breaker_opened
 from statemachine.decide.found import damage_told, files_found, files_lost
+from statemachine.decide.increments import CHAIN, completion, moment_passed, of_a_moment, progress
 from statemachine.decide.isolation import cancelled, isolated, isolates, letter_of
 from statemachine.events import (
     AnyEvent,
     Cancelled,
+    ChainAccepted,
     ChunkKept,
     ChunkPlanned,
     ChunkReleased,
@@ -25,6 +27,7 @@ from statemachine.events import (
     FinishCompleted,
     IndexCompleted,
     JobFailed,
+    JobSpec,
     ManifestCompleted,
     PauseRequested,
     PlanCompleted,
@@ -49,15 +52,20 @@ from statemachine.policy import (
     backoff_ms,
     exhausted,
 )
-from statemachine.state import State
+from statemachine.state import State, restores_chain
 from statemachine.stimuli import (
+    Applying,
     Built,
+    Captured,
+    Capturing,
     Copied,
     Created,
     Dumped,
     Failed,
     FileDamaged,
     Finished,
+    Followed,
+    FoundUnit,
     Manifested,
     Planned,
     PlannedFiles,
@@ -65,6 +73,8 @@ from statemachine.stimuli import (
     Released,
     Restored,
     Result,
+    Settled,
+    Shaped,
     Split,
     Succeeded,
     Surveyed,
@@ -77,6 +87,7 @@ from statemachine.words import (
     JobStatus,
     Key,
     Millis,
+    Phase,
     Status,
     TaskKey,
     TaskKind,
@@ -108,6 +119,9 @@ def _lost(state: State, news: Succeeded, lost: Unfiled) -> list[AnyEvent]:
 def progressed(state: State, news: Progressed) -> list[AnyEvent]:
     if not _awaited(state, news):
         return [_ignored(state, news, "progress")]
+    if isinstance(news.result, Applying | Capturing):
+        moved_on = progress(state, news)
+        return [*moved_on, *breaker_closed(state, news)] or [_ignored(state, news, "progress")]
     entity, done = ChunkId(news.task.entity), news.result
     if done.position <= state.chunks[entity].done.position:
         return [_ignored(state, news, "progress")]
@@ -135,6 +149,8 @@ def failed(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
         return [_ignored(state, news, "failure")]
     if news.cause is Cause.FATAL:
         return [cancelled(news), *_pause(state, f"{news.code}: {news.why}")]
+    if of_a_moment(state, news):
+        return moment_passed(state, news)
     assert state.settings is not None
     task = state.tasks[news.task]
     breaker = breaker_opened(state, news, now)
@@ -146,7 +162,7 @@ def failed(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
     if news.task.kind is TaskKind.SURVEY and news.cause is Cause.PERMANENT and state.adding:
         refused = RequestRefused(by=US, request=0, verb="add", why=f"{news.code}: {news.why}")
         return [refused, _nothing_found(state, news.task)]
-    if news.cause is Cause.PERMANENT and _reads_dump(state, news.task):
+    if news.cause is Cause.PERMANENT and (_reads_dump(state, news.task) or _ends(state, news)):
         return [letter_of(news), JobFailed(code=news.code, why=news.why)]
     if over:
         letter = letter_of(news)
@@ -173,6 +189,12 @@ def _reads_dump(state: State, task: TaskKey) -> bool:
     the job there. What is added later may be excluded again."""
     looks = state.from_dump and task.kind in (TaskKind.SURVEY, TaskKind.PLAN)
     return looks and not any(unit.created for unit in state.units.values())
+
+
+def _ends(state: State, news: Failed) -> bool:
+    """Whether nobody can go on behind this failure: an increment is applied whole or not at all
+    (I34)."""
+    return news.task.kind in CHAIN and state.phase is not None
 
 
 def _outage(state: State, news: Failed) -> list[AnyEvent]:
@@ -219,15 +241,15 @@ def file_damaged(state: State, news: FileDamaged) -> list[AnyEvent]:
 def _give_up_once(state: State, letter: DeadLettered) -> list[AnyEvent]:
     """A job that is about to pause already is not asked again (I19)."""
     assert state.settings is not None and state.spec is not None
-    given_up = give_up(letter, state.settings, direct=state.spec.mode == "direct")
+    given_up = give_up(letter, state.settings, state.spec)
     if state.status in (JobStatus.PAUSING, JobStatus.STOPPING):
         return [event for event in given_up if not isinstance(event, PauseRequested)]
     return given_up
 
 
-def give_up(letter: DeadLettered, settings: RunSettings, *, direct: bool) -> list[AnyEvent]:
+def give_up(letter: DeadLettered, settings: RunSettings, spec: JobSpec) -> list[AnyEvent]:
     """What a dead letter means for the job (A8). In direct mode nothing pauses by itself while
-    anything is left to do.
+    anything is left to do. Where changes are to follow, no unit can be left behind.
 
     A failed index never fails the data; an outage that outlasted its attempts still pauses, for
     it says nothing about the index.
@@ -238,11 +260,11 @@ def give_up(letter: DeadLettered, settings: RunSettings, *, direct: bool) -> lis
     why = f"{letter.task.kind} of {letter.entity} was given up: {letter.code}: {letter.why}"
     unit = unit_of(letter.task)
     match settings.on_exhausted:
-        case "skip-unit" if unit is not None:
+        case "skip-unit" if unit is not None and not (spec.follow or restores_chain(spec)):
             return [UnitSkipped(unit=unit, why=why)]
         case "fail-job":
             return [JobFailed(code=letter.code, why=why)]
-        case _ if direct and unit is not None:
+        case _ if spec.mode == "direct" and unit is not None:
             return []
         case _:
             return [PauseRequested(by=US, why=why, request=0, immediate=False)]
@@ -277,6 +299,7 @@ def _completions(state: State, task: TaskKey, result: Result) -> list[AnyEvent]:
                     file_bytes=result.file_bytes,
                     blocks=result.blocks,
                     sha256=result.sha256,
+                    erased=result.erased,
                 )
             ]
         case Restored() | Copied():
@@ -298,6 +321,9 @@ def _completions(state: State, task: TaskKey, result: Result) -> list[AnyEvent]:
             ]
         case Finished() | Manifested():
             return [_ended(task, result)]
+        case Captured() | Shaped() | Applying() | Settled() | Followed():
+            found = result.units if isinstance(result, Captured) else ()
+            return [*_registered(state, found), *completion(state, task, result)]
         case Released() | Unfiled():
             raise AssertionError("these have paths of their own")
         case _:
@@ -325,21 +351,7 @@ def _nothing_found(state: State, task: TaskKey) -> SurveyCompleted:
 
 def _surveyed(state: State, task: TaskKey, result: Surveyed) -> list[AnyEvent]:
     """What is registered already stays as it was found first."""
-    units: list[AnyEvent] = [
-        UnitRegistered(
-            unit=found.unit,
-            target=found.target,
-            type=found.type,
-            uuid=found.uuid,
-            options=found.options,
-            indexes=found.indexes,
-            documents=found.documents,
-            bytes=found.bytes,
-            expires=found.expires,
-        )
-        for found in result.units
-        if found.unit not in state.units
-    ]
+    units = _registered(state, result.units)
     done = SurveyCompleted(
         entity=task.entity,
         units=len(units),
@@ -347,12 +359,32 @@ def _surveyed(state: State, task: TaskKey, result: Surveyed) -> list[AnyEvent]:
         users=result.users,
         roles=result.roles,
         notes=result.notes,
+        since=result.since,
     )
     if state.adding and not units:
         why = f"nothing on the source is selected by {', '.join(state.added[-state.adding :])}"
         return [RequestRefused(by=US, request=0, verb="add", why=why), done]
     damage = () if state.adding else result.damage  # told by the first survey
-    return [*units, *damage_told("", damage), done]
+    chain = [ChainAccepted(links=result.links)] if state.phase is Phase.INVALID else []
+    return [*units, *damage_told("", damage), *chain, done]
+
+
+def _registered(state: State, found: Sequence[FoundUnit]) -> list[AnyEvent]:
+    return [
+        UnitRegistered(
+            unit=each.unit,
+            target=each.target,
+            type=each.type,
+            uuid=each.uuid,
+            options=each.options,
+            indexes=each.indexes,
+            documents=each.documents,
+            bytes=each.bytes,
+            expires=each.expires,
+        )
+        for each in found
+        if each.unit not in state.units
+    ]
 
 
 def _planned(state: State, unit: UnitId, plan: Planned | PlannedFiles) -> list[AnyEvent]:

@@ -10,6 +10,7 @@ from statemachine.events import (
     DeadLettered,
     InDoubt,
     JobResumed,
+    JobSpec,
     Requeued,
     Resolved,
     RunSettings,
@@ -22,6 +23,7 @@ from statemachine.words import (
     Cause,
     ChunkId,
     JobStatus,
+    ShardId,
     Status,
     TaskKey,
     TaskKind,
@@ -59,26 +61,25 @@ def run_began(state: State, began: RunBegan) -> list[AnyEvent]:
     events += _requeue(state, began.by)
     letters = [event for event in events if isinstance(event, DeadLettered)]
     dropped = {event.chunk for event in events if isinstance(event, ChunkDropped)}
-    direct = state.spec is not None and state.spec.mode == "direct"
     left = [letter for letter in letters if letter.entity not in dropped]
-    return events + _give_up(left, began.settings, direct=direct)
+    return events + (_give_up(left, began.settings, state.spec) if state.spec else [])
 
 
 WAITING: Final = (JobStatus.PAUSING, JobStatus.PAUSED, JobStatus.STOPPING, JobStatus.STOPPED)
 
 
-def _give_up(letters: list[DeadLettered], settings: RunSettings, *, direct: bool) -> list[AnyEvent]:
+def _give_up(letters: list[DeadLettered], settings: RunSettings, spec: JobSpec) -> list[AnyEvent]:
     """What several dead letters mean together: each unit skipped once, or one pause, one end."""
     given_up: dict[str, AnyEvent] = {}
     for letter in letters:
-        for event in give_up(letter, settings, direct=direct):
+        for event in give_up(letter, settings, spec):
             given_up.setdefault(event.about, event)
     return list(given_up.values())
 
 
 def _decided(state: State, key: TaskKey, *, died: bool) -> list[AnyEvent]:
-    """A restore or a copy goes on after what was last acknowledged: what it wrote beyond that is
-    found there, compared and counted as present. Everything else is done again from nothing,
+    """What carries documents goes on after what was last acknowledged: what it wrote beyond that
+    is found there, compared and counted as present. Everything else is done again from nothing,
     because nothing of it is trusted before its outcome.
 
     A chunk with which the process died twice without progress may hold the document that kills
@@ -108,6 +109,10 @@ def _again(state: State, key: TaskKey) -> Resolved:
     position = 0
     if key.kind in (TaskKind.RESTORE, TaskKind.COPY):
         position = state.chunks[ChunkId(key.entity)].done.position
+    elif key.kind is TaskKind.APPLY:
+        position = state.shards[ShardId(key.entity)].done.position
+    elif key.kind is TaskKind.CAPTURE:
+        position = state.changes
     return Resolved.of(key, decision="continue" if position else "discard", position=position)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
+from statemachine.decide.increments import captured_again, next_increment, overdue
 from statemachine.events import (
     AnyEvent,
     JobCompleted,
@@ -32,6 +33,7 @@ from statemachine.words import (
     ChunkId,
     JobStatus,
     Millis,
+    Phase,
     Pool,
     Status,
     TaskKey,
@@ -48,12 +50,21 @@ LOOKED_AT: Final = 1000
 
 
 def tick(state: State, now: Millis) -> list[AnyEvent]:
-    """In this order: pause, starts, finished units, the end of the job (A10-A14)."""
+    """In this order: pause, deadlines, starts, finished units, the next increment, the end of the
+    job (A10-A14)."""
     if state.status in (JobStatus.PAUSING, JobStatus.STOPPING):
         return _paused(state)
     if state.status is not JobStatus.RUNNING:
         return []
-    return _starts(state, now) or _finished_units(state) or _finished_job(state) or _blocked(state)
+    return (
+        overdue(state, now)
+        or captured_again(state)
+        or _starts(state, now)
+        or _finished_units(state)
+        or next_increment(state, now)
+        or _finished_job(state)
+        or _blocked(state)
+    )
 
 
 def _paused(state: State) -> list[AnyEvent]:
@@ -79,13 +90,19 @@ def held_back(state: State) -> tuple[TaskKind, ...]:
     """Kinds whose turn has not come: nothing is written to a target before the whole dump was
     looked at, and no manifest before everything it names is there."""
     assert state.spec is not None
+    if state.outdated:
+        return tuple(TaskKind)
     match state.spec.kind:
+        case "migrate" if not state.closed or state.open_units:
+            return (TaskKind.FOLLOW,)
         case "dump" if not state.closed or state.open_units:
             return (TaskKind.MANIFEST,)
         case "restore" if not state.closed or _unplanned(state):
             return (TaskKind.CREATE, TaskKind.RESTORE)
         case "restore" if _unfinished(state, TaskKind.CREATE):
             return (TaskKind.RESTORE,)
+        case "restore" if state.phase not in (None, Phase.WAITING):
+            return (TaskKind.APPLY, TaskKind.SETTLE)
     return ()
 
 
@@ -189,6 +206,8 @@ def _ready(state: State, key: TaskKey) -> bool:
     if key.kind is TaskKind.RESTORE:
         chunk = state.chunks[ChunkId(key.entity)]
         return chunk.file is not None and state.units[chunk.unit].created
+    if key.kind is TaskKind.SETTLE:
+        return not state.shards
     if key.kind is TaskKind.FINISH:
         unit = state.units[UnitId(key.entity)]
         return unit.settled + unit.dropped == unit.planned and not unit.indexing
@@ -230,7 +249,7 @@ def _finished_job(state: State) -> list[AnyEvent]:
         JobCompleted(
             rejected=sum(unit.rejected for unit in units),
             dead_letters=state.count(Status.FAILED) + dropped,
-            mismatched=sum(unit.mismatched + unit.differing for unit in units),
+            mismatched=state.differing + sum(unit.mismatched + unit.differing for unit in units),
             damaged=state.damaged + sum(unit.damaged for unit in units),
         )
     ]

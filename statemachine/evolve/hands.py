@@ -10,7 +10,7 @@ from statemachine.events import (
     TaskEvent,
 )
 from statemachine.policy import COUNTED, POOL_OF
-from statemachine.state import Chunk, State, Task, Unit
+from statemachine.state import Chunk, State, Task, Unit, restores_chain
 from statemachine.words import (
     Cause,
     ChunkId,
@@ -119,6 +119,8 @@ def finishes(state: State, unit: Unit) -> bool:
     """Whether the unit gets a last touch, when all else is done."""
     spec = state.spec
     if spec is None or spec.kind not in ("migrate", "restore", "verify"):
+        return False
+    if spec.follow or restores_chain(spec):  # settled when the last change is in
         return False
     if spec.kind == "verify":  # beside what a dump holds there may lie more
         return spec.metadata or (state.from_dump and unit.type != "view")

@@ -1,5 +1,7 @@
 """Arms: the job as a whole."""
 
+from typing import Final
+
 from statemachine.errors import ImpossibleTransition, UnknownEntity
 from statemachine.events import (
     AnyEvent,
@@ -14,10 +16,12 @@ from statemachine.events import (
     StopRequested,
 )
 from statemachine.evolve.hands import answered, put
-from statemachine.state import Breaker, State, Task
-from statemachine.transitions import next_job_status
+from statemachine.evolve.increments import proposed_again
+from statemachine.state import Breaker, State, Task, restores_chain
+from statemachine.transitions import next_job_status, next_phase
 from statemachine.words import (
     THE_JOB,
+    Phase,
     TaskKey,
     TaskKind,
 )
@@ -27,7 +31,10 @@ def job_requested(state: State, event: JobRequested) -> None:
     if state.spec is not None:
         raise ImpossibleTransition(entity="", status=state.status, event=event.kind)
     state.spec = event.spec
-    put(state, TaskKey(TaskKind.SURVEY, THE_JOB), Task())
+    first = TaskKind.CAPTURE if event.spec.incremental else TaskKind.SURVEY
+    put(state, TaskKey(first, THE_JOB), Task())
+    if restores_chain(event.spec):
+        state.phase = Phase.INVALID
 
 
 def job_moved_on(state: State, event: AnyEvent) -> None:
@@ -35,6 +42,11 @@ def job_moved_on(state: State, event: AnyEvent) -> None:
     if state.spec is None:
         raise UnknownEntity(entity=THE_JOB, event=event.kind)
     state.status = next_job_status(state.status, event.kind)
+    if state.phase is not None and event.kind in OF_PHASES:
+        state.phase = next_phase(state.phase, event.kind)
+
+
+OF_PHASES: Final = ("run_started", "job_completed", "job_failed")
 
 
 def _epoch_began(state: State, event: RunStarted | JobExported) -> None:
@@ -51,6 +63,7 @@ def run_started(state: State, event: RunStarted) -> None:
     _epoch_began(state, event)
     state.settings = event.settings
     state.immediate = False
+    proposed_again(state)
     for pool in state.breakers:
         state.breakers[pool] = Breaker()
 

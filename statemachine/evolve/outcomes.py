@@ -2,7 +2,6 @@
 
 from statemachine.events import (
     TASK_OF,
-    Completed,
     CopyCompleted,
     CopyProgressed,
     CreateCompleted,
@@ -26,7 +25,7 @@ from statemachine.evolve.chunks import (
     restored,
 )
 from statemachine.evolve.hands import healed, put, ripen, the_chunk, the_unit
-from statemachine.evolve.tasks import moved
+from statemachine.evolve.tasks import done, moved
 from statemachine.state import ChunkFile, State, Task
 from statemachine.transitions import next_unit_status
 from statemachine.words import (
@@ -36,25 +35,22 @@ from statemachine.words import (
 )
 
 
-def _done(state: State, event: Completed) -> Task:
-    task = moved(state, event)
-    task.interruptions = 0
-    healed(state, event)
-    return task
-
-
 def survey_completed(state: State, event: SurveyCompleted) -> None:
-    _done(state, event)
+    done(state, event)
     state.closed = True
     state.cluster_time = state.cluster_time or event.cluster_time
     state.users, state.roles = event.users, event.roles
+    state.since = state.since or event.since
+    follow = TaskKey(TaskKind.FOLLOW, THE_JOB)
+    if state.spec is not None and state.spec.follow and follow not in state.tasks:
+        put(state, follow, Task())
     manifest = TaskKey(TaskKind.MANIFEST, THE_JOB)
     if state.spec is not None and state.spec.kind == "dump" and manifest not in state.tasks:
         put(state, manifest, Task())
 
 
 def create_completed(state: State, event: CreateCompleted) -> None:
-    _done(state, event)
+    done(state, event)
     unit = the_unit(state, event.entity, event)
     unit.built, unit.target_uuid, unit.created = event.built, event.uuid, True
     if state.spec is not None and state.spec.kind == "restore":
@@ -65,7 +61,7 @@ def create_completed(state: State, event: CreateCompleted) -> None:
 
 
 def plan_completed(state: State, event: PlanCompleted) -> None:
-    _done(state, event)
+    done(state, event)
     unit = the_unit(state, event.entity, event)
     unit.status = next_unit_status(unit.status, event.kind, unit=unit.id)
     if state.spec is not None and state.spec.kind == "restore":
@@ -74,10 +70,17 @@ def plan_completed(state: State, event: PlanCompleted) -> None:
 
 
 def dump_completed(state: State, event: DumpCompleted) -> None:
-    _done(state, event)
+    done(state, event)
     chunk = the_chunk(state, event.entity, event)
     unit = state.units[chunk.unit]
-    chunk.file = ChunkFile(event.file, event.documents, event.bytes, event.file_bytes, event.sha256)
+    chunk.file = ChunkFile(
+        event.file,
+        event.documents,
+        event.bytes,
+        event.file_bytes,
+        event.sha256,
+        erased=event.erased,
+    )
     state.files += 1
     unit.dumped_documents += event.documents
     unit.dumped_bytes += event.bytes
@@ -114,7 +117,7 @@ def progressed(state: State, event: RestoreProgressed | CopyProgressed) -> None:
 
 def carried(state: State, event: RestoreCompleted | CopyCompleted) -> None:
     """The chunk's documents are on the target."""
-    _done(state, event)
+    done(state, event)
     chunk = the_chunk(state, event.entity, event)
     unit = state.units[chunk.unit]
     restored(state, chunk, event, position=chunk.file.file_bytes if chunk.file else 0)
@@ -125,11 +128,11 @@ def carried(state: State, event: RestoreCompleted | CopyCompleted) -> None:
 
 
 def completed(state: State, event: IndexCompleted | SplitCompleted | ManifestCompleted) -> None:
-    _done(state, event)
+    done(state, event)
 
 
 def verify_completed(state: State, event: VerifyCompleted) -> None:
-    _done(state, event)
+    done(state, event)
     chunk = the_chunk(state, event.entity, event)
     unit = state.units[chunk.unit]
     chunk.verified = (int(not event.equal), event.source_documents, event.target_documents)
@@ -141,4 +144,4 @@ def verify_completed(state: State, event: VerifyCompleted) -> None:
 
 def finish_completed(state: State, event: FinishCompleted) -> None:
     the_unit(state, event.entity, event).differing = len(event.differing)
-    _done(state, event)
+    done(state, event)

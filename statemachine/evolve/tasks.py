@@ -18,6 +18,7 @@ from statemachine.evolve.chunks import CARRIES, forget_progress
 from statemachine.evolve.hands import (
     answered,
     enter,
+    healed,
     hurt,
     leave,
     once_more,
@@ -27,7 +28,7 @@ from statemachine.evolve.hands import (
 )
 from statemachine.policy import BISECTED, POOL_OF
 from statemachine.state import State, Task
-from statemachine.transitions import next_task_status
+from statemachine.transitions import next_phase, next_task_status
 from statemachine.words import (
     Cause,
     Status,
@@ -58,6 +59,14 @@ def moved(state: State, event: TaskEvent) -> Task:
     return task
 
 
+def done(state: State, event: TaskEvent) -> Task:
+    """It ended well."""
+    task = moved(state, event)
+    task.interruptions = 0
+    healed(state, event)
+    return task
+
+
 ENDS: Final = (Status.COMPLETED, Status.FAILED)
 
 
@@ -72,6 +81,8 @@ def started(state: State, event: Started) -> None:
     task = moved(state, event)
     task.attempt = event.attempt
     task.epoch = state.epoch
+    if event.kind == "shape_started" and state.phase is not None:
+        state.phase = next_phase(state.phase, event.kind)
     breaker = state.breakers[POOL_OF[TASK_OF[event.kind]]]
     if breaker.opened:
         breaker.probe = event.task

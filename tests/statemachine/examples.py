@@ -6,14 +6,20 @@ from statemachine.events import (
     AlertCleared,
     AlertRaised,
     AnyEvent,
+    CaptureCompleted,
+    CaptureProgressed,
+    ChainLink,
     Difference,
     FinishCompleted,
+    FollowCompleted,
     IndexDropped,
     IndexSpec,
     JobSpec,
     MetadataDifference,
     PriorityChanged,
     RunSettings,
+    SettleCompleted,
+    ShapeCompleted,
     TaskEvent,
 )
 from statemachine.words import Alert, BsonText, Cause, Key, Pool
@@ -127,6 +133,33 @@ FIELDS: dict[str, Any] = {
     "place": "dump",
     "at": 1024,
     "last_key": Key('{"$numberInt":"6"}'),
+    "since": "1700000000.1",
+    "until": "1700000060.5",
+    "erased": 3,
+    "token": BsonText('{"_data":"82"}'),
+    "increment": 1,
+    "links": (
+        ChainLink(
+            number=1,
+            digest="ab" * 32,
+            parent="cd" * 32,
+            since="1700000000.1",
+            until="1700000060.5",
+            shards=4,
+            documents=10,
+            erased=3,
+            bytes=1000,
+        ),
+    ),
+    "digest": "ab" * 32,
+    "deadline_ms": 1_700_000_900_000,
+    "shard": "link:1#0",
+    "namespace": "shop.orders",
+    "shards": 4,
+    "lag_ms": 120,
+    "drained": False,
+    "changes": 40,
+    "last": True,
 }
 
 
@@ -152,8 +185,17 @@ def example(cls: type[AnyEvent], kind: str) -> AnyEvent:
             "index": "shop.orders@n_1",
             "finish": "shop.orders",
             "manifest": "job",
+            "capture": "job",
+            "follow": "job",
+            "shape": "link:1",
+            "settle": "link:1",
+            "apply": "link:1#0",
         }.get(kind.partition("_")[0], "shop.orders#0")
-    if cls is FinishCompleted:
+    if cls in (CaptureCompleted, CaptureProgressed, FollowCompleted):
+        fields["cluster_time"] = "1700000060.5"
+    if cls in (ShapeCompleted, SettleCompleted, FollowCompleted):
+        fields["changes"] = ("created shop.orders",)
+    if cls in (FinishCompleted, SettleCompleted):
         fields["differing"] = (MetadataDifference(what="option capped", source="true", target=""),)
     if cls is IndexDropped:
         fields["entity"] = "shop.orders@n_1"

@@ -43,6 +43,8 @@ SINCE = {
     "roles": 0,
     "notes": [],
     "expires": False,
+    "since": "",
+    "erased": 0,
 }
 """What fields that came later are worth in events that did not have them."""
 
