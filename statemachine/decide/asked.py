@@ -88,6 +88,7 @@ LIVE: Final = (
     "hang_ms",
     "read_preference",
     "shards_in_flight",
+    "capture_bytes",
     "follow_ms",
 )
 """Settings that may change while a job runs."""
@@ -106,6 +107,7 @@ AT_MOST: Final = {
     "tick_ms": 3_600_000,
     "hang_ms": 604_800_000,
     "shards_in_flight": MAX_WORKERS,
+    "capture_bytes": 1 << 40,
     "follow_ms": 60_000,
 }
 """A limit on every number."""

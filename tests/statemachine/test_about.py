@@ -47,6 +47,10 @@ def test_about(event: AnyEvent) -> None:
         assert event.about == "shop.orders#0"
     elif event.kind.startswith("index_"):
         assert event.about == "shop.orders@n_1"
+    elif event.kind.startswith(("shape_", "settle_", "increment_")):
+        assert event.about == "link:1"
+    elif event.kind.startswith(("apply_", "shard_planned")):
+        assert event.about == "link:1#0"
     elif event.kind.startswith("breaker_"):
         assert event.about == "dump pool"
     else:

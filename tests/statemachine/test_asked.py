@@ -237,6 +237,9 @@ def test_the_limits_of_settings() -> None:
         "breaker_ms": day,
         "tick_ms": day // 24,
         "hang_ms": 7 * day,
+        "shards_in_flight": 64,
+        "capture_bytes": 2**40,
+        "follow_ms": 60_000,
     } == AT_MOST
 
 
