@@ -51,6 +51,11 @@ DETAILS: Final = {
     "EDUMP087": "blocks of an archive that do not follow one another",
     "EDUMP088": "a namespace where an archive may not have it",
     "EDUMP089": "documents of an archive that do not have the CRC they were written with",
+    # Increments.
+    "EDUMP090": "an increment where a full dump is expected",
+    "EDUMP091": "a full dump where an increment is expected",
+    "EDUMP092": "rows of documents that are gone, where there can be none",
+    "EDUMP093": "a log that is not in the order of time",
 }
 """What each code of damage means, beside those of BSON (`structure`)."""
 

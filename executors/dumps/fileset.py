@@ -1,6 +1,6 @@
 """Which files lie in the folder of a dump, and which should."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Final
@@ -13,9 +13,9 @@ _NAMED: Final = 5
 """So many unknown files are told by name."""
 
 
-def beside(root: Path, manifest: str, parts: Mapping[str, Part]) -> tuple[str, ...]:
-    """What else lies in the folder, in words. Raises `DamagedDump` unless all that the manifest
-    names is there as it says.
+def beside(root: Path, known: Collection[str], parts: Mapping[str, Part]) -> tuple[str, ...]:
+    """What else lies in the folder than what the manifest names and what is `known`, in words.
+    Raises `DamagedDump` unless all that the manifest names is there as it says.
 
     Files nobody knows hurt nobody, and are told; what is no file at all has no business in a dump.
     """
@@ -26,7 +26,7 @@ def beside(root: Path, manifest: str, parts: Mapping[str, Part]) -> tuple[str, .
         part = missing.pop(name, None)
         if entry.kind == "other" or (part and entry.kind != "file"):
             raise not_regular(name)
-        if part is None and name != manifest:
+        if part is None and name not in known:
             (cut_short if name.endswith((".flb", ".tmp")) else unknown).append(name)
         if part and entry.bytes != part.file_bytes:
             why = f"has {entry.bytes} bytes, and the manifest says {part.file_bytes}"

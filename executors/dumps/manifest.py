@@ -1,4 +1,4 @@
-"""The manifest: what makes a folder of chunk files a dump.
+"""The manifest: what makes a folder of chunk files a dump, or a link of a chain.
 
 `manifest.json` lies at the root and is written last, so a folder without it is no dump. It is
 JSON, one line per chunk, and its last line holds the SHA-256 of all bytes before that line:
@@ -9,24 +9,36 @@ It names each chunk file with its size, its SHA-256 and its number of documents.
 """
 
 import hashlib
-import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Final
 
-from pydantic import BaseModel, ConfigDict, NonNegativeInt, StringConstraints, ValidationError
+from pydantic import ValidationError
 
 from executors.batches import Block
-from executors.boundaries import from_text, to_text
+from executors.boundaries import from_text
 from executors.chunkfile import DamagedFile, blocks_of, sync_directory
 from executors.dumps.beneath import open_file
 from executors.dumps.errors import DamagedDump, NoDump
 from executors.dumps.fileset import beside
-from executors.dumps.model import Damage, Dump, Dumped, Part, StopToken, Type
+from executors.dumps.form import (
+    DUMP,
+    INCREMENT,
+    ChunkForm,
+    DumpForm,
+    Facts,
+    IncrementForm,
+    LinkForm,
+    LogForm,
+    NamespaceForm,
+    lines,
+)
+from executors.dumps.model import Dump, Dumped, Link, LogPart, Part, StopToken
 from executors.dumps.names import must_be_names
 from executors.flaws import Flaw
+from executors.increments.model import INCREMENTS, position_of
 from executors.metadata import split
 from executors.protocol import Stopped
 from executors.rawbson import int32
@@ -35,90 +47,25 @@ from statemachine.events import IndexSpec
 from statemachine.words import BsonText, Key
 
 MANIFEST: Final = "manifest.json"
-VERSION: Final = "dump/1"
 MAX_BYTES: Final = 512 << 20
 """Of a manifest, which is read as a whole: more than a million chunks."""
 _HEAD: Final = re.compile(rb'\{"ferrylog": "([^"\\]{1,40})",\n')
 _LAST: Final = re.compile(rb'\n"sha256": "([0-9a-f]{64})"\}\n\Z')
 _LAST_BYTES: Final = len('\n"sha256": ""}\n') + 64
-_HOW: Final = "SHA-256 of all bytes before the last line: head -n -1 manifest.json | sha256sum"
 _CHUNK_FILE: Final = re.compile(r"[^/\\\0]{1,255}/[^/\\\0]{1,251}\.flb")
-
-_Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+_FORMS: Final = {DUMP: DumpForm, INCREMENT: IncrementForm}
 
 
-class Facts(_Strict):
-    """Where a dump comes from, and what it was to hold."""
-
-    tool_version: str
-    job: str = ""
-    created: str = ""
-    """ISO 8601, UTC."""
-    source: str = ""
-    """Without credentials."""
-    source_id: str = ""
-    server_version: str = ""
-    consistency: Literal["", "fuzzy", "snapshot"] = ""
-    cluster_time: str = ""
-    """`seconds.increment` of all documents, of a snapshot."""
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
-    queries: tuple[tuple[str, str], ...] = ()
-    """As in `JobSpec`."""
-    users: bool = False
-    notes: tuple[str, ...] = ()
-    """What was left out, in words for the operator."""
-    damage: tuple[Damage, ...] = ()
-    """Of what it was unpacked from."""
-
-
-class _Chunk(_Strict):
-    file: str
-    documents: NonNegativeInt
-    bytes: NonNegativeInt
-    file_bytes: NonNegativeInt
-    sha256: _Sha256
-    lower: str | None = None
-    upper: str | None = None
-    natural: bool = False
-
-
-class _Index(_Strict):
-    name: str
-    unique: bool
-    spec: str
-
-
-class _Namespace(_Strict):
-    namespace: str
-    type: Type
-    uuid: str
-    options: str
-    indexes: tuple[_Index, ...]
-    documents: NonNegativeInt
-    bytes: NonNegativeInt
-    chunks: tuple[_Chunk, ...]
-
-
-class _Manifest(_Strict):
-    ferrylog: Literal["dump/1"]
-    checksum: str
-    facts: Facts
-    namespaces: tuple[_Namespace, ...]
-    sha256: str
-
-
-def write_manifest(root: Path, facts: Facts, namespaces: Sequence[Dumped]) -> str:
-    """Make the chunk files in `root` a dump; returns the manifest's SHA-256.
+def write_manifest(
+    root: Path, facts: Facts, namespaces: Sequence[Dumped], link: Link | None = None
+) -> str:
+    """Make the chunk files in `root` a dump, or that link of a chain; returns the manifest's
+    SHA-256.
 
     When this returns, the manifest is whole and durable; when it raises, there is none, or the
     one that was there before. The chunk files are durable already.
     """
-    body = "".join(_lines(facts, namespaces)).encode()
+    body = "".join(lines(facts, namespaces, link)).encode()
     digest = hashlib.sha256(body).hexdigest()
     temporary = root / (MANIFEST + ".tmp")
     try:
@@ -135,48 +82,6 @@ def write_manifest(root: Path, facts: Facts, namespaces: Sequence[Dumped]) -> st
     return digest
 
 
-def _lines(facts: Facts, namespaces: Sequence[Dumped]) -> Iterator[str]:
-    yield f'{{"ferrylog": "{VERSION}",\n"checksum": {_json(_HOW)},\n'
-    yield f'"facts": {_json(facts.model_dump(mode="json"))},\n"namespaces": ['
-    between = "\n"
-    for each in sorted(namespaces, key=lambda each: each.namespace):
-        head = {
-            "namespace": each.namespace,
-            "type": each.type,
-            "uuid": each.uuid,
-            "options": to_text(each.options),
-            "indexes": [index.model_dump() for index in each.indexes],
-            "documents": sum(part.documents for part in each.parts),
-            "bytes": sum(part.bytes for part in each.parts),
-        }
-        yield f'{between}{_json(head)[:-1]}, "chunks": ['
-        yield ",".join("\n" + _json(_chunk(part)) for part in each.parts)
-        yield "]}"
-        between = ",\n"
-    yield "\n],\n"
-
-
-def _chunk(part: Part) -> dict[str, Any]:
-    told: dict[str, Any] = {
-        "file": part.file,
-        "documents": part.documents,
-        "bytes": part.bytes,
-        "file_bytes": part.file_bytes,
-        "sha256": part.sha256,
-    }
-    if part.lower is not None:
-        told["lower"] = part.lower
-    if part.upper is not None:
-        told["upper"] = part.upper
-    if part.natural:
-        told["natural"] = True
-    return told
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False)
-
-
 def read_manifest(root: Path, *, alone: bool = False) -> Dump:
     """The dump that lies in `root`.
 
@@ -184,11 +89,47 @@ def read_manifest(root: Path, *, alone: bool = False) -> Dump:
     the right size; nobody looked into the chunk files. `alone`: nor whether they are there.
     Raises `NoDump`, `DamagedDump`, `OSError`.
     """
-    manifest, identity = _load(root)
-    namespaces = tuple(map(_dumped, manifest.namespaces))
-    _no_lies(manifest.namespaces)
+    form, identity = _load(root)
+    if isinstance(form, IncrementForm):
+        raise _damaged(
+            MANIFEST,
+            f"is of increment {form.link.number} of a chain, and no dump by itself",
+            "EDUMP090",
+            remedy="name the folder of the whole chain, two above: it goes up to there with "
+            f"--to-increment {form.link.number}",
+        )
+    return _opened(root, form, identity, () if alone else (MANIFEST, INCREMENTS))
+
+
+def read_link(root: Path) -> tuple[Link, Dump]:
+    """The increment that lies in `root`, its own folder, and its place in the chain; otherwise as
+    `read_manifest`. Nobody looked at the other links."""
+    form, identity = _load(root)
+    if isinstance(form, DumpForm):
+        raise _damaged(MANIFEST, "is that of a full dump", "EDUMP091")
+    link = _link(form.link)
+    return link, _opened(root, form, identity, (MANIFEST,), link.log)
+
+
+def read_facts(root: Path) -> Facts:
+    """Where the dump or the increment in `root` comes from. Raises as `read_manifest`, which has
+    checked it."""
+    return _load(root)[0].facts
+
+
+def _opened(
+    root: Path,
+    form: DumpForm | IncrementForm,
+    identity: str,
+    known: Collection[str],
+    log: Sequence[LogPart] = (),
+) -> Dump:
+    """`known`: what lies in the folder beside chunk files; nothing: nobody looks."""
+    namespaces = tuple(map(_dumped, form.namespaces))
+    _no_lies(form.namespaces, log, incremental=isinstance(form, IncrementForm))
     parts = {part.file: part for each in namespaces for part in each.parts}
-    facts = manifest.facts
+    parts |= {part.file: part for part in log}
+    facts = form.facts
     return Dump(
         root=root,
         layout="chunks",
@@ -197,23 +138,18 @@ def read_manifest(root: Path, *, alone: bool = False) -> Dump:
         consistency=facts.consistency,
         cluster_time=facts.cluster_time,
         identity=identity,
-        notes=(*facts.notes, *(() if alone else beside(root, MANIFEST, parts))),
+        notes=(*facts.notes, *(beside(root, known, parts) if known else ())),
     )
 
 
-def read_facts(root: Path) -> Facts:
-    """Where the dump in `root` comes from. Raises as `read_manifest`, which has checked it."""
-    return _load(root)[0].facts
-
-
-def _load(root: Path) -> tuple[_Manifest, str]:
+def _load(root: Path) -> tuple[DumpForm | IncrementForm, str]:
     raw = _bytes_of(root)
     head = _HEAD.match(raw)
-    if head and head[1] != VERSION.encode():
-        version = head[1].decode(errors="replace")
+    version = head[1].decode(errors="replace") if head else ""
+    if head and version not in _FORMS:
         raise _damaged(
             MANIFEST,
-            f"is of version {version}, and this ferrylog reads {VERSION}",
+            f"is of version {version}, and this ferrylog reads {' and '.join(_FORMS)}",
             "EDUMP062",
             remedy="restore with the ferrylog that made the dump, or a newer one",
         )
@@ -224,7 +160,7 @@ def _load(root: Path) -> tuple[_Manifest, str]:
     if digest != last[1].decode():
         raise _damaged(MANIFEST, "does not have the SHA-256 that its last line names", "EDUMP061")
     try:
-        return _Manifest.model_validate_json(raw), digest
+        return _FORMS[version].model_validate_json(raw), digest
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
@@ -248,7 +184,7 @@ def _bytes_of(root: Path) -> bytes:
         raise NoDump(str(root), f"no {MANIFEST} in it: no dump, or one not finished") from None
 
 
-def _dumped(each: _Namespace) -> Dumped:
+def _dumped(each: NamespaceForm) -> Dumped:
     """Raises `DamagedDump` for what cannot be a namespace."""
     must_be_names(*split(each.namespace), file=MANIFEST)
     try:
@@ -267,6 +203,7 @@ def _dumped(each: _Namespace) -> Dumped:
         ),
         uuid=each.uuid,
         parts=tuple(map(_part, each.chunks)),
+        whole=each.whole,
         documents=each.documents,
         bytes=each.bytes,
     )
@@ -280,7 +217,7 @@ def _sound(text: str) -> bytes:
     return raw
 
 
-def _part(chunk: _Chunk) -> Part:
+def _part(chunk: ChunkForm) -> Part:
     return Part(
         file=chunk.file,
         at=0,
@@ -291,13 +228,44 @@ def _part(chunk: _Chunk) -> Part:
         lower=None if chunk.lower is None else Key(chunk.lower),
         upper=None if chunk.upper is None else Key(chunk.upper),
         natural=chunk.natural,
+        erased=chunk.erased,
     )
 
 
-def _no_lies(namespaces: Sequence[_Namespace]) -> None:
+def _link(form: LinkForm) -> Link:
+    """Raises `DamagedDump` where its times or its token cannot be."""
+    try:
+        _sound(form.token)
+    except ValueError as error:
+        raise _damaged(MANIFEST, f"its token: {error}", "EDUMP060") from None
+    log = tuple(map(_log_part, form.log))
+    times = [form.since, *(time for part in log for time in (part.first, part.last)), form.until]
+    positions = list(map(position_of, times))
+    if log and (positions != sorted(positions) or positions[0] == positions[1]):
+        raise _damaged(MANIFEST, "its log is not in the order of time", "EDUMP093")
+    return Link(form.number, form.parent, form.base, form.since, form.until, form.token, log=log)
+
+
+def _log_part(form: LogForm) -> LogPart:
+    return LogPart(
+        file=form.file,
+        at=0,
+        file_bytes=form.file_bytes,
+        documents=form.documents,
+        bytes=form.bytes,
+        sha256=form.sha256,
+        first=form.first,
+        last=form.last,
+    )
+
+
+def _no_lies(
+    namespaces: Sequence[NamespaceForm], log: Sequence[LogPart], *, incremental: bool
+) -> None:
     """Each name once, each file once and in here, sums that are sums."""
     names = [each.namespace for each in namespaces]
     files = [chunk.file for each in namespaces for chunk in each.chunks]
+    files += [part.file for part in log]
     for what in (names, files):
         if len(set(what)) != len(what):
             twice = next(each for each in what if what.count(each) > 1)
@@ -313,6 +281,9 @@ def _no_lies(namespaces: Sequence[_Namespace]) -> None:
             raise _damaged(MANIFEST, why, "EDUMP068")
         if each.type == "view" and each.chunks:
             raise _damaged(MANIFEST, f"{each.namespace} is a view, with documents", "EDUMP034")
+        if any(chunk.erased for chunk in each.chunks) and (each.whole or not incremental):
+            why = f"{each.namespace} is held whole, and names documents that are gone"
+            raise _damaged(MANIFEST, why, "EDUMP092")
 
 
 def check_file(root: Path, part: Part, stop: StopToken, *, objcheck: bool) -> None:
@@ -352,8 +323,9 @@ def file_blocks(root: Path, part: Part, stop: StopToken) -> Iterator[tuple[Block
             raise _damaged(part.file, str(error), "EDUMP070", at=at) from None
     if (at, digest.hexdigest()) != (part.file_bytes, part.sha256):
         raise _damaged(part.file, "does not have the SHA-256 it was written with", "EDUMP069")
-    if (documents, size) != (part.documents, part.bytes):
-        why = f"holds {documents} documents, and the manifest says {part.documents}"
+    rows = part.documents + part.erased
+    if (documents, size) != (rows, part.bytes):
+        why = f"holds {documents} documents, and the manifest says {rows}"
         raise _damaged(part.file, why, "EDUMP071", at=at)
 
 
@@ -387,3 +359,15 @@ def _damaged(
     file: str, why: str, detail: str, *, at: int | None = None, remedy: str = ""
 ) -> DamagedDump:
     return DamagedDump(file, why, detail=detail, at=at, remedy=remedy)
+
+
+__all__ = [
+    "MANIFEST",
+    "Facts",
+    "check_file",
+    "file_blocks",
+    "read_facts",
+    "read_link",
+    "read_manifest",
+    "write_manifest",
+]

@@ -33,6 +33,33 @@ class Part:
     upper: Key | None = None
     """The range of `_id`s it stands for, as of a chunk; only of ferrylog's own dumps."""
     natural: bool = False
+    erased: int = 0
+    """Rows of documents that are gone, beside the documents; only of an increment."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogPart(Part):
+    """Events of an increment's log, in order: `documents` counts them."""
+
+    first: str = ""
+    last: str = ""
+    """Cluster times of the first and the last of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The place of an increment in a chain, as its manifest tells it (`increments.model`)."""
+
+    number: int
+    parent: str
+    """SHA-256 of the manifest of the link before it."""
+    base: str
+    """SHA-256 of the full dump's manifest."""
+    since: str
+    until: str
+    token: str
+    log: tuple[LogPart, ...] = ()
+    """In order of time; none where it was not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +94,8 @@ class Dumped:
     gzip: bool = False
     parts: tuple[Part, ...] = ()
     """Of ferrylog's own layout."""
+    whole: bool = False
+    """Of an increment: its parts hold all documents, not only those that changed."""
     documents: int = 0
     bytes: int = 0
     """Exact in ferrylog's own layout; of others documents are unknown (0) and bytes those of the
@@ -101,4 +130,15 @@ class NeverStops:
         return False
 
 
-__all__ = ["Damage", "Dump", "Dumped", "Layout", "NeverStops", "Part", "StopToken", "Type"]
+__all__ = [
+    "Damage",
+    "Dump",
+    "Dumped",
+    "Layout",
+    "Link",
+    "LogPart",
+    "NeverStops",
+    "Part",
+    "StopToken",
+    "Type",
+]
