@@ -66,6 +66,8 @@ class Making:
     """An increment that is being made."""
 
     parent: Parent
+    base: str
+    """SHA-256 of the full dump's manifest."""
     folder: Path
     """Of the link: its chunk files and, at the end, its manifest."""
     keys: Path
