@@ -7,8 +7,10 @@ from statemachine.errors import OperatorError
 
 
 class BrokenChain(OperatorError):
-    """An increment does not follow the link before it. `number`: which one; nothing from there on
-    can be applied, and nothing was written anywhere."""
+    """A link from which on nothing of a chain can be applied. Nothing was written anywhere.
+
+    `why` goes on where `link 3` begins.
+    """
 
     code, exit_code = "ECHAIN001", 4
 
@@ -16,7 +18,7 @@ class BrokenChain(OperatorError):
         self.number, self.file, self.why = number, file, why
         before = f"--to-increment {number - 1} restores what lies before it"
         super().__init__(
-            f"link {number} of the chain: {shown(file)}: {why}",
+            f"link {number} {why} ({shown(file)})",
             remedy=f"{remedy or 'fetch it from where the chain was copied from'}; {before}",
         )
 
@@ -25,8 +27,7 @@ class MissingLink(BrokenChain):
     code = "ECHAIN002"
 
     def __init__(self, number: int, file: str, why: str, behind: Sequence[int]) -> None:
-        self.behind = tuple(behind)
-        super().__init__(number, file, f"link {number} {why}: {cannot_be_applied(behind)}")
+        super().__init__(number, file, f"{why}: {cannot_be_applied(behind)}")
 
 
 class OutOfOrder(BrokenChain):
@@ -94,3 +95,91 @@ def cannot_be_applied(numbers: Sequence[int]) -> str:
     *others, last = map(str, numbers)
     named = f"links {', '.join(others)} and {last}" if others else f"link {last}"
     return f"{named} cannot be applied"
+
+
+# --- of the source ---
+
+
+class HistoryLost(OperatorError):
+    """What changed between two links can no longer be known."""
+
+    code = "ECHAIN020"
+
+    def __init__(self, since: str) -> None:
+        super().__init__(
+            f"the source no longer keeps the changes since {since}: its oplog has rolled over",
+            remedy="make a new full dump into another folder; a larger oplog "
+            "(replSetResizeOplog, minRetentionHours) or more frequent increments prevent it",
+        )
+
+
+class PositionUnknown(OperatorError):
+    """The source has no such place in its changes."""
+
+    code = "ECHAIN021"
+
+    def __init__(self, since: str) -> None:
+        super().__init__(
+            f"the source does not know the place in its changes, at {since}, behind which they "
+            "were to be read: they are another deployment's, or it was set back since",
+            remedy="name the source that the chain was made of, or make a new full dump",
+        )
+
+
+class NoChangeStreams(OperatorError):
+    code = "ECHAIN022"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the source is no replica set: it does not tell what changes",
+            remedy="start mongod with --replSet and call rs.initiate(); one member is enough",
+        )
+
+
+class UnknownChange(OperatorError):
+    """Passed over, it might be missing on the target."""
+
+    code = "ECHAIN023"
+
+    def __init__(self, kind: str, namespace: str) -> None:
+        where = f" of {namespace}" if namespace else ""
+        super().__init__(
+            f"the source tells a change{where} of a kind that this version does not know: {kind}",
+            remedy="use a newer ferrylog, or make a new full dump behind that change",
+        )
+
+
+class ChangeTooLarge(OperatorError):
+    code = "ECHAIN024"
+
+    def __init__(self, since: str) -> None:
+        super().__init__(
+            f"a change behind {since} is larger than what the source can tell at once",
+            remedy="make the increment without --keep-log: it needs no more than the key",
+        )
+
+
+class ClockStill(OperatorError):
+    """A link ends later than it begins."""
+
+    code = "ECHAIN025"
+
+    def __init__(self, since: str, now: str) -> None:
+        super().__init__(
+            f"the source's cluster time is {now}, and the link before ends at {since}: "
+            "it was set back, or does not move on",
+            remedy="if it was restored to an earlier state or replaced, make a new full dump",
+        )
+
+
+class CatalogueMoves(OperatorError):
+    """Collections or indexes changed each time they were looked at."""
+
+    code = "ECHAIN026"
+
+    def __init__(self, looks: int, last: str) -> None:
+        super().__init__(
+            f"collections or indexes of the source changed in each of {looks} looks at them, "
+            f"lastly: {last}",
+            remedy="leave those out with --ns-exclude, or try again when they stand still",
+        )
