@@ -55,7 +55,6 @@ DETAILS: Final = {
     "EDUMP090": "an increment where a full dump is expected",
     "EDUMP091": "a full dump where an increment is expected",
     "EDUMP092": "rows of documents that are gone, where there can be none",
-    "EDUMP093": "a log that is not in the order of time",
 }
 """What each code of damage means, beside those of BSON (`structure`)."""
 

@@ -34,8 +34,8 @@ def beside(root: Path, known: Collection[str], parts: Mapping[str, Part]) -> tup
     for name in missing:
         raise DamagedDump(name, "the manifest names it, and it is missing", detail="EDUMP063")
     return (
-        *_told(cut_short, "left by attempts that were cut short, ignored"),
-        *_told(unknown, "not in the manifest, ignored"),
+        *told(cut_short, "left by attempts that were cut short, ignored"),
+        *told(unknown, "not in the manifest, ignored"),
     )
 
 
@@ -49,7 +49,8 @@ def _lying(root: Path, folders: AbstractSet[str]) -> Iterator[tuple[str, Entry]]
             yield f"{entry.name}/{inner.name}", inner
 
 
-def _told(names: list[str], what: str) -> tuple[str, ...]:
+def told(names: list[str], what: str) -> tuple[str, ...]:
+    """One sentence about all of these names; none about none."""
     if not names:
         return ()
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""

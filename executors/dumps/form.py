@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from executors.boundaries import to_text
-from executors.dumps.model import Damage, Dumped, Link, LogPart, Part, Type
+from executors.dumps.model import Damage, Dumped, Link, Part, Type
 
 DUMP: Final = "dump/1"
 INCREMENT: Final = "increment/1"
@@ -66,16 +66,6 @@ class ChunkForm(_Strict):
     erased: NonNegativeInt = 0
 
 
-class LogForm(_Strict):
-    file: str
-    documents: NonNegativeInt
-    bytes: NonNegativeInt
-    file_bytes: NonNegativeInt
-    sha256: _Sha256
-    first: _ClusterTime
-    last: _ClusterTime
-
-
 class LinkForm(_Strict):
     number: PositiveInt
     parent: _Sha256
@@ -84,7 +74,7 @@ class LinkForm(_Strict):
     until: _ClusterTime
     token: str
     lookup: Literal["snapshot"]
-    log: tuple[LogForm, ...]
+    log: tuple[ChunkForm, ...]
 
 
 class IndexForm(_Strict):
@@ -154,12 +144,8 @@ def _link(link: Link) -> Iterator[str]:
         "lookup": "snapshot",
     }
     yield f'"link": {_json(head)[:-1]}, "log": ['
-    yield ",".join("\n" + _json(_log(part)) for part in link.log)
+    yield ",".join("\n" + _json(_chunk(part)) for part in link.log)
     yield "]},\n"
-
-
-def _log(part: LogPart) -> dict[str, Any]:
-    return {**_file(part), "first": part.first, "last": part.last}
 
 
 def _head(each: Dumped) -> dict[str, Any]:
@@ -176,7 +162,13 @@ def _head(each: Dumped) -> dict[str, Any]:
 
 
 def _chunk(part: Part) -> dict[str, Any]:
-    told = _file(part)
+    told: dict[str, Any] = {
+        "file": part.file,
+        "documents": part.documents,
+        "bytes": part.bytes,
+        "file_bytes": part.file_bytes,
+        "sha256": part.sha256,
+    }
     if part.lower is not None:
         told["lower"] = part.lower
     if part.upper is not None:
@@ -186,16 +178,6 @@ def _chunk(part: Part) -> dict[str, Any]:
     if part.erased:
         told["erased"] = part.erased
     return told
-
-
-def _file(part: Part) -> dict[str, Any]:
-    return {
-        "file": part.file,
-        "documents": part.documents,
-        "bytes": part.bytes,
-        "file_bytes": part.file_bytes,
-        "sha256": part.sha256,
-    }
 
 
 def _json(value: object) -> str:

@@ -31,14 +31,13 @@ from executors.dumps.form import (
     Facts,
     IncrementForm,
     LinkForm,
-    LogForm,
     NamespaceForm,
     lines,
 )
-from executors.dumps.model import Dump, Dumped, Link, LogPart, Part, StopToken
+from executors.dumps.model import Dump, Dumped, Link, Part, StopToken
 from executors.dumps.names import must_be_names
 from executors.flaws import Flaw
-from executors.increments.model import INCREMENTS, position_of
+from executors.increments.model import INCREMENTS
 from executors.metadata import split
 from executors.protocol import Stopped
 from executors.rawbson import int32
@@ -53,7 +52,10 @@ _HEAD: Final = re.compile(rb'\{"ferrylog": "([^"\\]{1,40})",\n')
 _LAST: Final = re.compile(rb'\n"sha256": "([0-9a-f]{64})"\}\n\Z')
 _LAST_BYTES: Final = len('\n"sha256": ""}\n') + 64
 _CHUNK_FILE: Final = re.compile(r"[^/\\\0]{1,255}/[^/\\\0]{1,251}\.flb")
-_FORMS: Final = {DUMP: DumpForm, INCREMENT: IncrementForm}
+_FORMS: Final[dict[str, type[DumpForm] | type[IncrementForm]]] = {
+    DUMP: DumpForm,
+    INCREMENT: IncrementForm,
+}
 
 
 def write_manifest(
@@ -122,7 +124,7 @@ def _opened(
     form: DumpForm | IncrementForm,
     identity: str,
     known: Collection[str],
-    log: Sequence[LogPart] = (),
+    log: Sequence[Part] = (),
 ) -> Dump:
     """`known`: what lies in the folder beside chunk files; nothing: nobody looks."""
     namespaces = tuple(map(_dumped, form.namespaces))
@@ -233,34 +235,17 @@ def _part(chunk: ChunkForm) -> Part:
 
 
 def _link(form: LinkForm) -> Link:
-    """Raises `DamagedDump` where its times or its token cannot be."""
+    """Raises `DamagedDump` where its token is none."""
     try:
         _sound(form.token)
     except ValueError as error:
         raise _damaged(MANIFEST, f"its token: {error}", "EDUMP060") from None
-    log = tuple(map(_log_part, form.log))
-    times = [form.since, *(time for part in log for time in (part.first, part.last)), form.until]
-    positions = list(map(position_of, times))
-    if log and (positions != sorted(positions) or positions[0] == positions[1]):
-        raise _damaged(MANIFEST, "its log is not in the order of time", "EDUMP093")
+    log = tuple(map(_part, form.log))
     return Link(form.number, form.parent, form.base, form.since, form.until, form.token, log=log)
 
 
-def _log_part(form: LogForm) -> LogPart:
-    return LogPart(
-        file=form.file,
-        at=0,
-        file_bytes=form.file_bytes,
-        documents=form.documents,
-        bytes=form.bytes,
-        sha256=form.sha256,
-        first=form.first,
-        last=form.last,
-    )
-
-
 def _no_lies(
-    namespaces: Sequence[NamespaceForm], log: Sequence[LogPart], *, incremental: bool
+    namespaces: Sequence[NamespaceForm], log: Sequence[Part], *, incremental: bool
 ) -> None:
     """Each name once, each file once and in here, sums that are sums."""
     names = [each.namespace for each in namespaces]
@@ -364,6 +349,7 @@ def _damaged(
 __all__ = [
     "MANIFEST",
     "Facts",
+    "Link",
     "check_file",
     "file_blocks",
     "read_facts",

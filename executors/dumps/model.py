@@ -38,15 +38,6 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class LogPart(Part):
-    """Events of an increment's log, in order: `documents` counts them."""
-
-    first: str = ""
-    last: str = ""
-    """Cluster times of the first and the last of them."""
-
-
-@dataclass(frozen=True, slots=True)
 class Link:
     """The place of an increment in a chain, as its manifest tells it (`increments.model`)."""
 
@@ -58,8 +49,8 @@ class Link:
     since: str
     until: str
     token: str
-    log: tuple[LogPart, ...] = ()
-    """In order of time; none where it was not kept."""
+    log: tuple[Part, ...] = ()
+    """Every event of the stream, in order of time; none where they were not kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +127,6 @@ __all__ = [
     "Dumped",
     "Layout",
     "Link",
-    "LogPart",
     "NeverStops",
     "Part",
     "StopToken",

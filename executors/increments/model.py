@@ -44,6 +44,8 @@ class Chain:
     since: str
     """The cluster time at which the first increment begins; empty: none can follow."""
     increments: tuple[Increment, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What else lies among the links, in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Parent:
 
     number: int
     digest: str
+    base: str
+    """SHA-256 of the full dump's manifest."""
     until: str
     """The cluster time at which the increment begins."""
     token: str
@@ -66,8 +70,6 @@ class Making:
     """An increment that is being made."""
 
     parent: Parent
-    base: str
-    """SHA-256 of the full dump's manifest."""
     folder: Path
     """Of the link: its chunk files and, at the end, its manifest."""
     keys: Path
