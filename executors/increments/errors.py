@@ -183,3 +183,28 @@ class CatalogueMoves(OperatorError):
             f"lastly: {last}",
             remedy="leave those out with --ns-exclude, or try again when they stand still",
         )
+
+
+class CannotCarry(OperatorError):
+    """A change of the source, as its change stream tells it, has no counterpart on the target."""
+
+    code = "ECHAIN030"
+
+    def __init__(self, namespace: str, why: str) -> None:
+        super().__init__(
+            f"a change of {shown(namespace)} cannot be carried over: {why}",
+            remedy="restore to the end of an increment with --to-increment, which needs no single "
+            "changes; or leave it out with --ns-exclude and begin anew",
+        )
+
+
+class DamagedKeys(OperatorError):
+    """The database of changed keys is lost. The capture that made it begins anew."""
+
+    code = "EKEYS001"
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(
+            f"the changed keys in {shown(path)} cannot be read: {why}",
+            remedy="nothing is lost but time: what changed is captured anew; look at the disk",
+        )
