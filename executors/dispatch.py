@@ -7,22 +7,27 @@ from typing import Any
 
 from bson.errors import BSONError
 from pymongo import MongoClient
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
 from executors import metadata
 from executors.beyond import beyond_on_source, beyond_on_target
 from executors.boundaries import from_text
 from executors.chunkfile import DamagedFile
-from executors.classify import classify, retry_after_ms
+from executors.classify import SNAPSHOT_TOO_OLD, classify, retry_after_ms
 from executors.clients import Deployment
 from executors.copy import copy
 from executors.dump import dump, must_be_same
 from executors.dumps.errors import DamagedDump
 from executors.dumps.making import Out, make_dump, refuse_unpackable
 from executors.dumps.restoring import DumpSource
+from executors.errors import OtherCollection
 from executors.finish import finish
 from executors.folder import inside
 from executors.foresee import foresee
+from executors.increments.dumping import dump_changed, is_changed, plan_changed
+from executors.increments.follow import refuse_unfollowable
+from executors.increments.model import Making
+from executors.increments.tasks import IncrementTasks
 from executors.plan import is_capped, plan
 from executors.preflight import examine_restore
 from executors.protocol import Report, Stopped, StopToken
@@ -32,12 +37,13 @@ from executors.split import split_chunk
 from executors.survey import survey
 from executors.verify import verify, verify_dumped, verify_restored
 from executors.write import Conflict, CountsDisagree
-from statemachine.effects import Effect
+from statemachine.effects import OF_INCREMENTS, Effect
 from statemachine.errors import OperatorError
 from statemachine.events import JobSpec, MetadataDifference
-from statemachine.state import Chunk, Unit
+from statemachine.state import Chunk, Unit, restores_chain
 from statemachine.stimuli import (
     Copied,
+    Dumped,
     Failed,
     FileDamaged,
     Finished,
@@ -65,6 +71,8 @@ class Ends:
     """Of a job that reads one."""
     out: Out | None = None
     """Of a job that makes one."""
+    making: Making | None = None
+    """Of a job that makes an increment."""
 
 
 class MongoExecutor:
@@ -75,6 +83,13 @@ class MongoExecutor:
         self._ends = ends
         self._spec = spec
         self._folder = folder
+        self._increments = IncrementTasks(
+            spec,
+            folder.name,
+            ends.source.client if ends.source is not None else None,
+            ends.target.client if ends.target is not None else None,
+            ends.making,
+        )
 
     def run(self, effect: Effect, stop: StopToken, report: Report) -> Outcome:
         task = (effect.task, effect.attempt, effect.epoch)
@@ -99,6 +114,8 @@ class MongoExecutor:
 
     def _do(self, effect: Effect, stop: StopToken, report: Report) -> Result:
         unit, spec, ends = effect.unit, self._spec, self._ends
+        if effect.task.kind in OF_INCREMENTS:
+            return self._increments.run(effect, stop, report)
         match effect.task.kind:
             case TaskKind.SURVEY if ends.dump is not None:
                 return self._survey_dump(ends.dump, effect, stop)
@@ -106,10 +123,12 @@ class MongoExecutor:
                 found = survey(_client(ends.source), spec, added=effect.include, stop=stop)
                 if ends.out is not None:
                     refuse_unpackable(spec, found)
+                if spec.follow:
+                    refuse_unfollowable(_client(ends.source), spec)
                 return found
             case TaskKind.MANIFEST:
                 assert ends.out is not None
-                return make_dump(ends.out, spec, effect, stop)
+                return make_dump(ends.out, spec, effect, stop, making=ends.making)
         assert unit is not None
         match effect.task.kind:
             case TaskKind.CREATE:
@@ -135,6 +154,8 @@ class MongoExecutor:
         if target is not None and not asked:
             for finding in examine_restore(dump.opened(stop), target, spec):
                 raise finding
+        if restores_chain(spec):
+            return replace(found, links=self._increments.accepted(stop))
         return found
 
     def _finish(self, effect: Effect, unit: Unit, stop: StopToken) -> Finished:
@@ -170,6 +191,9 @@ class MongoExecutor:
                 return files
             foreseen = foresee(None, _client(self._ends.target), unit, self._spec)
             return replace(files, conflicts=foreseen)
+        making = self._ends.making
+        if making is not None and is_changed(making, unit):
+            return plan_changed(making, unit, self._spec)
         source, planned = _client(self._ends.source), Planned((), 0, natural=False)
         if unit.type != "view":
             must_be_same(source, unit)
@@ -197,6 +221,8 @@ class MongoExecutor:
         match effect.task.kind:
             case TaskKind.DUMP:
                 into = ends.out.folder if ends.out is not None else folder
+                if ends.making is not None:
+                    return self._dump_increment(ends.making, effect, unit, chunk, stop)
                 return dump(
                     _client(ends.source),
                     unit,
@@ -232,6 +258,20 @@ class MongoExecutor:
             case TaskKind.VERIFY:
                 return self._verify(effect, unit, chunk, stop)
         raise AssertionError(f"nobody does {effect.task.kind}")
+
+    def _dump_increment(
+        self, making: Making, effect: Effect, unit: Unit, chunk: Chunk, stop: StopToken
+    ) -> Dumped:
+        """What changed, or a collection that is new to the chain, as of the increment's time."""
+        source, spec = _client(self._ends.source), self._spec
+        read, as_of = effect.read_preference, effect.cluster_time
+        how = {"read_preference": read, "cluster_time": as_of}
+        try:
+            if is_changed(making, unit):
+                return dump_changed(source, unit, chunk, spec, making, effect.attempt, stop, **how)
+            return dump(source, unit, chunk, spec, making.folder, effect.attempt, stop, **how)
+        except OtherCollection as error:  # renamed or dropped since: so is what it was then
+            raise OperationFailure(str(error), SNAPSHOT_TOO_OLD) from error
 
     def _verify(self, effect: Effect, unit: Unit, chunk: Chunk, stop: StopToken) -> Verified:
         spec, ends, read = self._spec, self._ends, effect.read_preference

@@ -35,7 +35,7 @@ from executors.select import USERS, split, targets_of, unmatched
 from executors.survey import Namespace, catalogue, measured, namespaces, refuse_unsupported
 from statemachine.errors import OperatorError
 from statemachine.events import JobSpec
-from statemachine.state import State
+from statemachine.state import State, is_whole
 
 
 def examine(source: Deployment, target: Deployment | None, spec: JobSpec) -> list[OperatorError]:
@@ -111,7 +111,8 @@ def examine_resume(
             for unit_id in state.open_units:
                 unit = state.units[unit_id]
                 findings += _another(source, unit.id, unit.uuid)
-    if target is not None:
+    carried = not state.open_units and is_whole(state.spec)
+    if target is not None and not carried:  # else changes have renamed and dropped since
         with _answers(target, findings):
             for unit in state.units.values():
                 if unit.target_uuid:

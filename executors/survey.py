@@ -76,6 +76,7 @@ def survey(
     `PyMongoError`, `Stopped`.
     """
     notes: list[str] = []
+    before = _now(client)
     found = catalogue(client, spec, added=added, notes=notes)
     targets = targets_of([entry.name for entry in found], spec)
     units: list[FoundUnit] = []
@@ -87,7 +88,7 @@ def survey(
         notes += _dangling(entry, targets[entry.name], spec)
     since = _now(client) if spec.consistency == "snapshot" else ""
     users, roles = (0, 0) if spec.users else _left_behind(client, notes)
-    return Surveyed(tuple(units), since, users, roles, tuple(notes))
+    return Surveyed(tuple(units), since, users, roles, tuple(notes), since=before)
 
 
 def catalogue(
@@ -286,9 +287,9 @@ def _dangling(entry: Namespace, target: str, spec: JobSpec) -> Iterator[str]:
 
 
 def _now(client: MongoClient[Any]) -> str:
-    """A time at which all that was seen until now exists."""
-    time = client.admin.command("ping")["operationTime"]
-    return f"{time.time}.{time.inc}"
+    """A time at which all that was seen until now exists; empty of a server without such times."""
+    time = client.admin.command("ping").get("operationTime")
+    return f"{time.time}.{time.inc}" if time is not None else ""
 
 
 def _left_behind(client: MongoClient[Any], notes: list[str]) -> tuple[int, int]:

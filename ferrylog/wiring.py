@@ -5,7 +5,7 @@ import platform
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -20,6 +20,7 @@ from executors.dumps.manifest import Facts
 from executors.dumps.named import must_be_the_same, open_archive, open_named
 from executors.dumps.restoring import DumpSource
 from executors.folder import inside, prepare_folder, remove_folder, remove_if_empty
+from executors.increments.making import increment_to_make
 from executors.preflight import (
     examine,
     examine_deployments,
@@ -109,7 +110,8 @@ class Run:
             return []
         if spec.kind == "dump":
             assert self.source is not None
-            refuse_existing(spec)
+            if not spec.incremental:
+                refuse_existing(spec)
             return examine_dump_source(self.source, spec)
         if reads_dump(spec):
             assert self.target is not None
@@ -124,10 +126,12 @@ class Run:
         if not settings.work_dir and engine.state.settings is not None:
             settings = settings.model_copy(update={"work_dir": engine.state.settings.work_dir})
         folder = self._folder(engine.job, engine.state)
-        ends = self._ends(engine.job, spec, folder)
-        if spec.kind in ("migrate", "restore") or ends.dump is not None:
+        ends = self._ends(engine.job, spec, folder, made=_made(engine.state))
+        if spec.kind in ("migrate", "restore") or ends.dump is not None or spec.incremental:
             prepare_folder(folder)
         if ends.out is not None and not _made(engine.state):
+            if ends.making is not None:
+                prepare_folder(ends.out.folder.parent)
             prepare_folder(ends.out.folder)
             if spec.layout == "chunks":
                 claim(ends.out.folder, engine.job)
@@ -161,13 +165,17 @@ class Run:
         named = self.settings.work_dir or before
         return inside(Path(named) if named else work_path(self.journal.path), job)
 
-    def _ends(self, job: JobId, spec: JobSpec, folder: Path) -> Ends:
-        dump = out = None
+    def _ends(self, job: JobId, spec: JobSpec, folder: Path, *, made: bool) -> Ends:
+        """`made`: the job's dump stands, and nothing is added to it."""
+        dump = out = making = None
         if reads_dump(spec):
             dump = DumpSource(spec, folder, partial(open_archive, spec, sys.stdin.buffer))
         if spec.kind == "dump":
             out = out_of(spec, folder, partial(self._facts, job, spec), sys.stdout.buffer)
-        return Ends(self.source, self.target, dump, out)
+        if spec.incremental and out is not None and not made:
+            making = increment_to_make(spec, folder)
+            out = replace(out, folder=making.folder)
+        return Ends(self.source, self.target, dump, out, making)
 
     def _facts(self, job: JobId, spec: JobSpec) -> Facts:
         assert self.source is not None

@@ -64,6 +64,11 @@ def restores_chain(spec: JobSpec) -> bool:
     return spec.kind == "restore" and bool(spec.links or spec.at)
 
 
+def is_whole(spec: JobSpec) -> bool:
+    """Whether nothing can be left out: changes that follow would miss it."""
+    return spec.follow or spec.incremental or restores_chain(spec)
+
+
 @dataclass(slots=True)
 class Task:
     """One thing to do: where it stands and what is left of its budget."""

@@ -12,10 +12,13 @@ from typing import BinaryIO, Final
 from executors.boundaries import from_text
 from executors.chunkfile import DamagedFile, check_chunk_file, fresh_file, sync_directory
 from executors.dumps.manifest import Facts, read_manifest, write_manifest
-from executors.dumps.model import Damage, Dumped, Part
+from executors.dumps.model import Damage, Dumped, Link, Part
 from executors.dumps.pack import must_be_packable, pack_archive, pack_directory
 from executors.errors import OutExists, OutUnwritable, StreamClosed
 from executors.folder import inside
+from executors.increments.dumping import is_changed
+from executors.increments.log import log_parts
+from executors.increments.model import Making
 from executors.protocol import StopToken
 from statemachine.effects import Effect
 from statemachine.events import JobSpec
@@ -44,7 +47,9 @@ class Out:
     facts: Callable[[], Facts] = lambda: Facts(tool_version="")
 
 
-def make_dump(out: Out, spec: JobSpec, effect: Effect, stop: StopToken) -> Manifested | Unfiled:
+def make_dump(
+    out: Out, spec: JobSpec, effect: Effect, stop: StopToken, *, making: Making | None = None
+) -> Manifested | Unfiled:
     """Name every chunk file in a manifest, then pack them where another layout is wanted.
 
     A job that was taken up again looks at every file first: nobody knows what became of them
@@ -52,13 +57,19 @@ def make_dump(out: Out, spec: JobSpec, effect: Effect, stop: StopToken) -> Manif
     """
     if lost := tuple(_lost(out.folder, effect, stop)):
         return Unfiled(lost)
-    _remove_unnamed(out.folder, effect)
+    log = _log(making, spec, effect)
+    _remove_unnamed(out.folder, effect, log)
     parts: dict[str, list[Part]] = {}
     for chunk in effect.filed:
         parts.setdefault(chunk.unit, []).append(_part(chunk))
-    namespaces = [_dumped(unit, parts.get(unit.id, [])) for unit in effect.units]
-    told = {"cluster_time": effect.cluster_time, "damage": tuple(_missing(effect))}
-    sha256 = write_manifest(out.folder, out.facts().model_copy(update=told), namespaces)
+    namespaces = [_dumped(unit, parts.get(unit.id, []), making) for unit in effect.units]
+    told = {
+        "cluster_time": effect.cluster_time,
+        "since": effect.since,
+        "damage": tuple(_missing(effect)),
+    }
+    link = _link(making, effect, log) if making is not None else None
+    sha256 = write_manifest(out.folder, out.facts().model_copy(update=told), namespaces, link)
     gzip = spec.compression == "gzip"
     if out.directory is not None:
         pack_directory(read_manifest(out.folder), out.directory, gzip=gzip, stop=stop)
@@ -74,6 +85,25 @@ def make_dump(out: Out, spec: JobSpec, effect: Effect, stop: StopToken) -> Manif
     )
 
 
+def _log(making: Making | None, spec: JobSpec, effect: Effect) -> tuple[Part, ...]:
+    if making is None or not spec.keep_log:
+        return ()
+    return log_parts(making.folder, effect.cluster_time)
+
+
+def _link(making: Making, effect: Effect, log: tuple[Part, ...]) -> Link:
+    parent = making.parent
+    return Link(
+        number=parent.number + 1,
+        parent=parent.digest,
+        base=parent.base,
+        since=parent.until,
+        until=effect.cluster_time,
+        token=effect.token,
+        log=log,
+    )
+
+
 def _lost(folder: Path, effect: Effect, stop: StopToken) -> Iterator[tuple[ChunkId, str]]:
     for chunk in effect.filed:
         file = chunk.file
@@ -86,10 +116,11 @@ def _lost(folder: Path, effect: Effect, stop: StopToken) -> Iterator[tuple[Chunk
             yield chunk.id, str(error)
 
 
-def _remove_unnamed(folder: Path, effect: Effect) -> None:
+def _remove_unnamed(folder: Path, effect: Effect, log: tuple[Part, ...]) -> None:
     """Chunk files that the manifest will not name: of attempts that were killed, of units that
     were left. Nothing else is ours."""
     named = {chunk.file.name for chunk in effect.filed if chunk.file is not None}
+    named |= {part.file for part in log}
     for path in folder.glob("*/*.flb*"):
         if str(path.relative_to(folder)) not in named and OURS.fullmatch(path.name):
             path.unlink()
@@ -216,7 +247,8 @@ def _refuse_unwritable(path: Path, *, archive: bool) -> None:
         raise OutUnwritable(str(path), f"{there} is not writable")
 
 
-def _dumped(unit: Unit, parts: Sequence[Part]) -> Dumped:
+def _dumped(unit: Unit, parts: Sequence[Part], making: Making | None) -> Dumped:
+    """`making`: the increment, where it is one: what the chain did not hold is in it whole."""
     return Dumped(
         namespace=unit.id,
         type=unit.type,
@@ -226,6 +258,7 @@ def _dumped(unit: Unit, parts: Sequence[Part]) -> Dumped:
         parts=tuple(parts),
         documents=sum(part.documents for part in parts),
         bytes=sum(part.bytes for part in parts),
+        whole=making is not None and unit.type != "view" and not is_changed(making, unit),
     )
 
 
@@ -242,4 +275,5 @@ def _part(chunk: Chunk) -> Part:
         lower=chunk.lower,
         upper=chunk.upper,
         natural=chunk.natural,
+        erased=file.erased,
     )

@@ -15,6 +15,7 @@ from statemachine.events import (
     AnyEvent,
     ChunkDropped,
     ChunkReplaced,
+    CutoverRequested,
     IndexDropped,
     JobReopened,
     NamespacesAdded,
@@ -93,6 +94,8 @@ def _sentence(job: str, event: AnyEvent) -> str:
             return f"{event.unit} is left out; what the target has of it stays there"
         case NamespacesAdded():
             return f"{', '.join(event.include)} added: the source is surveyed again"
+        case CutoverRequested():
+            return f"job {job} cuts over: what is left is carried, then following ends"
         case SplitRequested():
             return f"{event.chunk} is to be split"
         case _:

@@ -13,8 +13,10 @@ from journal.sqlite import SqliteJournal
 from statemachine.events import JobSpec
 from statemachine.words import JobId, JobStatus
 
-SAME_WORK = ("source_id", "target_id", "include", "exclude")
+SAME_WORK = ("source_id", "target_id", "include", "exclude", "incremental", "parent", "follow")
 """Fields that make two requests of one kind the same job."""
+OF_ITS_TIME = ("source", "target", "deadline_ms")
+"""Fields that the same work may have otherwise another day; it keeps those it began with."""
 Begun = tuple[JobId, Past] | None
 
 
@@ -36,7 +38,8 @@ def same_job(journal: SqliteJournal, spec: JobSpec) -> Begun:
             differing = [
                 f"{name} was {getattr(known, name)}"
                 for name in JobSpec.model_fields
-                if name not in ("source", "target") and getattr(known, name) != getattr(spec, name)
+                if name not in ("source", "target", "deadline_ms")
+                and getattr(known, name) != getattr(spec, name)
             ]
             if past.state.status is JobStatus.MOVED:
                 raise JobMoved(job, past.state.why)

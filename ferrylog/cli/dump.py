@@ -8,6 +8,7 @@ import typer
 
 from ferrylog.cli import options as o
 from ferrylog.cli.beginning import same_job, start_or_continue
+from ferrylog.cli.chains import increment_of
 from ferrylog.cli.running import a_run, end
 from ferrylog.cli.settings import defaults, run_settings
 from ferrylog.errors import Usage
@@ -34,6 +35,18 @@ def dump(
         typer.Option(metavar="FILE", help="mongodump's archive instead; - is standard output."),
     ] = None,
     gzip: Annotated[bool, typer.Option("--gzip", help="For mongodump's layouts.")] = False,
+    incremental: Annotated[
+        bool,
+        typer.Option("--incremental", help="Only what changed since the last link in --out."),
+    ] = False,
+    keep_log: Annotated[
+        bool,
+        typer.Option("--keep-log", help="Of an increment: each change too, for restore --at."),
+    ] = False,
+    memory_limit: Annotated[
+        int | None,
+        typer.Option(metavar="BYTES", min=1 << 20, help="Of an increment, for changed keys."),
+    ] = None,
     db: o.Database = None,
     collection: o.Collection = None,
     ns_include: o.Include = None,
@@ -85,7 +98,10 @@ def dump(
         breaker_failures=breaker_failures,
         tick=tick,
         read_preference=read_preference,
+        capture_bytes=memory_limit,
     )
+    if keep_log and not incremental:
+        raise Usage("--keep-log is for increments", remedy="add --incremental")
     with deployment("source", uri) as side:
         assert side is not None
         spec = JobSpec(
@@ -109,6 +125,8 @@ def dump(
             users=users_and_roles,
             consistency=consistency.value,
         )
+        if incremental:
+            spec = increment_of(spec, keep_log=keep_log)
         with journal_to_write(journal) as written:
             same = None if new else same_job(written, spec)
             settings = given(same[1].state.settings) if same else given(defaults(uri))

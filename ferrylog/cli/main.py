@@ -42,6 +42,7 @@ COMMANDS: Final = {
     "watch": "watch",
     "replay": "replay",
     "verify": "verify",
+    "cutover": "cutover",
     "pause": "pause",
     "stop": "stop",
     "set": "set_",

@@ -179,6 +179,10 @@ WriteConcern = Annotated[
     str, typer.Option("--write-concern", "--writeConcern", help="majority or a number > 1.")
 ]
 Verify = Annotated[bool, typer.Option("--verify/--no-verify", help="Compare both sides.")]
+Shards = Annotated[
+    int | None,
+    typer.Option("--shards-in-flight", min=1, max=64, help="Of an increment, at the same time."),
+]
 New = Annotated[bool, typer.Option("--new", help="Even if one is unfinished.")]
 CHUNK_DOCS = 100_000
 CHUNK_BYTES = 64 << 20

@@ -8,8 +8,10 @@ import typer
 
 from executors.dumps.named import identity_of, what_lies_there
 from executors.select import renames_of
+from ferrylog import clock
 from ferrylog.cli import options as o
 from ferrylog.cli.beginning import same_job, start_or_continue
+from ferrylog.cli.chains import links_wanted
 from ferrylog.cli.plan import end_plan
 from ferrylog.cli.running import a_run, end
 from ferrylog.cli.settings import DEFAULTS, run_settings
@@ -34,6 +36,23 @@ def restore(
     archive: Annotated[
         str | None, typer.Option(metavar="FILE", help="An archive instead; - is standard input.")
     ] = None,
+    to_increment: Annotated[
+        int | None,
+        typer.Option(min=0, help="Of a chain: up to this link; 0 is the full dump alone."),
+    ] = None,
+    at: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Of a chain: as of then, between links where a log was kept."
+        ),
+    ] = None,
+    deadline: Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=0, help="For the whole job, from now.")
+    ] = None,
+    increment_deadline: Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=0, help="For each increment.")
+    ] = None,
+    shards_in_flight: o.Shards = None,
     target: o.TargetOrUri = None,
     target_uri_file: o.TargetFile = None,
     db: o.Database = None,
@@ -107,7 +126,13 @@ def restore(
         patience=patience,
         breaker_failures=breaker_failures,
         tick=tick,
+        shards_in_flight=shards_in_flight,
     )
+    links, moment = (0, "")
+    if archive is None:
+        links, moment = links_wanted(Path(path), to_increment, at)
+    elif to_increment is not None or at is not None:
+        raise Usage("an archive is no chain", remedy="leave out --to-increment and --at")
     unidentified = JobSpec(
         kind="plan" if dry_run else "restore",
         mode="coordinated",
@@ -132,6 +157,10 @@ def restore(
         objcheck=objcheck,
         salvage=salvage,
         legacy_indexes=legacy_indexes,
+        links=links,
+        at=moment,
+        deadline_ms=clock.now_ms() + round(deadline * 1000) if deadline else 0,
+        increment_ms=round((increment_deadline or 0) * 1000),
     )
     source_id = identity_of(unidentified)
     with deployment("target", o.uri("target", target, target_uri_file)) as side:

@@ -1,6 +1,7 @@
 """`ferrylog resume`: `start` without the first stimulus."""
 
 from ferrylog.cli import options as o
+from ferrylog.cli.followed import end_followed
 from ferrylog.cli.plan import end_plan
 from ferrylog.cli.running import a_run, end, sides_of
 from ferrylog.cli.settings import run_settings
@@ -31,6 +32,7 @@ def resume(
     breaker_failures: o.BreakerFailures = None,
     tick: o.Timer = None,
     read_preference: o.Preference = None,
+    shards_in_flight: o.Shards = None,
     work_dir: o.WorkDir = None,
     journal: o.Journal = o.DEFAULT_JOURNAL,
     json: o.Json = False,
@@ -62,6 +64,7 @@ def resume(
             breaker_failures=breaker_failures,
             tick=tick,
             read_preference=read_preference,
+            shards_in_flight=shards_in_flight,
         )
         with (
             sides_of(spec, source, source_uri_file, target, target_uri_file) as sides,
@@ -70,6 +73,7 @@ def resume(
             engine = run.resume(wanted, past)
             if spec.kind == "plan":
                 end_plan(common, run, engine)
+            end_followed(common, written, sides, settings, engine)
             end(common, written, engine)
 
 

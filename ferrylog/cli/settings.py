@@ -46,6 +46,8 @@ def run_settings(
     breaker_failures: int | None = None,
     tick: float | None = None,
     read_preference: ReadPreference | None = None,
+    shards_in_flight: int | None = None,
+    capture_bytes: int | None = None,
 ) -> RunSettings:
     """What was given; else what the run before had at its end; else the defaults."""
     given = {
@@ -62,6 +64,8 @@ def run_settings(
         "breaker_failures": breaker_failures,
         "tick_ms": _ms(tick),
         "read_preference": read_preference,
+        "shards_in_flight": shards_in_flight,
+        "capture_bytes": capture_bytes,
     }
     known = (before or DEFAULTS).model_dump()
     known |= {name: value for name, value in given.items() if value is not None}

@@ -8,9 +8,11 @@ import typer
 from executors.select import renames_of
 from ferrylog.cli import options as o
 from ferrylog.cli.beginning import same_job, start_or_continue
+from ferrylog.cli.followed import end_followed
 from ferrylog.cli.plan import end_plan
 from ferrylog.cli.running import a_run, end
 from ferrylog.cli.settings import defaults, run_settings
+from ferrylog.errors import Usage
 from ferrylog.jobs import journal_to_write
 from ferrylog.wiring import deployments
 from statemachine.events import JobSpec
@@ -56,6 +58,12 @@ def start(
     on_conflict: o.Conflicts = o.OnConflict.STOP,
     write_concern: o.WriteConcern = "majority",
     verify: o.Verify = True,
+    follow: Annotated[
+        bool,
+        typer.Option(
+            "--follow", help="Then carry over what changes, until `ferrylog cutover` ends it."
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "--dryRun", help="Plan and foresee; write nothing.")
     ] = False,
@@ -88,6 +96,10 @@ def start(
     )
     fresh = given(defaults(uris[0]))
     o.must_be_safe(write_concern)
+    if follow and consistency is o.Consistency.SNAPSHOT:
+        raise Usage("what is followed is not as of one time", remedy="leave out --consistency")
+    if follow and on_conflict is not o.OnConflict.STOP:
+        raise Usage("following replaces what it finds under the same _id: --on-conflict stop only")
     with deployments(*uris) as sides:
         spec = JobSpec(
             kind="plan" if dry_run else "migrate",
@@ -110,6 +122,7 @@ def start(
             users=users_and_roles,
             consistency=consistency.value,
             metadata=verify,
+            follow=follow and not dry_run,
         )
         with journal_to_write(journal) as written:
             same = None if new else same_job(written, spec)
@@ -118,4 +131,5 @@ def start(
                 engine = start_or_continue(run, spec, same)
                 if dry_run:
                     end_plan(common, run, engine)
-                end(common, written, engine)
+            end_followed(common, written, sides, settings, engine)
+            end(common, written, engine)

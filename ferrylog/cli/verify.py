@@ -28,7 +28,7 @@ from statemachine.events import (
     MetadataDifference,
     VerifyCompleted,
 )
-from statemachine.state import DUMP, State, Unit
+from statemachine.state import DUMP, State, Unit, restores_chain
 from statemachine.words import JobId, JobStatus, Status, TaskKey, TaskKind, UnitStatus
 
 PIPE: Final = f"{DUMP}-"
@@ -91,6 +91,12 @@ def verify(
     with journal_to_write(journal) as written:
         done = find_migration(written, job)
         spec = spec_of(written, done)
+        if spec.incremental or restores_chain(spec):
+            raise Usage(
+                f"job {done} has to do with a chain, whose documents lie in several links",
+                remedy="a restore with --verify reads every batch back; for the files: "
+                "`ferrylog inspect chain DIR --check`",
+            )
         if PIPE in (spec.source, spec.target):
             raise Usage(
                 f"the archive of job {done} came or went through a pipe",
@@ -100,11 +106,23 @@ def verify(
             sides_of(spec, source, source_uri_file, target, target_uri_file) as sides,
             a_run(common, written, sides, settings) as run,
         ):
-            engine = _verify(run, written, done, spec, metadata=metadata)
-        report = _report(written, engine, done)
-    typer.echo(report.as_json() if json else _text(report))
+            report, code = compare(run, written, done, spec, metadata=metadata)
+    tell(common, report)
+    raise typer.Exit(code)
+
+
+def compare(
+    run: Run, journal: SqliteJournal, done: JobId, spec: JobSpec, *, metadata: bool
+) -> tuple[VerifyReport, int]:
+    """What `done` left, beside what it was made of; and the exit code that this means."""
+    engine = _verify(run, journal, done, spec, metadata=metadata)
+    report = _report(journal, engine, done)
     code = exit_code(engine.state)
-    raise typer.Exit(code if report.equal or code != 0 else 4)
+    return report, code if report.equal or code != 0 else 4
+
+
+def tell(common: o.Common, report: VerifyReport) -> None:
+    typer.echo(report.as_json() if common.json else _text(report))
 
 
 def _verify(
@@ -120,6 +138,7 @@ def _verify(
             "consistency": "fuzzy",
             "include": include,
             "exclude": exclude,
+            "follow": False,
         }
     )
     for job, past in unfinished(journal):
@@ -208,7 +227,10 @@ def _unit(
 def _gone(journal: SqliteJournal, state: State, of: JobId) -> tuple[VerifiedUnit, ...]:
     """Collections that the job moved and the source does not have any more: not equal, because
     nobody can tell."""
-    moved = recall(journal, of).state.units.values()
+    done = recall(journal, of).state
+    if done.spec is not None and done.spec.follow:  # what the source dropped, the target did too
+        return ()
+    moved = done.units.values()
     return tuple(
         VerifiedUnit(
             namespace=unit.id,

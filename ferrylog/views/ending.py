@@ -42,6 +42,7 @@ def _differing(state: State, journal: str) -> Iterator[str]:
     for number, what, kind in (
         (sum(unit.mismatched for unit in units), "chunk", "verify_completed"),
         (sum(unit.differing for unit in units), "option, index or the like", "finish_completed"),
+        (state.differing, "option, index or the like", "settle_completed"),
     ):
         if number:
             see = f"ferrylog inspect events --kind {kind} --journal {journal}"

@@ -27,7 +27,12 @@ def consistency(state: State) -> Literal["snapshot", "fuzzy"] | None:
 
 def as_of(state: State) -> str | None:
     """The time of a snapshot; its cluster time is `seconds.increment`."""
-    seconds = state.cluster_time.partition(".")[0]
+    return moment(state.cluster_time)
+
+
+def moment(cluster_time: str) -> str | None:
+    """The time of day of `seconds.increment`."""
+    seconds = cluster_time.partition(".")[0]
     return when(int(seconds) * 1000) if seconds.isdecimal() else None
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from ferrylog.redact import one_line
+from ferrylog.views import increments
 from ferrylog.views.fidelity import findings
 from ferrylog.views.shapes import ChunkReport, PoolReport, StatusReport, UnitReport
 from ferrylog.views.spans import duration, size
@@ -19,6 +20,7 @@ def status_text(report: StatusReport) -> str:
     width = min(width, NAME)
     lines += [_unit_line(report.kind, unit, width) for unit in report.units]
     lines += map(_chunk_line, report.chunks or ())
+    lines += increments.lines(report)
     lines += [*mishaps(report), *findings(report), *_answers(report)]
     return "\n".join(one_line(line) for line in lines)
 

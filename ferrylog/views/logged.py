@@ -3,6 +3,7 @@
 from loguru import logger
 
 from ferrylog.redact import redact
+from ferrylog.views.chained import is_milestone
 from ferrylog.views.fidelity import difference
 from ferrylog.views.notes import note_on
 from ferrylog.views.spans import size
@@ -12,6 +13,7 @@ from statemachine.events import (
     AnyEvent,
     BreakerClosed,
     BreakerOpened,
+    CaptureInvalidated,
     ChunkDropped,
     ChunkReplaced,
     ConflictForeseen,
@@ -32,6 +34,7 @@ from statemachine.events import (
     JobResumed,
     JobStopped,
     ManifestCompleted,
+    MomentPassed,
     NamespacesAdded,
     PauseRequested,
     PlanCompleted,
@@ -43,6 +46,7 @@ from statemachine.events import (
     RetryScheduled,
     RunStarted,
     SettingChanged,
+    SettleCompleted,
     SplitRequested,
     StopRequested,
     SurveyCompleted,
@@ -80,7 +84,7 @@ def log(event: AnyEvent) -> None:
             logger.warning("{}: {}", event.about, redact(note_on(event)))
         case AlertRaised() | SplitRequested() | ConflictForeseen() | DumpInvalidated():
             logger.warning("{}: {}", event.about, redact(note_on(event)))
-        case DamageFound():
+        case DamageFound() | MomentPassed() | CaptureInvalidated():
             logger.warning("{}", redact(note_on(event)))
         case RetryScheduled():
             logger.warning(
@@ -96,8 +100,10 @@ def log(event: AnyEvent) -> None:
             logger.warning("{} rejected {}: {}", event.chunk, event.key, event.code)
         case VerifyCompleted(equal=False):
             logger.error("{} differs between source and target", event.entity)
-        case FinishCompleted() if event.differing:
+        case FinishCompleted() | SettleCompleted() if event.differing:
             _log_differing(event)
+        case _ if is_milestone(event):
+            logger.info("{}: {}", event.about, redact(note_on(event)))
         case DeadLettered():
             logger.error(
                 "{} of {} given up: {} {}",
@@ -125,7 +131,7 @@ def _log_survey(event: SurveyCompleted) -> None:
         logger.warning("{}", redact(note))
 
 
-def _log_differing(event: FinishCompleted) -> None:
+def _log_differing(event: FinishCompleted | SettleCompleted) -> None:
     for each in event.differing:
         logger.error("{} differs: {}", event.entity, redact(difference(each)))
 

@@ -14,6 +14,7 @@ from ferrylog.views.answers import Asked, answers
 from ferrylog.views.chunks import chunk_reports
 from ferrylog.views.counts import Counts
 from ferrylog.views.fidelity import as_of, consistency, damage_reports, damaged_places
+from ferrylog.views.increments import chain_report, follow_report, follows
 from ferrylog.views.pools import phases, pools, stats
 from ferrylog.views.shapes import (
     AlertReport,
@@ -100,10 +101,12 @@ def status_report(
         dead_letters=dead_letters(state),
         dropped_indexes=state.dropped,
         mismatched_chunks=sum(unit.mismatched for unit in state.units.values()),
-        differing_metadata=sum(unit.differing for unit in state.units.values()),
+        differing_metadata=state.differing + sum(unit.differing for unit in state.units.values()),
         damaged_places=damaged_places(state),
         damage=damage_reports(told.damage),
         left_behind=LeftBehind(users=state.users, roles=state.roles),
+        follow=follow_report(state),
+        chain=chain_report(state),
         notes=told.notes,
         settings=state.settings.model_dump(mode="json") if state.settings else None,
         alerts=_alerts(state, told),
@@ -115,16 +118,22 @@ def status_report(
 
 
 def phase(state: State) -> str:
-    """The first thing that is not finished yet: plan, dump, restore (or copy), index, verify,
-    finish, manifest, done."""
+    """The first thing that is not finished yet: capture, plan, dump, restore (or copy), index,
+    verify, increments, follow, finish, manifest, done."""
     if state.terminal:
         return "done"
+    if follows(state):
+        return "follow"
+    if state.increment:
+        return "increments"
     busy = {
         kind
         for (kind, status, _), queue in state.queues.items()
         if queue and status not in (Status.COMPLETED, Status.FAILED)
     }
     stages = state.stages
+    if TaskKind.CAPTURE in busy:
+        return "capture"
     if not state.closed or not stages or busy & {TaskKind.SURVEY, TaskKind.CREATE, TaskKind.PLAN}:
         return "plan"
     for kind in PHASES:
@@ -157,7 +166,8 @@ def exit_code(state: State) -> int:
 
 
 def _differs(state: State) -> bool:
-    return any(unit.mismatched or unit.differing for unit in state.units.values())
+    units = state.units.values()
+    return state.differing > 0 or any(unit.mismatched or unit.differing for unit in units)
 
 
 def _read_damage(state: State) -> bool:

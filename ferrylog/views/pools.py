@@ -16,7 +16,9 @@ LEFT: Final = (Status.PENDING, Status.WAITING)
 
 
 def pools(state: State, now_ms: int) -> dict[str, PoolReport]:
-    return {pool: _pool(state, pool, now_ms) for pool in Pool}
+    """That of shards only where there are increments."""
+    shown = [pool for pool in Pool if pool is not Pool.APPLY or state.phase is not None]
+    return {pool: _pool(state, pool, now_ms) for pool in shown}
 
 
 def _pool(state: State, pool: Pool, now_ms: int) -> PoolReport:

@@ -212,6 +212,46 @@ class DamageReport(Report):
     why: str
 
 
+class FollowReport(BaseModel):
+    """How far a target is behind the source that it follows, after the last round."""
+
+    applied: str | None
+    """The cluster time up to which it has every change; `None` before the first round."""
+    as_of: str | None
+    """The same as a time of day."""
+    lag_s: float
+    documents: int
+    erased: int
+    """Written and deleted over all rounds."""
+    cutover: bool
+    """Asked for."""
+
+
+class IncrementReport(BaseModel):
+    """The increment under way."""
+
+    number: int
+    until: str
+    shards: int
+    applied: int
+    """Of its shards."""
+    in_flight: int
+    percent: float
+
+
+class ChainReport(BaseModel):
+    """How far the restore of a chain is."""
+
+    phase: str
+    increments: int
+    """To apply in all."""
+    applied: int
+    documents: int
+    erased: int
+    """Written and deleted by increments."""
+    increment: IncrementReport | None
+
+
 class StatusReport(Report):
     schema_: Literal["ferrylog.status/1"] = Field("ferrylog.status/1", alias="schema")
     job: str
@@ -255,6 +295,10 @@ class StatusReport(Report):
     damage: tuple[DamageReport, ...]
     """The first of them."""
     left_behind: LeftBehind
+    follow: FollowReport | None
+    """Of a job that follows its source, when it has begun to."""
+    chain: ChainReport | None
+    """Of the restore of a full dump with increments."""
     notes: tuple[str, ...]
     """What else lies on the source and is not carried, in words."""
     settings: dict[str, Any] | None

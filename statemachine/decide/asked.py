@@ -30,7 +30,7 @@ from statemachine.events import (
     SurveyInvalidated,
     UnitExcluded,
 )
-from statemachine.state import State
+from statemachine.state import State, is_whole
 from statemachine.stimuli import (
     AddAsked,
     Asked,
@@ -251,7 +251,7 @@ def _cutover(state: State, wish: CutoverAsked) -> list[AnyEvent]:
 def _one_selection(state: State) -> None:
     """A chain is one selection from its beginning to its end, and so is what is followed."""
     assert state.spec is not None
-    if state.phase is not None or state.spec.incremental or state.spec.follow:
+    if is_whole(state.spec):
         raise _Refused("what a chain holds, or a job follows, stays as it was selected")
 
 
@@ -365,6 +365,7 @@ def _drop(state: State, wish: DropAsked) -> list[AnyEvent]:
     chunk = state.chunks.get(ChunkId(wish.entity))
     if chunk is None:
         raise _Refused(f"{wish.entity} is no chunk and no index: exclude the unit instead")
+    _one_selection(state)
     return [
         ChunkDropped(
             chunk=chunk.id,

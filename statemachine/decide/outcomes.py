@@ -52,7 +52,7 @@ from statemachine.policy import (
     backoff_ms,
     exhausted,
 )
-from statemachine.state import State, restores_chain
+from statemachine.state import State, is_whole
 from statemachine.stimuli import (
     Applying,
     Built,
@@ -260,7 +260,7 @@ def give_up(letter: DeadLettered, settings: RunSettings, spec: JobSpec) -> list[
     why = f"{letter.task.kind} of {letter.entity} was given up: {letter.code}: {letter.why}"
     unit = unit_of(letter.task)
     match settings.on_exhausted:
-        case "skip-unit" if unit is not None and not (spec.follow or restores_chain(spec)):
+        case "skip-unit" if unit is not None and not is_whole(spec):
             return [UnitSkipped(unit=unit, why=why)]
         case "fail-job":
             return [JobFailed(code=letter.code, why=why)]

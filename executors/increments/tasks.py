@@ -1,0 +1,168 @@
+"""The tasks of increments: which of them is whose."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from pymongo import MongoClient
+
+from executors.chunkfile import DamagedFile
+from executors.dumps.named import dump_path
+from executors.folder import inside
+from executors.increments.apply import apply
+from executors.increments.capture import capture
+from executors.increments.chain import check_link, links_to_apply, open_chain
+from executors.increments.follow import Follower, settle_followed
+from executors.increments.log import LOG, replay
+from executors.increments.model import INCREMENTS, Chain, Increment, Making
+from executors.increments.position import open_position
+from executors.increments.shaping import settle, settle_log, shape
+from executors.protocol import Report, StopToken
+from statemachine.effects import Effect
+from statemachine.events import ChainLink, JobSpec
+from statemachine.state import ChunkFile, Shard
+from statemachine.stimuli import (
+    Applying,
+    Captured,
+    Capturing,
+    Followed,
+    FoundShard,
+    Progressed,
+    Settled,
+    Shaped,
+)
+from statemachine.words import THE_JOB, TaskKind
+
+
+class IncrementTasks:
+    """Does what a job asks of increments: makes one, applies those of a chain, or follows."""
+
+    def __init__(
+        self,
+        spec: JobSpec,
+        job: str,
+        source: MongoClient[Any] | None,
+        target: MongoClient[Any] | None,
+        making: Making | None,
+    ) -> None:
+        self._spec = spec
+        self._job = job
+        self._source = source
+        self._target = target
+        self._making = making
+        self._lock = Lock()
+        self._chain: Chain | None = None
+        self._follower: Follower | None = None
+
+    def run(
+        self, effect: Effect, stop: StopToken, report: Report
+    ) -> Captured | Shaped | Applying | Settled | Followed:
+        """Raises what the modules of the tasks raise."""
+        match effect.task.kind:
+            case TaskKind.CAPTURE:
+                return self._capture(effect, stop, report)
+            case TaskKind.SHAPE:
+                return self._shape(effect, stop)
+            case TaskKind.APPLY:
+                return self._apply(effect, stop, report)
+            case TaskKind.SETTLE:
+                return self._settle(effect, stop)
+            case TaskKind.FOLLOW:
+                return self._follow(effect, stop)
+        raise AssertionError(f"{effect.task.kind} is no task of increments")
+
+    def chain(self) -> Chain:
+        """The chain that the job restores, opened once. Raises as `open_chain`."""
+        with self._lock:
+            if self._chain is None:
+                links = self._spec.links + bool(self._spec.at)
+                self._chain = open_chain(Path(dump_path(self._spec)), upto=links)
+            return self._chain
+
+    def accepted(self, stop: StopToken) -> tuple[ChainLink, ...]:
+        """The increments that follow the full dump, every byte of their files looked at (Y1).
+
+        Raises as `open_chain`, and `DamagedDump`, `Stopped`.
+        """
+        chain = self.chain()
+        wanted = links_to_apply(chain, self._spec.links, self._spec.at)
+        for link in wanted:
+            check_link(chain.increments[link.number - 1], stop)
+        return wanted
+
+    def _capture(self, effect: Effect, stop: StopToken, report: Report) -> Captured:
+        assert self._source is not None and self._making is not None
+        return capture(self._source, self._spec, self._making, effect, stop, _told(effect, report))
+
+    def _shape(self, effect: Effect, stop: StopToken) -> Shaped:
+        """A log shapes collections itself, in the order of its events."""
+        assert effect.link is not None and self._target is not None
+        chain, link = self.chain(), effect.link
+        if not link.log:
+            return shape(self._target, self._spec, self._job, chain, link.number, stop)
+        open_position(self._target, self._job, link.number, link.digest)
+        return Shaped((_log_shard(chain.increments[link.number - 1]),))
+
+    def _apply(self, effect: Effect, stop: StopToken, report: Report) -> Applying:
+        shard, link = effect.shard, effect.link
+        assert shard is not None and link is not None and self._target is not None
+        root = self.chain().root
+        if link.log:
+            increment = self.chain().increments[link.number - 1]
+            folder = increment.dump.root
+            parts = replay(self._target, self._spec, folder, increment.log, shard, link.until, stop)
+        else:
+            parts = apply(self._target, shard, self._spec, inside(root, shard.file.name), stop)
+        return _last(parts, shard, _told(effect, report))
+
+    def _settle(self, effect: Effect, stop: StopToken) -> Settled:
+        assert self._target is not None
+        if effect.task.entity == THE_JOB:
+            assert self._source is not None
+            return settle_followed(self._source, self._target, self._spec, stop)
+        assert effect.link is not None
+        chain, link = self.chain(), effect.link
+        if link.log:
+            return settle_log(self._target, self._spec, self._job, link)
+        number, last = link.number, effect.last
+        return settle(self._target, self._spec, self._job, chain, number, stop, last=last)
+
+    def _follow(self, effect: Effect, stop: StopToken) -> Followed:
+        """One round at a time: the open cursor stays from round to round."""
+        assert self._source is not None and self._target is not None
+        if self._follower is None:
+            self._follower = Follower(self._source, self._target, self._spec)
+        return self._follower.round(effect, stop)
+
+
+def _log_shard(increment: Increment) -> FoundShard:
+    """One for the whole log: it is replayed in the order of time."""
+    log = increment.log
+    file = ChunkFile(
+        name=f"{INCREMENTS}/{increment.dump.root.name}/{LOG}",
+        documents=sum(part.documents for part in log),
+        bytes=sum(part.bytes for part in log),
+        file_bytes=sum(part.file_bytes for part in log),
+        sha256="",
+        place="dump",
+    )
+    return FoundShard(LOG, LOG, "collection", None, None, file)
+
+
+def _told(effect: Effect, report: Report) -> Callable[[Applying | Capturing], None]:
+    def tell(part: Applying | Capturing) -> None:
+        report(Progressed(effect.task, effect.attempt, effect.epoch, part))
+
+    return tell
+
+
+def _last(
+    parts: Iterator[Applying], shard: Shard, tell: Callable[[Applying | Capturing], None]
+) -> Applying:
+    """All parts but the last are progress; the last is the result."""
+    for part in parts:
+        if part.position == shard.file.file_bytes:
+            return part
+        tell(part)
+    raise DamagedFile(f"{shard.file.name} ends before its last block")

@@ -1,0 +1,94 @@
+"""What happened to increments, in sentences."""
+
+from ferrylog.views.spans import size
+from statemachine.events import (
+    AnyEvent,
+    ApplyCompleted,
+    ApplyProgressed,
+    CaptureCompleted,
+    CaptureInvalidated,
+    CaptureProgressed,
+    ChainAccepted,
+    CutoverRequested,
+    FollowCompleted,
+    IncrementCompleted,
+    IncrementStarted,
+    MomentPassed,
+    SettleCompleted,
+    ShapeCompleted,
+    ShardPlanned,
+)
+
+MILESTONES = (
+    CaptureCompleted,
+    ChainAccepted,
+    CutoverRequested,
+    IncrementStarted,
+    ShapeCompleted,
+    SettleCompleted,
+    IncrementCompleted,
+)
+"""What a run tells while it goes."""
+
+
+def is_milestone(event: AnyEvent) -> bool:
+    return isinstance(event, MILESTONES) or (
+        isinstance(event, FollowCompleted) and event.changes != ()
+    )
+
+
+def note_on_increments(event: AnyEvent) -> str:
+    """A sentence; empty for an event of anything else."""
+    match event:
+        case CaptureProgressed():
+            return f"All {event.changes:,} changes up to {event.cluster_time} are captured."
+        case CaptureCompleted():
+            return (
+                f"The increment is as of {event.cluster_time}: {event.changes:,} changes, "
+                f"{event.units} collections and views."
+            )
+        case MomentPassed():
+            return f"The increment has to go on to a later time: {event.why}."
+        case CaptureInvalidated():
+            return f"What was dumped of the increment is forgotten: {event.why}."
+        case ChainAccepted():
+            last = event.links[-1].until if event.links else ""
+            return f"The chain is whole: {len(event.links)} increments follow, up to {last}."
+        case IncrementStarted():
+            return f"The turn of increment {event.increment} has come."
+        case IncrementCompleted():
+            return f"Increment {event.increment} is applied."
+        case CutoverRequested():
+            return f"{event.by} asked for the cut-over."
+        case _:
+            return _of_the_target(event)
+
+
+def _of_the_target(event: AnyEvent) -> str:
+    match event:
+        case ShardPlanned():
+            return (
+                f"{event.documents:,} documents and {event.erased:,} deletions of "
+                f"{event.namespace} lie in {event.file}."
+            )
+        case ShapeCompleted():
+            what = "; ".join(event.changes) or "nothing had to change"
+            return f"The collections stand: {what}. {event.shards} shards follow."
+        case ApplyProgressed() | ApplyCompleted():
+            key = f", up to {event.last_key}" if event.last_key is not None else ""
+            return (
+                f"The target has {event.documents:,} documents, {event.erased:,} deletions, "
+                f"{size(event.bytes)}{key}."
+            )
+        case SettleCompleted():
+            what = "; ".join(event.changes) or "nothing was left to build"
+            differing = f" {len(event.differing)} differ." if event.differing else ""
+            return f"The indexes stand: {what}.{differing}"
+        case FollowCompleted():
+            what = "".join(f" {each}." for each in event.changes)
+            return (
+                f"The target is as of {event.cluster_time}: {event.documents:,} documents "
+                f"written, {event.erased:,} deleted, {event.lag_ms:,} ms behind.{what}"
+            )
+        case _:
+            return ""
