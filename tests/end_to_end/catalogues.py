@@ -4,8 +4,10 @@ import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from random import Random
+from typing import Any
 
 from bson import Timestamp
 from pymongo import MongoClient
@@ -96,7 +98,7 @@ class Catalogue:
             )
             return
         collation = self._rng.choice((None, {"locale": "en", "strength": 2}))
-        more = {"collation": collation} if collation else {}
+        more: dict[str, Any] = {"collation": collation} if collation else {}
         self._do("create", lambda: self._ddl.create_collection(name, **more))
         some = [document("ddl", n, self._rng) for n in range(self._rng.randrange(200))]
         if some:
@@ -106,7 +108,7 @@ class Catalogue:
     def _rotate(self) -> None:
         """alpha <-> beta, as a chain of renames."""
         for one, other in (("alpha", "spare"), ("beta", "alpha"), ("spare", "beta")):
-            self._do("rename", lambda one=one, other=other: self._ddl[one].rename(other))
+            self._do("rename", partial(self._ddl[one].rename, other))
 
     def _again(self) -> None:
         """Dropped, and created again under the same name, sometimes by an insert alone."""

@@ -19,7 +19,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,7 +147,7 @@ class Writer:
             done = self._of(name).bulk_write(operations, ordered=False)
             _took(self.counts, done.bulk_api_result)
         except BulkWriteError as error:
-            details = error.details or {}
+            details: Any = error.details or {}
             _took(self.counts, details)
             wrong = [each["code"] for each in details["writeErrors"]]
             self.counts["refused"] += len(wrong)
@@ -236,7 +236,7 @@ def _without_id(made: Document) -> Document:
     return {name: value for name, value in made.items() if name != "_id"}
 
 
-def _took(counts: Counter[str], result: dict[str, Any]) -> None:
+def _took(counts: Counter[str], result: Mapping[str, Any]) -> None:
     names = {"nInserted": "inserted", "nModified": "updated", "nRemoved": "deleted"}
     for theirs, mine in (names | {"nUpserted": "upserted"}).items():
         counts[mine] += result[theirs]
