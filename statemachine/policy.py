@@ -72,6 +72,7 @@ NO_DOCUMENTS_FAULT: Final = frozenset(
         "EMONGO024",
         "EMONGO064",
         "EDISK000",
+        "ESNAP001",
         "ETASK002",
     }
 )
@@ -85,13 +86,11 @@ LEAST_WAIT_MS: Final = 100
 
 
 def workers_of(pool: Pool, settings: RunSettings) -> int:
-    match pool:
-        case Pool.DUMP:
-            return settings.dump_workers
-        case Pool.RESTORE:
-            return settings.restore_workers
-        case Pool.APPLY:
-            return settings.shards_in_flight
+    return {
+        Pool.DUMP: settings.dump_workers,
+        Pool.RESTORE: settings.restore_workers,
+        Pool.APPLY: settings.shards_in_flight,
+    }[pool]
 
 
 def retries_of(workers: int) -> int:

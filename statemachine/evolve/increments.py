@@ -38,8 +38,7 @@ def capture_completed(state: State, event: CaptureCompleted) -> None:
     state.closed = True
     state.token, state.reached, state.changes = event.token, event.cluster_time, event.changes
     state.cluster_time = event.cluster_time
-    if TaskKey(TaskKind.MANIFEST, THE_JOB) not in state.tasks:
-        put(state, TaskKey(TaskKind.MANIFEST, THE_JOB), Task())
+    put(state, TaskKey(TaskKind.MANIFEST, THE_JOB), Task())
 
 
 def moment_passed(state: State, event: MomentPassed) -> None:

@@ -5,12 +5,14 @@ from dataclasses import replace
 
 from statemachine.decide import decide
 from statemachine.effects import wanted_effects
+from statemachine.events import MetadataDifference
 from statemachine.evolve import evolve
 from statemachine.snapshot import freeze, thaw
 from statemachine.state import State, digest
 from statemachine.stimuli import (
     AddAsked,
     Created,
+    CutoverAsked,
     DropAsked,
     Finished,
     FoundDamage,
@@ -19,17 +21,35 @@ from statemachine.stimuli import (
     Measured,
     Planned,
     PriorityAsked,
+    Progressed,
     Rejection,
     RequeueAsked,
     Restored,
     RunBegan,
     SetAsked,
+    Settled,
+    Shaped,
     StopAsked,
     Succeeded,
     Surveyed,
     Tick,
 )
 from statemachine.words import Alert, BsonText, Cause, Key, Millis, Pool, TaskKey, TaskKind, UnitId
+from tests.statemachine.chain import (
+    CAPTURE,
+    FOLLOW,
+    WHOLE,
+    Chain,
+    captured,
+    following,
+    increment,
+    part,
+    round_,
+    settle,
+    shape,
+    shard,
+    shards,
+)
 from tests.statemachine.examples import SETTINGS
 from tests.statemachine.story import (
     CHUNK,
@@ -122,7 +142,41 @@ def salvaged() -> Story:
     return story
 
 
+def chained() -> Story:
+    """The restore of a chain, in the middle of its second increment."""
+    story = Chain(increment_ms=9000).full()
+    story.applied(1)
+    story.shaped(2)
+    story.tell(Progressed(shard(2), 1, story.state.epoch, part(100)))
+    story.tell(began())
+    story.succeed(shape(2), Shaped(shards()))
+    for index in range(2):
+        story.succeed(shard(2, index), WHOLE)
+    differing = (MetadataDifference(what="index n_1", source="there", target=""),)
+    story.succeed(settle(2), Settled(differing))
+    return story
+
+
+def captured_twice() -> Story:
+    story = increment()
+    story.succeed(CAPTURE, captured())
+    story.succeed(PLAN, Planned((Key("1"),), 10, natural=False))
+    story.fail(DUMP, Cause.PERMANENT, code="ESNAP001")
+    story.fail(dump(1), Cause.PERMANENT, code="ESNAP001")
+    story.succeed(CAPTURE, captured())
+    return story
+
+
+def followed() -> Story:
+    story = following()
+    story.tell(CutoverAsked("me", 1))
+    story.succeed(FOLLOW, round_(1))
+    story.succeed(FOLLOW, round_(2, drained=True))
+    return story
+
+
 MAPS = (
+    "shards",
     "units", "chunks", "flawed", "filed", "tasks", "alerts", "open_units", "ripe", "releasing",
     "breakers",
 )  # fmt: skip
@@ -136,7 +190,8 @@ def in_order(state: State) -> list[object]:
 def test_nothing_is_lost_and_no_order_changes() -> None:
     """I9: at every point of a history, the empty one included."""
     fresh, seen = State(), set()
-    for story in (eventful(), asked(), given_up(), dumped(), salvaged()):
+    told = (eventful(), asked(), given_up(), dumped(), salvaged())
+    for story in (*told, chained(), captured_twice(), followed()):
         state = State()
         for event in story.events:
             evolve(state, event)
