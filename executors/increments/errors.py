@@ -160,15 +160,16 @@ class ChangeTooLarge(OperatorError):
 
 
 class ClockStill(OperatorError):
-    """A link ends later than it begins."""
+    """A link ends later than it begins, and sees what there was when it began."""
 
     code = "ECHAIN025"
 
     def __init__(self, since: str, now: str) -> None:
         super().__init__(
-            f"the source's cluster time is {now}, and the link before ends at {since}: "
-            "it was set back, or does not move on",
-            remedy="if it was restored to an earlier state or replaced, make a new full dump",
+            f"the source tells what changed up to cluster time {now}, and does not come to "
+            f"{since}: it was set back, or no majority of it acknowledges what is written",
+            remedy="look at rs.status(); if it was restored to an earlier state, make a new full "
+            "dump",
         )
 
 
@@ -182,6 +183,20 @@ class CatalogueMoves(OperatorError):
             f"collections or indexes of the source changed in each of {looks} looks at them, "
             f"lastly: {last}",
             remedy="leave those out with --ns-exclude, or try again when they stand still",
+        )
+
+
+class CappedCollection(OperatorError):
+    """Its documents as of the end of a link cannot be had."""
+
+    code = "ECHAIN027"
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__(
+            f"{shown(namespace)} is capped: no server reads such a collection as of one time, and "
+            "no increment can hold it",
+            remedy=f"make a full dump without it (--ns-exclude {namespace!r}), and increments of "
+            "that one",
         )
 
 
