@@ -34,7 +34,7 @@ def finish(
         database, collection = split(unit.target)
         for found in namespaces(client, database, name=collection):
             if found.type == unit.type and unit.target_uuid in ("", found.uuid):
-                _switch_on(client, found, unit, spec)
+                switch_on(client, found, unit, spec)
     if not spec.metadata:
         return Finished()
     differing = compared(client, unit, legacy=spec.legacy_indexes)
@@ -51,7 +51,8 @@ def _is_of(difference: MetadataDifference, indexes: Collection[str]) -> bool:
     )
 
 
-def _switch_on(client: MongoClient[Any], found: Namespace, unit: Unit, spec: JobSpec) -> None:
+def switch_on(client: MongoClient[Any], found: Namespace, unit: Unit, spec: JobSpec) -> None:
+    """The expiry that the unit has and what was found still lacks. Raises `PyMongoError`."""
     changes: list[dict[str, Any]] = []
     options = wanted_options(unit)
     if AFTER in options and AFTER not in fields(found.options):

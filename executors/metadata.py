@@ -19,7 +19,10 @@ from statemachine.state import Unit
 from statemachine.stimuli import Built, Created
 from statemachine.words import Cause, TaskKey, index_task
 
-__all__ = ["acknowledged", "build_index", "concern", "create", "expires", "fields", "split"]
+__all__ = [
+    "acknowledged", "build", "build_index", "concern", "create", "drop", "expires", "fields",
+    "split",
+]  # fmt: skip
 
 NAMESPACE_EXISTS: Final = 48
 NO_SUCH_NAMESPACE: Final = 26
@@ -43,20 +46,26 @@ def create(client: MongoClient[Any], unit: Unit, spec: JobSpec) -> Created:
     return Created(tuple(built), "".join(found.uuid for found in _there(client, unit)))
 
 
-def _gone(collection: str, spec: JobSpec) -> dict[str, Any]:
-    """The command that removes what lies there; of `system.js` servers let only documents go."""
+def drop(client: MongoClient[Any], namespace: str, spec: JobSpec) -> None:
+    """Remove what lies there, if anything does; of `system.js` servers let only documents go.
+
+    Raises `PyMongoError`.
+    """
+    database, collection = split(namespace)
     if collection.startswith("system."):
         what: dict[str, Any] = {"delete": collection, "deletes": [{"q": {}, "limit": 0}]}
     else:
         what = {"drop": collection}
-    return {**what, "writeConcern": concern(spec)}
+    command = {**what, "writeConcern": concern(spec)}
+    db = client.get_database(database)
+    acknowledged(db.command(command, allowable_errors=[NO_SUCH_NAMESPACE]))
 
 
 def _make(client: MongoClient[Any], unit: Unit, spec: JobSpec) -> None:
     database, collection = split(unit.target)
     db = client.get_database(database)
     if spec.drop:
-        acknowledged(db.command(_gone(collection, spec), allowable_errors=[NO_SUCH_NAMESPACE]))
+        drop(client, unit.target, spec)
     command = {"create": collection, **switched_off(wanted_options(unit))}
     for index in unit.indexes:
         if index.name == ID_INDEX:
@@ -89,7 +98,7 @@ def _accept_existing(client: MongoClient[Any], unit: Unit, spec: JobSpec) -> Non
 
 def _try_build(client: MongoClient[Any], unit: Unit, index: IndexSpec, spec: JobSpec) -> bool:
     try:
-        _build(client, unit, index, spec)
+        build(client, unit, index, spec)
     except OperationFailure as error:
         if classify(error)[0] is not Cause.PERMANENT:
             raise
@@ -101,12 +110,13 @@ def build_index(client: MongoClient[Any], unit: Unit, spec: JobSpec, task: TaskK
     """Build the index that the task names, its expiry far away; one that stands already is fine."""
     for index in unit.indexes:
         if index_task(unit.id, index.name) == task:
-            _build(client, unit, index, spec)
+            build(client, unit, index, spec)
             return Built()
     raise AssertionError(f"{task} names no index of {unit.id}")
 
 
-def _build(client: MongoClient[Any], unit: Unit, index: IndexSpec, spec: JobSpec) -> None:
+def build(client: MongoClient[Any], unit: Unit, index: IndexSpec, spec: JobSpec) -> None:
+    """The index on the unit's collection of the target, as `build_index`. Raises `PyMongoError`."""
     database, collection = split(unit.target)
     wanted = wanted_index(index, legacy=spec.legacy_indexes)
     if _stands(client, unit, wanted):
