@@ -53,6 +53,7 @@ class Size:
     chunk_docs: int = 5_000
     kills: int = 3
     """Of each link."""
+    kill_within_s: float = 5.0
     kills_restoring: int = 20
     ddl_every_s: float = 1.5
 
@@ -136,7 +137,8 @@ class Trial:
         words: list[str | Path] = ["dump", "--source", self.source.uri, "--out", self.chain, *more]
         known, began = self.dumps.last_seq(), time.monotonic()
         hold = Hold(self, known, self.rng.uniform(0.5, 5) if exposed else 0)
-        shots = [at_second(self.rng.uniform(0.4, 5)) for _ in range(self.size.kills)]
+        latest = self.size.kill_within_s
+        shots = [at_second(self.rng.uniform(0.4, latest)) for _ in range(self.size.kills)]
         before = self.dumps.kills
         chunks = ("--chunk-docs", str(self.size.chunk_docs))
         self.dumps.to_its_end([*words, *chunks], shots, hold)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from tests import program
 from tests.end_to_end.kills import FERRYLOG, Watch
 
 POLL_S = 0.01
@@ -91,16 +92,13 @@ class Program:
 
     def __call__(self, *words: str | Path) -> str:
         """Its output. Raises `Lost` where it does not end with 0."""
-        done = subprocess.run(
-            [*FERRYLOG, *map(str, words), "--journal", str(self.journal)],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-            check=False,
-        )
+        done = self.ended(*words)
         if done.returncode:
             raise Lost(f"{words[0]}: exit {done.returncode}: {done.stderr[-1500:]}")
         return done.stdout
+
+    def ended(self, *words: str | Path) -> "subprocess.CompletedProcess[str]":
+        return program.ferrylog(*words, "--journal", self.journal, timeout_s=PATIENCE_S)
 
     def begin(self, *words: str | Path) -> "subprocess.Popen[bytes]":
         self.runs += 1
