@@ -28,6 +28,7 @@ from executors.dumps.gunzip import is_gzip
 from executors.dumps.manifest import MANIFEST, read_facts, read_manifest
 from executors.dumps.model import NeverStops, Part, StopToken
 from executors.dumps.opening import open_dump
+from executors.increments.model import INCREMENTS
 from executors.look import Finding, Looked, Stage, Work, look
 from executors.protocol import Stopped
 from executors.subset import WHOLE, Subset
@@ -249,7 +250,8 @@ def _of_file(name: str, kind: str, size: int, part: Part | None) -> tuple[str, s
     if kind == "other" or (part is not None and kind != "file"):
         return "EDUMP010", "not a regular file"
     if part is None:
-        return None if name == MANIFEST else ("EDUMP065", "the manifest does not name it")
+        known = name in (MANIFEST, INCREMENTS)
+        return None if known else ("EDUMP065", "the manifest does not name it")
     if size != part.file_bytes:
         return "EDUMP064", f"has {size} bytes, and the manifest says {part.file_bytes}"
     return None

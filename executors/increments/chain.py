@@ -264,6 +264,13 @@ def check_link(increment: Increment, stop: StopToken) -> None:
             raise _altered(increment.number, increment.dump.root, error) from None
 
 
+def check_base(chain: Chain, stop: StopToken) -> None:
+    """The same of the full dump. Raises `DamagedDump`, `Stopped`, `OSError`."""
+    for each in chain.base.namespaces:
+        for part in each.parts:
+            check_file(chain.root, part, stop, objcheck=False)
+
+
 def parts_of(increment: Increment) -> tuple[Part, ...]:
     """All files of a link but its manifest."""
     return (*(part for each in increment.dump.namespaces for part in each.parts), *increment.log)

@@ -16,13 +16,15 @@ _CLUSTER_TIME: Final = re.compile(r"(\d{1,10})(?:\.(\d{1,10}))?", re.ASCII)
 
 def restorable(chain: Chain) -> tuple[tuple[str, str], ...]:
     """First and last cluster time of each stretch that the chain can be restored as of; the same
-    one twice where there is no log."""
+    one twice where no log joins it to its neighbours."""
     times: list[tuple[str, str]] = []
     if chain.base.cluster_time:
         times.append((chain.base.cluster_time,) * 2)
     for each in chain.increments:
-        within = bool(each.log) and bool(times)
-        times.append((each.since if within else each.until, each.until))
+        if each.log and times:
+            times[-1] = (times[-1][0], each.until)
+        else:
+            times.append((each.until, each.until))
     return tuple(times)
 
 
