@@ -86,8 +86,8 @@ class MongoExecutor:
         self._increments = IncrementTasks(
             spec,
             folder.name,
-            ends.source.client if ends.source is not None else None,
-            ends.target.client if ends.target is not None else None,
+            ends.source,
+            ends.target,
             ends.making,
         )
 

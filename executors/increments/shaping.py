@@ -71,6 +71,16 @@ def shape(
     return Shaped(tuple(shards_of(chain, number, step)), told(step, spec))
 
 
+def shape_log(
+    client: MongoClient[Any], spec: JobSpec, job: str, chain: Chain, number: int, stop: StopToken
+) -> None:
+    """The link's log is to be replayed, which shapes collections itself, in the order of time.
+    Raises as `shape`."""
+    step = step_to(chain, number, spec)
+    target = Target(client, spec, step, stop)
+    open_position(client, job, chain, number, first=lambda: target.of(step.before))
+
+
 def settle(
     client: MongoClient[Any],
     spec: JobSpec,

@@ -3,11 +3,10 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Lock
-from typing import Any
-
-from pymongo import MongoClient
 
 from executors.chunkfile import DamagedFile
+from executors.clients import Deployment
+from executors.dumps.errors import OtherDump
 from executors.dumps.named import dump_path
 from executors.folder import inside
 from executors.increments.apply import apply
@@ -16,8 +15,7 @@ from executors.increments.chain import check_link, links_to_apply, open_chain
 from executors.increments.follow import Follower, settle_followed
 from executors.increments.log import LOG, replay
 from executors.increments.model import INCREMENTS, Chain, Increment, Making
-from executors.increments.position import open_position
-from executors.increments.shaping import settle, settle_log, shape
+from executors.increments.shaping import settle, settle_log, shape, shape_log
 from executors.protocol import Report, StopToken
 from statemachine.effects import Effect
 from statemachine.events import ChainLink, JobSpec
@@ -42,8 +40,8 @@ class IncrementTasks:
         self,
         spec: JobSpec,
         job: str,
-        source: MongoClient[Any] | None,
-        target: MongoClient[Any] | None,
+        source: Deployment | None,
+        target: Deployment | None,
         making: Making | None,
     ) -> None:
         self._spec = spec
@@ -93,16 +91,20 @@ class IncrementTasks:
 
     def _capture(self, effect: Effect, stop: StopToken, report: Report) -> Captured:
         assert self._source is not None and self._making is not None
-        return capture(self._source, self._spec, self._making, effect, stop, _told(effect, report))
+        told = _told(effect, report)
+        return capture(self._source.client, self._spec, self._making, effect, stop, told)
 
     def _shape(self, effect: Effect, stop: StopToken) -> Shaped:
         """A log shapes collections itself, in the order of its events."""
         assert effect.link is not None and self._target is not None
         chain, link = self.chain(), effect.link
-        if not link.log:
-            return shape(self._target, self._spec, self._job, chain, link.number, stop)
-        open_position(self._target, self._job, link.number, link.digest)
-        return Shaped((_log_shard(chain.increments[link.number - 1]),))
+        increment = chain.increments[link.number - 1]
+        if increment.digest != link.digest:
+            raise OtherDump(str(increment.dump.root))
+        if link.log:
+            shape_log(self._target.patient, self._spec, self._job, chain, link.number, stop)
+            return Shaped((_log_shard(increment),))
+        return shape(self._target.patient, self._spec, self._job, chain, link.number, stop)
 
     def _apply(self, effect: Effect, stop: StopToken, report: Report) -> Applying:
         shard, link = effect.shard, effect.link
@@ -111,28 +113,34 @@ class IncrementTasks:
         if link.log:
             increment = self.chain().increments[link.number - 1]
             folder = increment.dump.root
-            parts = replay(self._target, self._spec, folder, increment.log, shard, link.until, stop)
+            parts = replay(
+                self._target.patient, self._spec, self._job, folder, increment.log, link.until, stop
+            )
         else:
-            parts = apply(self._target, shard, self._spec, inside(root, shard.file.name), stop)
+            parts = apply(
+                self._target.client, shard, self._spec, inside(root, shard.file.name), stop
+            )
         return _last(parts, shard, _told(effect, report))
 
     def _settle(self, effect: Effect, stop: StopToken) -> Settled:
         assert self._target is not None
         if effect.task.entity == THE_JOB:
             assert self._source is not None
-            return settle_followed(self._source, self._target, self._spec, stop)
+            source, target = self._source.client, self._target.patient
+            return settle_followed(source, target, self._spec, stop)
         assert effect.link is not None
-        chain, link = self.chain(), effect.link
+        chain, link, patient = self.chain(), effect.link, self._target.patient
         if link.log:
-            return settle_log(self._target, self._spec, self._job, link)
+            return settle_log(patient, self._spec, self._job, chain, link.number, stop)
         number, last = link.number, effect.last
-        return settle(self._target, self._spec, self._job, chain, number, stop, last=last)
+        return settle(patient, self._spec, self._job, chain, number, stop, last=last)
 
     def _follow(self, effect: Effect, stop: StopToken) -> Followed:
         """One round at a time: the open cursor stays from round to round."""
         assert self._source is not None and self._target is not None
         if self._follower is None:
-            self._follower = Follower(self._source, self._target, self._spec)
+            source, target = self._source.client, self._target.client
+            self._follower = Follower(source, target, self._spec)
         return self._follower.round(effect, stop)
 
 
