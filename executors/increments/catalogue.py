@@ -188,6 +188,8 @@ def _refuse(pair: Pair, number: int) -> None:
 
 def altered(pair: Pair) -> dict[str, Any]:
     """The options of a collection that changed, with what they are now; `None`: there is none."""
+    if pair[0].dumped.options == pair[1].dumped.options:
+        return {}
     one, other = ({**GOES_WITHOUT_SAYING, **each.options} for each in pair)
     return {
         name: other.get(name)
@@ -199,6 +201,8 @@ def altered(pair: Pair) -> dict[str, Any]:
 
 def reindexed(pair: Pair, spec: JobSpec) -> dict[str, IndexSpec | None]:
     """The indexes that changed, by name, with what they are now; `None`: it is gone."""
+    if pair[0].dumped.indexes == pair[1].dumped.indexes:
+        return {}
     one, other = (each.indexes for each in pair)
     return {
         name: other.get(name)
