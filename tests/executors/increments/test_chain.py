@@ -46,6 +46,7 @@ from executors.increments.model import INCREMENTS
 from executors.increments.row import erased
 from executors.increments.times import restorable
 from statemachine.errors import OperatorError
+from statemachine.words import Key
 from tests.executors.dumps.test_manifest import resigned
 
 FACTS = Facts(
@@ -544,3 +545,21 @@ def test_the_manifest_reads_as_documented(root: Path) -> None:
     ]  # fmt: skip
     assert chunk_of(told)["erased"] == 2
     assert "whole" not in told["namespaces"][0]
+
+
+def test_manifests_of_full_dumps_stay_what_they_were(tmp_path: Path) -> None:
+    """To the byte: what an older ferrylog wrote has the same digest when it is written anew."""
+    facts = Facts(
+        tool_version="1",
+        cluster_time="5.1",
+        damage=(Damage("a", 1, 2, "EDUMP036", "w"),),
+        queries=(("a", "{}"),),
+    )
+    part = Part("a.b/0-1.flb", 0, 9, 1, 5, "0" * 64, lower=Key("1"), natural=True)
+    namespaces = [
+        Dumped("a.b", "collection", EMPTY, (), "ab", parts=(part,)),
+        Dumped("a.a", "view", EMPTY, ()),
+    ]
+    assert write_manifest(tmp_path, facts, namespaces) == (
+        "0fa207883cda917a0ff38cfa361281b0bee1f75840e77f18e635fd200d5dbf29"
+    )
