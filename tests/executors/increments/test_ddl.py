@@ -93,7 +93,7 @@ STEPS: dict[str, list[Doer]] = {
 def described(client: MongoClient[Any]) -> dict[str, Any]:
     """What stands there, but for UUIDs."""
     found: dict[str, Any] = {}
-    for name in sorted(set(client.list_database_names()) - {*OWN, END}):
+    for name in sorted(set(client.list_database_names()) - {*OWN, END, "ferrylog"}):
         for entry in client[name].command("listCollections")["cursor"]["firstBatch"]:
             if entry["name"] == "system.views":
                 continue
