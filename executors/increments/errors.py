@@ -223,3 +223,21 @@ class DamagedKeys(OperatorError):
             f"the changed keys in {shown(path)} cannot be read: {why}",
             remedy="nothing is lost but time: what changed is captured anew; look at the disk",
         )
+
+
+class Unfollowable(OperatorError):
+    """Change streams do not tell what happens to it. `now`: it came while others were followed."""
+
+    code = "EFOLLOW001"
+
+    def __init__(self, namespaces: Sequence[str], *, now: bool = False) -> None:
+        exclude = " ".join(f"--ns-exclude {each.partition(' (')[0]!r}" for each in namespaces)
+        super().__init__(
+            f"what changes in {', '.join(map(shown, namespaces))} cannot be followed: change "
+            "streams tell nothing of the documents of a time series, nor which ones a capped "
+            "collection lets go",
+            remedy="drop it on the source, then resume"
+            if now
+            else f"leave it out with {exclude}, and carry it by a job of its own when nobody "
+            "writes to it any more",
+        )
