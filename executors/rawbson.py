@@ -95,7 +95,7 @@ def id_of(raw: bytes) -> bytes:
     """The document `{_id: <value>}` with the very bytes of the value."""
     for kind, name, begin, end in elements(raw):
         if name == b"_id":
-            return _wrap(b"%c_id\0%b" % (kind, raw[begin:end]))
+            return wrap(b"%c_id\0%b" % (kind, raw[begin:end]))
     raise ValueError("the document has no _id")
 
 
@@ -121,7 +121,7 @@ def as_stored(document: bytes) -> bytes:
 def equals_query(id_document: bytes) -> RawBSONDocument:
     """`{_id: {$eq: <value>}}`: matches that value even if it looks like an operator."""
     kind, value = id_document[4], id_document[9:-1]
-    return RawBSONDocument(_wrap(b"\x03_id\0" + _wrap(b"%c$eq\0%b" % (kind, value))))
+    return RawBSONDocument(wrap(b"\x03_id\0" + wrap(b"%c$eq\0%b" % (kind, value))))
 
 
 def in_query(id_documents: Sequence[bytes]) -> RawBSONDocument:
@@ -129,7 +129,7 @@ def in_query(id_documents: Sequence[bytes]) -> RawBSONDocument:
     values = b"".join(
         b"%c%d\0%b" % (each[4], index, each[9:-1]) for index, each in enumerate(id_documents)
     )
-    return RawBSONDocument(_wrap(b"\x03_id\0" + _wrap(b"\x04$in\0" + _wrap(values))))
+    return RawBSONDocument(wrap(b"\x03_id\0" + wrap(b"\x04$in\0" + wrap(values))))
 
 
 def may_have_empty_timestamp(block: bytes) -> bool:
@@ -157,7 +157,7 @@ def equal_but_for_empty_timestamps(document: bytes, found: bytes) -> bool:
     return copy == document
 
 
-def _wrap(body: bytes) -> bytes:
+def wrap(body: bytes) -> bytes:
     """The elements as a document."""
     return struct.pack("<i", len(body) + 5) + body + b"\0"
 
