@@ -47,6 +47,7 @@ STEPS: dict[str, list[Doer]] = {
         }),
         _say({"collMod": "a", "validator": {"x": {"$gt": 2}}, "validationAction": "warn"}),
         _say({"collMod": "a", "changeStreamPreAndPostImages": {"enabled": False}}),
+        _say({"collMod": "a", "validator": {}, "validationLevel": "off"}),
         _say({"createIndexes": "a", "indexes": [
             _index({"x": 1}, "x"),
             _index({"t": "text"}, "t", collation={"locale": "simple"}),
