@@ -1,6 +1,7 @@
 """Who does what: one effect in, one outcome out, whatever the world does."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -196,7 +197,8 @@ class MongoExecutor:
             return plan_changed(making, unit, self._spec)
         source, planned = _client(self._ends.source), Planned((), 0, natural=False)
         if unit.type != "view":
-            must_be_same(source, unit)
+            with as_of_a_moment() if making is not None else nullcontext():
+                must_be_same(source, unit)
             planned = plan(
                 source,
                 unit,
@@ -266,12 +268,10 @@ class MongoExecutor:
         source, spec = _client(self._ends.source), self._spec
         read, as_of = effect.read_preference, effect.cluster_time
         how = {"read_preference": read, "cluster_time": as_of}
-        try:
+        with as_of_a_moment():
             if is_changed(making, unit):
                 return dump_changed(source, unit, chunk, spec, making, effect.attempt, stop, **how)
             return dump(source, unit, chunk, spec, making.folder, effect.attempt, stop, **how)
-        except OtherCollection as error:  # renamed or dropped since: so is what it was then
-            raise OperationFailure(str(error), SNAPSHOT_TOO_OLD) from error
 
     def _verify(self, effect: Effect, unit: Unit, chunk: Chunk, stop: StopToken) -> Verified:
         spec, ends, read = self._spec, self._ends, effect.read_preference
@@ -302,6 +302,16 @@ class MongoExecutor:
         if chunk.file.place == "work":
             self._ends.dump.must_lie_there(unit, path, stop)
         return path
+
+
+@contextmanager
+def as_of_a_moment() -> Iterator[None]:
+    """A collection that was renamed or dropped since an increment's time cannot be read as of then
+    any more, whatever the server says to its name."""
+    try:
+        yield
+    except OtherCollection as error:
+        raise OperationFailure(str(error), SNAPSHOT_TOO_OLD) from error
 
 
 def _client(deployment: Deployment | None) -> MongoClient[Any]:

@@ -21,6 +21,7 @@ from executors.dumps.named import must_be_the_same, open_archive, open_named
 from executors.dumps.restoring import DumpSource
 from executors.folder import inside, prepare_folder, remove_folder, remove_if_empty
 from executors.increments.making import increment_to_make
+from executors.increments.position import clear_position
 from executors.preflight import (
     examine,
     examine_deployments,
@@ -43,7 +44,7 @@ from journal.opening import work_path
 from journal.sqlite import SqliteJournal
 from statemachine.errors import OperatorError
 from statemachine.events import JobSpec, RunSettings
-from statemachine.state import State, reads_dump
+from statemachine.state import State, reads_dump, restores_chain
 from statemachine.stimuli import JobAsked, RunBegan, Stimulus
 from statemachine.words import THE_JOB, JobId, JobStatus, Status, TaskKey, TaskKind
 
@@ -152,6 +153,8 @@ class Run:
             if spec.users and self.target is not None and not ended_before:
                 for place in users.clear(self.target.client, spec):
                     logger.warning("{} could not be removed from the target: drop it", place)
+            if restores_chain(spec) and self.target is not None:
+                clear_position(self.target.client, engine.job)  # its own, whoever is at work there
             _tidy(folder, engine.state)
             remove_if_empty(work_path(self.journal.path))
         if left_by:

@@ -1,6 +1,7 @@
 """What is wrong with a chain, with its source or its target; each says what to do."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from executors.dumps.errors import shown
 from statemachine.errors import OperatorError
@@ -52,6 +53,13 @@ class AlteredLink(BrokenChain):
     """A file of it is not as it was written."""
 
     code = "ECHAIN006"
+
+
+BROKEN: Final = frozenset(
+    each.code
+    for each in (BrokenChain, MissingLink, OutOfOrder, OtherParent, OtherSource, AlteredLink)
+)
+"""Codes of chains that are not as whoever wrote them left them."""
 
 
 class NoSuchLink(OperatorError):

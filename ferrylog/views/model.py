@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from executors.dumps.errors import DETAILS
+from executors.increments.errors import BROKEN
 from ferrylog import clock
 from ferrylog.clock import when
 from ferrylog.past import Past
@@ -174,7 +175,7 @@ def _read_damage(state: State) -> bool:
     """What failed the job is a dump that is not as whoever wrote it left it."""
     if state.code == "EFILE001":  # a chunk file; only that of a dump cannot be written again
         return state.from_dump
-    return state.code in DETAILS or state.code.startswith("EBSON")
+    return state.code in DETAILS or state.code in BROKEN or state.code.startswith("EBSON")
 
 
 def rejects(state: State) -> bool:
