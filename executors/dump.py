@@ -6,7 +6,7 @@ from typing import Any
 from pymongo import MongoClient
 
 from executors.batches import read_range
-from executors.chunkfile import sync_directory, write_chunk_file
+from executors.chunkfile import Written, sync_directory, write_chunk_file
 from executors.errors import OtherCollection
 from executors.folder import folder_name, inside
 from executors.metadata import split
@@ -35,24 +35,37 @@ def dump(
     Raises `PyMongoError`, `OSError`, `OtherCollection`, `Stopped`.
     """
     must_be_same(client, unit)
-    if stop.is_set():  # given up while it hung in there: another attempt may be at work
-        raise Stopped
-    name = f"{folder_name(unit.id)}/{chunk.id.rpartition('#')[2]}-{attempt}.flb"
-    path = inside(folder, name)
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    sync_directory(folder)
-    _remove_older(path, attempt)
+    name, path = prepare_file(folder, chunk, attempt, stop)
     what = range_of(unit, chunk, spec, read_preference=read_preference, cluster_time=cluster_time)
     blocks = read_range(client, what, stop, document_bytes=mean_bytes(unit))
     written = write_chunk_file(path, blocks, "none" if spec.compression == "none" else "zstd")
     must_be_same(client, unit)
+    return dumped(name, written)
+
+
+def prepare_file(folder: Path, chunk: Chunk, attempt: int, stop: StopToken) -> tuple[str, Path]:
+    """The name and the path of the attempt's file; what older attempts left is gone, and the
+    directory is there to stay. Raises `Stopped`, `OSError`."""
+    if stop.is_set():  # given up while it hung before this: another attempt may be at work
+        raise Stopped
+    name = f"{folder_name(chunk.unit)}/{chunk.id.rpartition('#')[2]}-{attempt}.flb"
+    path = inside(folder, name)
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    sync_directory(folder)
+    _remove_older(path, attempt)
+    return name, path
+
+
+def dumped(name: str, written: Written, *, erased: int = 0) -> Dumped:
+    """What a file that was written holds: so many of its rows say that a document is gone."""
     return Dumped(
         file=name,
-        documents=written.documents,
+        documents=written.documents - erased,
         bytes=written.bytes,
         file_bytes=written.file_bytes,
         blocks=written.blocks,
         sha256=written.sha256,
+        erased=erased,
     )
 
 
