@@ -58,9 +58,10 @@ _TOKEN: Final = re.compile(rb"82([0-9A-F]{8})([0-9A-F]{8})", re.IGNORECASE)
 CURSOR: Final = "$cmd.aggregate"
 """Where the cursor of an aggregation over no collection lives."""
 HISTORY_LOST: Final = (136, 286)
-NO_SUCH_TOKEN: Final = (260, 280, 40647, 40649, 50811)
+NO_SUCH_TOKEN: Final = (15, 260, 280, 40647, 50796)
+"""Of a token that was read, and not found or understood."""
 TOO_LARGE: Final = 10334
-NO_STREAMS: Final = 40573
+NO_STREAMS: Final = (20, 40573)
 NOT_YET: Final = 72
 """A time that the deployment has not come to."""
 
@@ -215,7 +216,7 @@ class Stream:
             raise HistoryLost(self._since) from error
         if code in NO_SUCH_TOKEN:
             raise PositionUnknown(self._since) from error
-        if code == NO_STREAMS:
+        if code in NO_STREAMS:
             raise NoChangeStreams from error
         if code == TOO_LARGE and self._whole:
             raise ChangeTooLarge(self._since) from error
