@@ -359,7 +359,7 @@ def test_expiry_that_was_awake_is_put_to_sleep(pair: Pair, growing: Growing) -> 
     shaped(pair, growing.chain, number)
     assert seconds(pair.target_client) == FAR
     assert "expireAfterSeconds" not in pair.target_client.shop.cl.options()
-    settled(pair, growing.chain, number)
+    settled(pair, growing.chain, number, spec(**ASKED | {"metadata": False}))
     assert said(pair.target_client) == said(pair.source_client)
 
 
