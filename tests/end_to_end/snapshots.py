@@ -81,6 +81,13 @@ def keep_history(uri: str) -> None:
         client.admin.command("setParameter", 1, minSnapshotHistoryWindowInSeconds=HISTORY_S)
 
 
+def now(uri: str) -> str:
+    """The cluster time behind everything that was acknowledged."""
+    with MongoClient[dict[str, Any]](uri) as client:
+        at = client.admin.command("ping")["operationTime"]
+    return f"{at.time}.{at.inc}"
+
+
 def position(cluster_time: str) -> tuple[int, int]:
     seconds, _, increment = cluster_time.partition(".")
     return int(seconds), int(increment)

@@ -42,7 +42,7 @@ def test_every_link_is_exact_under_load_and_kills(pair: Pair, tmp_path: Path) ->
     print(story.table())
     assert not trial.problems
     assert story.kills_applying
-    assert story.progressed > 4
+    assert len(story.shards) >= 4
 
 
 @pytest.mark.deep

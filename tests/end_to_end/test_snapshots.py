@@ -12,7 +12,7 @@ from pymongo.errors import OperationFailure
 from tests.conftest import Pair
 from tests.end_to_end import snapshots
 from tests.end_to_end.applied import place, read
-from tests.end_to_end.chains import now
+from tests.end_to_end.snapshots import now
 
 pytestmark = pytest.mark.server
 HARM: dict[str, tuple[Callable[[Any], object], str]] = {
@@ -85,7 +85,7 @@ def told(*events: tuple[str, str, dict[str, Any]]) -> list[dict[str, Any]]:
 def test_a_journal_that_lies_is_found() -> None:
     """I31, I32: keys that fall, rows that come twice, a link before its turn."""
     shard = {"increment": 1, "shard": "link:1#0", "namespace": "t.a", "documents": 9, "erased": 0}
-    start = [
+    start: list[tuple[str, str, dict[str, Any]]] = [
         ("increment_started", "link:1", {"increment": 1}),
         ("shard_planned", "link:1#0", shard),
     ]
@@ -95,9 +95,9 @@ def test_a_journal_that_lies_is_found() -> None:
         data = {"documents": rows, "erased": 0, "last_key": text, "position": rows}
         return (f"apply_{kind}", "link:1#0", data)
 
-    end = ("increment_completed", "link:1", {"increment": 1})
-    doubt = ("apply_in_doubt", "link:1#0", {})
-    resolved = ("apply_resolved", "link:1#0", {"position": 3})
+    end: tuple[str, str, dict[str, Any]] = ("increment_completed", "link:1", {"increment": 1})
+    doubt: tuple[str, str, dict[str, Any]] = ("apply_in_doubt", "link:1#0", {})
+    resolved: tuple[str, str, dict[str, Any]] = ("apply_resolved", "link:1#0", {"position": 3})
     whole = [*start, at(3, 3), doubt, resolved, at(6, 6), at(9, 9, "completed"), end]
     assert not read(told(*whole)).problems
     assert read(told(*whole)).shards["link:1#0"].again == 3
