@@ -157,6 +157,8 @@ class Target:
         self._stop = stop
         self._holders = Holders(client, database, self._collection, spec, stop, unique)
         self.collation = self._has_collation()
+        self._new_so_far = False
+        """Of the last documents none lay there: the next are inserted before anybody looks."""
 
     @property
     def removed(self) -> list[bytes]:
@@ -188,9 +190,15 @@ class Target:
             raise OperationFailure(reason(error)[1], error["code"])
 
     def _bring(self, whole: Rows) -> None:
+        odd = _odd(whole)
+        if self._new_so_far:
+            plain = [(each, each) for each in whole if each not in odd]
+            whole = [*odd, *self._sent(plain, self._insert)]
+            if not whole:
+                return
         keyed = [(_id_of(each), each) for each in whole]
         there = self._keys_there([key for key, _ in keyed])
-        odd = _odd(whole)
+        self._new_so_far = not there
         new = [(each, each) for key, each in keyed if key not in there and each not in odd]
         changed = [
             (each, (upsert if each in odd else _replacement)(key, each))

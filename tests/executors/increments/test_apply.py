@@ -114,6 +114,20 @@ def test_changed_new_and_gone(bench: Bench) -> None:
     assert bench.there() == expected
 
 
+def test_what_was_new_so_far_may_lie_there_later(bench: Bench) -> None:
+    """I33: blocks of new documents, then of changed, odd and tied ones, and such that others stand
+    in the way of; twice."""
+    unique(bench, "e")
+    fill(bench.client, [{"_id": n, "e": n} for n in range(20, 30)])
+    rows = [doc(n, e=n) for n in range(20)]
+    rows += [doc(float(n), e=n + 1) for n in range(20, 24)]
+    rows += [doc(n, e=n + 1, at=EMPTY) for n in range(24, 30)]
+    shard = bench.shard(*rows, block=5)
+    for _ in range(2):
+        list(bench.news(shard))
+        assert bench.there() == rows
+
+
 @pytest.mark.parametrize("kind", IDS)
 def test_every_type_of_key(bench: Bench, kind: int) -> None:
     """I22, I33: new, changed, the same again, gone, gone again."""
