@@ -58,6 +58,7 @@ def whereabouts(client: MongoClient[Any], database: str, uuid: str) -> str:
 def unit_of(client: MongoClient[Any], entry: Namespace, target: str) -> Unit:
     """The entry of the source's catalogue as what is wanted of the target."""
     raw, whole = described(client, entry)
+    built = _built(client, entry) if raw else ()
     options = {name: value for name, value in fields(whole).items() if name != TEMPORARY}
     return Unit(
         id=UnitId(entry.name),
@@ -65,10 +66,17 @@ def unit_of(client: MongoClient[Any], entry: Namespace, target: str) -> Unit:
         type=cast("UnitType", entry.type),
         uuid=entry.uuid,
         options=to_text(bson.encode(options, codec_options=RAW)),
-        indexes=tuple(map(index_spec, raw)),
+        indexes=tuple(index for index in map(index_spec, raw) if index.name in built),
         documents_estimate=0,
         bytes_estimate=0,
     )
+
+
+def _built(client: MongoClient[Any], entry: Namespace) -> Collection[str]:
+    """Names of the indexes whose build is over: of one that fails in the end nobody tells."""
+    command = {"listIndexes": entry.collection, "cursor": {}, "includeBuildUUIDs": True}
+    reply = client.get_database(entry.database).command(command, codec_options=TOLERANT)
+    return [each["name"] for each in reply["cursor"]["firstBatch"] if "buildUUID" not in each]
 
 
 def make_alike(client: MongoClient[Any], unit: Unit, spec: JobSpec) -> Iterator[str]:

@@ -8,7 +8,8 @@ in the way that the source does not have by now: that one is dropped.
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 from pymongo import MongoClient
@@ -22,7 +23,8 @@ from executors.increments.keyorder import order
 from executors.increments.lookup import rows_of
 from executors.increments.row import is_erased
 from executors.protocol import StopToken
-from executors.rawbson import documents
+from executors.rawbson import documents, id_of
+from executors.rows import rows
 from executors.select import query_of, split
 from executors.survey import Namespace
 from statemachine.events import JobSpec
@@ -39,12 +41,19 @@ class Carrier:
     """Carries documents of one source to one target, and counts them."""
 
     def __init__(
-        self, source: MongoClient[Any], target: MongoClient[Any], spec: JobSpec, stop: StopToken
+        self,
+        source: MongoClient[Any],
+        target: MongoClient[Any],
+        spec: JobSpec,
+        stop: StopToken,
+        *,
+        read_preference: str = "primary",
     ) -> None:
         self._source = source
         self._target = target
         self._spec = spec
         self._stop = stop
+        self._read = read_preference
         self.documents = self.erased = self.bytes = 0
         self.changes: list[str] = []
         """Words for the indexes that were in the way."""
@@ -56,28 +65,15 @@ class Carrier:
 
         Raises `PyMongoError`, `Stopped`.
         """
-        database, collection = split(namespace)
-        onto, query = self._onto(name), query_of(namespace, self._spec.queries)
-        waiting, gave_way = list(keys), Counter[bytes]()
-        while waiting:
-            if not whereabouts(self._source, database, uuid):
-                return
-            asked = {order(key): key for key in waiting}
-            ascending = (asked[key] for key in sorted(asked))
-            waiting = []
-            for block in rows_of(
-                self._source,
-                database,
-                collection,
-                uuid,
-                ascending,
-                self._stop,
-                cluster_time="",
-                filter=query,
-            ):
-                waiting += self._write(uuid, namespace, name, onto, block)
-            gave_way.update(waiting)
-            self._must_end(uuid, namespace, name, gave_way)
+        onto, waiting, gave_way = self._onto(name), list(keys), Counter[bytes]()
+        with suppress(Gone):
+            while waiting:
+                found = self._looked_up(uuid, namespace, waiting)
+                waiting = []
+                for block in found:
+                    waiting += self._write(uuid, namespace, name, onto, block)
+                gave_way.update(waiting)
+                self._must_end(uuid, namespace, name, gave_way)
 
     def whole(self, entry: Namespace, namespace: str, name: str) -> None:
         """Every document of the collection, each as it is when it is reached. Beside them the
@@ -85,12 +81,32 @@ class Carrier:
         `PyMongoError`, `Stopped`."""
         onto, query = self._onto(name), query_of(namespace, self._spec.queries)
         evicted: list[bytes] = []
-        what = Range(entry.database, entry.collection, filter=query)
+        what = Range(entry.database, entry.collection, filter=query, read_preference=self._read)
         for block in read_range(self._source, what, self._stop):
             evicted += self._write(entry.uuid, namespace, name, onto, block)
         if whereabouts(self._source, entry.database, entry.uuid) != entry.name:
             raise Gone
         self.keys(entry.uuid, namespace, name, evicted)
+
+    def _looked_up(self, uuid: str, namespace: str, keys: list[bytes]) -> Iterator[Block]:
+        """A row for each key, once. Raises `Gone`: of what is gone all documents are, too."""
+        database, collection = split(namespace)
+        asked = {order(key): key for key in keys}
+        for block in rows_of(
+            self._source,
+            database,
+            collection,
+            uuid,
+            (asked[key] for key in sorted(asked)),
+            self._stop,
+            cluster_time="",
+            filter=query_of(namespace, self._spec.queries),
+            read_preference=self._read,
+        ):
+            none = all(map(is_erased, documents(block.data)))
+            if none and not whereabouts(self._source, database, uuid):
+                raise Gone
+            yield block
 
     def _write(
         self, uuid: str, namespace: str, name: str, onto: Target, block: Block
@@ -107,6 +123,12 @@ class Carrier:
         self.erased += counts.erased
         self.bytes += sum(len(row) for row in found if not is_erased(row))
         return onto.removed[before:]
+
+    def all_keys(self, name: str) -> list[bytes]:
+        """Of a small collection of the target."""
+        database, collection = split(name)
+        command = {"find": collection, "projection": {"_id": 1}}
+        return [id_of(each) for each in rows(self._target, database, command, self._stop)]
 
     def _onto(self, name: str) -> Target:
         """What is read back may have given way to the next document by then."""

@@ -9,9 +9,9 @@ of a source at rest since R, the target is alike:
   hold documents of different times; where a unique index does not bear that, the document in the
   way is removed, looked up too and written in the same round.
 - Collections are known by UUID. Up to each event the target has the names that the source had
-  then: documents before a rename or drop are written before it, under the old name, and a rename
-  or drop ends its round. A round that is done again finds the target ahead by nothing but what
-  its last event says, which shows: the old name is gone there.
+  then: documents before a rename or drop are written before it, under the old name. A rename ends
+  its round, and so do drops one after another. So a round that is done again finds the target
+  ahead by nothing but what its last event says, which shows: the old name is gone there.
 - Of a collection that the source no longer has nothing is written: the event of its drop comes
   later. That no key of it is erased keeps what was made under its name since.
 - What a collection's options and indexes are is looked up like a document (`alike`): what is told
@@ -29,7 +29,7 @@ the end; time series and capped collections, which are refused.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from pymongo import MongoClient
 
@@ -40,15 +40,12 @@ from executors.increments.carry import Carrier
 from executors.increments.ddl import is_carried
 from executors.increments.mirror import Mirror, must_be_followable
 from executors.increments.model import position_of
-from executors.increments.stream import BATCH_EVENTS, KEYED, Batch, Change, Stream, now
+from executors.increments.stream import BATCH_EVENTS, KEYED, Batch, Change, Stream, now, watched
 from executors.protocol import Stopped, StopToken
 from executors.survey import catalogue
 from statemachine.effects import Effect
 from statemachine.events import JobSpec, MetadataDifference
 from statemachine.stimuli import Followed, Settled
-
-CLOSING: Final = ("rename", "drop")
-"""Kinds of events behind which a round ends."""
 
 
 class Follower:
@@ -80,22 +77,29 @@ class Follower:
 
         Raises `OperatorError`, `PyMongoError`, `Stopped`.
         """
+        stream, ahead = self._taken(effect)
+        read = effect.read_preference
+        carrier = Carrier(self._source, self._target, self._spec, stop, read_preference=read)
         try:
-            if self._stream is None or effect.token != self._token:
-                self.close()
-                self._stream = Stream(self._source, effect.since, effect.token)
-            a_round = _Round(self._source, self._target, self._spec, self._stream, stop)
-            followed, self._ahead = a_round.run(effect, self._ahead)
+            a_round = _Round(self._source, self._target, self._spec, stream, carrier, stop)
+            followed, ahead = a_round.run(effect, ahead)
         except BaseException:
-            self.close()  # it stands behind what is on the target
+            stream.close()  # it stands behind what is on the target
             raise
-        self._token = followed.token
+        self._stream, self._ahead, self._token = stream, ahead, followed.token
         return followed
 
-    def close(self) -> None:
-        stream, self._stream, self._ahead = self._stream, None, None
+    def _taken(self, effect: Effect) -> tuple[Stream, Batch | None]:
+        """The open cursor, if it stands where the round is to begin. It is nobody else's then: an
+        attempt that was given up may still be at work with its own."""
+        stream, ahead, self._stream, self._ahead = self._stream, self._ahead, None, None
+        if stream is not None and effect.token == self._token:
+            return stream, ahead
         if stream is not None:
             stream.close()
+        database, read = watched(self._spec), effect.read_preference
+        since, token = effect.since, effect.token
+        return Stream(self._source, since, token, database=database, read_preference=read), None
 
 
 class _Round:
@@ -105,14 +109,15 @@ class _Round:
         target: MongoClient[Any],
         spec: JobSpec,
         stream: Stream,
+        carrier: Carrier,
         stop: StopToken,
     ) -> None:
         self._source = source
         self._spec = spec
         self._stream = stream
         self._stop = stop
-        self._carrier = Carrier(source, target, spec, stop)
-        self._mirror = Mirror(source, target, spec, self._carrier)
+        self._carrier = carrier
+        self._mirror = Mirror(source, target, spec, carrier)
 
     def run(self, effect: Effect, ahead: Batch | None) -> tuple[Followed, Batch | None]:
         """The round, and what of its last batch comes behind it."""
@@ -121,10 +126,12 @@ class _Round:
         end_ms = clock + effect.follow_ms
         while True:
             batch = ahead or self._stream.read(self._stop)
-            ahead = None
             done, left = self._carry(batch)
-            complete_ms = self._complete(batch, clock)
-            clock = self._clock()
+            whole = ahead is None and left is None and len(batch.changes) < BATCH_EVENTS
+            complete_ms = clock if whole else 1000 * position_of(done.cluster_time)[0]
+            ahead, clock = None, self._clock()
+            if whole and not batch.changes:
+                complete_ms = clock
             drained = goal is not None and not left and position_of(done.cluster_time) >= goal
             if left is not None or drained or (goal is None and clock >= end_ms):
                 lag_ms = max(0, clock - complete_ms)
@@ -133,39 +140,31 @@ class _Round:
     def _carry(self, batch: Batch) -> tuple[Batch, Batch | None]:
         """What of the batch is on the target now, and what comes behind the end of the round;
         None: the round may go on."""
-        begin = 0
+        begin, renaming = 0, _first_move(batch.changes)
         for index, change in enumerate(batch.changes):
             if change.kind in KEYED:
                 continue
-            self._write(batch.changes[begin:index], change)
+            self._write(batch.changes[begin:index], renaming)
             self._mirror.apply(change)
             begin = index + 1
-            if change.kind in CLOSING:
+            if _ends(batch.changes, index):
                 token = to_text(bytes(fields(change.raw)["_id"].raw))
                 done = replace(batch, changes=(), token=token, cluster_time=change.cluster_time)
-                return done, replace(batch, changes=batch.changes[begin:])
-        self._write(batch.changes[begin:], None)
+                reached = max(batch.cluster_time, change.cluster_time, key=position_of)
+                return done, replace(batch, changes=batch.changes[begin:], cluster_time=reached)
+        self._write(batch.changes[begin:], renaming)
         return batch, None
 
-    def _write(self, changes: Sequence[Change], following: Change | None) -> None:
+    def _write(self, changes: Sequence[Change], renaming: Change | None) -> None:
         """The documents that these changes changed."""
         waiting: dict[tuple[str, str], dict[bytes, None]] = {}
         for change in changes:
-            if is_carried(change.namespace, self._spec):
-                waiting.setdefault((change.uuid, change.namespace), {})[change.key] = None
-        renaming = following if following is not None and following.kind == "rename" else None
+            waiting.setdefault((change.uuid, change.namespace), {})[change.key] = None
         for (uuid, namespace), keys in waiting.items():
+            if not is_carried(namespace, self._spec):
+                continue
             if name := self._mirror.place(uuid, namespace, renaming):
                 self._carrier.keys(uuid, namespace, name, keys)
-
-    def _complete(self, batch: Batch, before_ms: int) -> int:
-        """Up to when the target has everything. An answer with room left holds all there was when
-        it was asked for, or, with nothing in it, when it was given."""
-        if not batch.changes:
-            return self._clock()
-        if len(batch.changes) < BATCH_EVENTS:
-            return before_ms
-        return position_of(batch.cluster_time)[0] * 1000
 
     def _clock(self) -> int:
         """The source's, in milliseconds."""
@@ -184,6 +183,19 @@ class _Round:
             changes=(*self._mirror.changes, *carrier.changes),
             drained=drained,
         )
+
+
+def _first_move(changes: Sequence[Change]) -> Change | None:
+    """The rename at which the round will end."""
+    first = next((each for each in changes if each.kind in ("rename", "drop")), None)
+    return first if first is not None and first.kind == "rename" else None
+
+
+def _ends(changes: Sequence[Change], index: int) -> bool:
+    """Whether the round ends behind this change."""
+    following = changes[index + 1].kind if index + 1 < len(changes) else ""
+    kind = changes[index].kind
+    return kind == "rename" or (kind == "drop" and following != "drop")
 
 
 # --- before and after ---

@@ -6,7 +6,7 @@ now (`alike`), and those whose documents no event tells of are carried whole.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Final
 
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
@@ -21,10 +21,13 @@ from executors.increments.change import Change
 from executors.increments.ddl import apply_ddl, is_carried
 from executors.increments.errors import Unfollowable
 from executors.metadata import NO_SUCH_NAMESPACE, acknowledged, concern
-from executors.select import USERS, query_of, renamed, targets_of
+from executors.select import CARRIED_SYSTEM, USERS, query_of, renamed, split, targets_of
 from executors.survey import Namespace, catalogue
 from statemachine.events import JobSpec, MetadataDifference
 from statemachine.state import Unit
+
+ASIDE: Final = "ferrylog.aside"
+"""Where a collection of the database lies while it is carried whole."""
 
 
 class Mirror:
@@ -47,7 +50,7 @@ class Mirror:
 
     def place(self, uuid: str, namespace: str, renaming: Change | None) -> str:
         """Where the documents of a collection belong that is called so before `renaming`, which
-        comes next; empty when the source has it no more.
+        ends the round; empty when the source has it no more.
 
         A target that has it not under its name has been here before: then the rename is done. Or
         it was never there: then it is carried whole. Raises as `apply`.
@@ -84,21 +87,29 @@ class Mirror:
         name = entry.name
         if name not in USERS:
             name = renamed(name, self._spec.renames)
-            if entry.type == "collection" and not self._has(name):
-                self._whole(entry.uuid, entry.name)
-            self._tell(*make_alike(self._target, unit_of(self._source, entry, name), self._spec))
+            self._complete(entry, name)
         unit = unit_of(self._source, entry, name)
         differing = finish(self._target, unit, self._spec).differing
-        there = indexes_of(self._target, name)
-        for index in unit.indexes if not self._spec.metadata else ():
-            if index.name not in there:
-                wanted = fields(from_text(index.spec))
-                what = MetadataDifference(
-                    what=f"index {index.name}", source=shown(wanted), target=""
-                )
-                differing = (*differing, what)
+        if not self._spec.metadata:
+            differing = (*differing, *self._missing(unit))
         for each in differing:
             yield each.model_copy(update={"what": f"{name}: {each.what}"})
+
+    def _complete(self, entry: Namespace, name: str) -> None:
+        drop(self._target, f"{split(name)[0]}.{ASIDE}", self._spec)
+        if entry.type == "collection" and not self._has(name):
+            self._whole(entry.uuid, entry.name)
+        elif entry.collection in CARRIED_SYSTEM:  # no stream tells of it
+            self._carrier.keys(entry.uuid, entry.name, name, self._carrier.all_keys(name))
+            self._carrier.whole(entry, entry.name, name)
+        self._tell(*make_alike(self._target, unit_of(self._source, entry, name), self._spec))
+
+    def _missing(self, unit: Unit) -> Iterator[MetadataDifference]:
+        there = indexes_of(self._target, unit.target)
+        for index in unit.indexes:
+            if index.name not in there:
+                source = shown(fields(from_text(index.spec)))
+                yield MetadataDifference(what=f"index {index.name}", source=source, target="")
 
     def _name(self, namespace: str) -> str:
         """On the target; empty if it is not selected."""
@@ -144,20 +155,22 @@ class Mirror:
     def _change(self, change: Change) -> None:
         """Of one that is not there yet it is its creation; or it is renamed already."""
         name = self._name(change.namespace)
-        if change.kind == "create":
-            self._refuse_two(change.namespace)
         if change.kind == "create" or self._has(name):
             self._alike(change.uuid, change.namespace)
 
-    def _alike(self, uuid: str, namespace: str) -> Namespace | None:
-        """The collection on the target becomes what it is on the source; what that is."""
+    def _alike(self, uuid: str, namespace: str, aside: str = "") -> Namespace | None:
+        """The collection on the target, or what is to become it, becomes what it is on the source;
+        what that is."""
         entry = self._now(uuid, namespace)
         if entry is None:
             return None
-        unit = self._described(entry, self._name(namespace))
+        unit = self._described(entry, aside or self._name(namespace))
         if unit is None:
-            return self._alike(uuid, namespace)
-        self._tell(*make_alike(self._target, unit, self._spec))
+            return self._alike(uuid, namespace, aside)
+        self._refuse_two(namespace)
+        changes = list(make_alike(self._target, unit, self._spec))
+        if not aside:
+            self._tell(*changes)
         return entry
 
     def _described(self, entry: Namespace, name: str) -> Unit | None:
@@ -172,6 +185,7 @@ class Mirror:
         return unit if same else None
 
     def _refuse_two(self, namespace: str) -> None:
+        """Raises `TwoBecomeOne`."""
         if self._spec.renames:
             names = {entry.name for entry in catalogue(self._source, self._spec)}
             targets_of(sorted(names | {namespace}), self._spec)
@@ -183,29 +197,43 @@ class Mirror:
             self._alike(change.uuid, change.namespace)
 
     def _whole(self, uuid: str, namespace: str) -> bool:
-        """The collection under the name that `namespace` has on the target, with all documents."""
-        while entry := self._alike(uuid, namespace):
+        """The collection under the name that `namespace` has on the target, with all documents.
+
+        It gets the name when all of them are there: one that is there is whole.
+        """
+        name = self._name(namespace)
+        aside = f"{split(name)[0]}.{ASIDE}"
+        while True:
+            drop(self._target, aside, self._spec)
+            entry = self._alike(uuid, namespace, aside)
+            if entry is None:
+                return False
             try:
-                self._carrier.whole(entry, namespace, self._name(namespace))
+                self._carrier.whole(entry, namespace, aside)
             except Gone:
                 continue
-            self._tell(f"{self._name(namespace)} carried whole")
+            self._move(aside, name)
+            self._tell(f"{name} carried whole")
             return True
-        return False
 
     def _rename(self, change: Change) -> None:
         """One that was done is seen by the old name, which is gone."""
         before, after = self._name(change.namespace), self._name(change.renamed)
+        if before == after:
+            return
+        if after and self._has(after):
+            self._refuse_two(change.renamed)
         queries = self._spec.queries
         same = query_of(change.namespace, queries) == query_of(change.renamed, queries)
         if before and after and same and self._has(before):
             self._move(before, after)
+            self._tell(f"{before} renamed to {after}")
         elif not after:
             self._drop(before)
         elif not before or not same or not self._has(after):
             self._drop(before)
-            self._drop(after)
-            self._whole(change.uuid, change.renamed)
+            if not self._whole(change.uuid, change.renamed):
+                self._drop(after)
         elif self._now(change.uuid, change.renamed) is None:
             self._drop(after)  # nothing was made of what had come and gone
 
@@ -214,15 +242,12 @@ class Mirror:
             self._tell(f"{name} dropped")
 
     def _move(self, before: str, after: str) -> None:
-        if before == after:
-            return
         there = at(self._target, after)
         if there is not None and there.type == "view":
             self._drop(after)
         command = {"renameCollection": before, "to": after, "dropTarget": True}
         whole = {**command, "writeConcern": concern(self._spec)}
         acknowledged(self._target.admin.command(whole, codec_options=TOLERANT))
-        self._tell(f"{before} renamed to {after}")
 
 
 def must_be_followable(entries: list[Namespace], *, now: bool = False) -> None:

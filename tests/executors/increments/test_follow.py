@@ -4,118 +4,22 @@ byte, whatever happened in between and however often a round was begun again (I1
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from typing import Any
+from contextlib import suppress
 
 import bson
 import pytest
-from bson.raw_bson import RawBSONDocument
-from pymongo import MongoClient
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure
 
+from executors.increments.alike import at, unit_of
 from executors.increments.apply import Target
 from executors.increments.errors import Unfollowable
-from executors.increments.follow import Follower, refuse_unfollowable, settle_followed
+from executors.increments.follow import refuse_unfollowable
 from executors.protocol import Stopped
 from executors.select import TwoBecomeOne, renames_of
-from statemachine.effects import Effect
-from statemachine.events import JobSpec
-from statemachine.stimuli import Followed, Settled
-from statemachine.words import THE_JOB, TaskKey, TaskKind
-from tests.conftest import OWN, Pair
-from tests.executors.examples import RAW, spec
+from tests.conftest import Pair
+from tests.executors.increments.following import Bench, Killed, held
 
 pytestmark = pytest.mark.server
-
-ROUND_MS = 200
-
-
-class Killed(BaseException):
-    """The process is gone, in the midst of a round."""
-
-
-class Bench:
-    """Two servers, and a job that follows one with the other."""
-
-    def __init__(self, pair: Pair, **changes: Any) -> None:
-        self.source, self.target = pair.source_client, pair.target_client
-        asked = {"kind": "migrate", "follow": True, "metadata": True, "include": (), **changes}
-        self.spec: JobSpec = spec(**{"exclude": (), "write_concern": "majority", **asked})
-        self.stop = threading.Event()
-        self.since = time_of(self.source)
-        self.token = ""
-        self.rounds: list[Followed] = []
-        self.follower = self.anew()
-
-    def anew(self) -> Follower:
-        """As a process that begins."""
-        self.follower = Follower(self.source, self.target, self.spec)
-        return self.follower
-
-    def round(self, *, cutover: bool = False, ms: int = ROUND_MS) -> Followed:
-        effect = Effect(
-            task=TaskKey(TaskKind.FOLLOW, THE_JOB),
-            attempt=1,
-            epoch=1,
-            unit=None,
-            since=self.since,
-            token=self.token,
-            follow_ms=ms,
-            cutover=cutover,
-        )
-        followed = self.follower.round(effect, self.stop)
-        self.token = followed.token
-        self.rounds.append(followed)
-        return followed
-
-    def drain(self) -> list[str]:
-        """Until everything is there; what was told."""
-        first = len(self.rounds)
-        while not self.round(cutover=True).drained:
-            assert len(self.rounds) - first < 500
-        return [change for each in self.rounds[first:] for change in each.changes]
-
-    def settle(self) -> Settled:
-        return settle_followed(self.source, self.target, self.spec, self.stop)
-
-    def must_be_alike(self, rename: Callable[[str], str] = lambda name: name) -> None:
-        wanted = {rename(name): what for name, what in held(self.source).items()}
-        found = held(self.target)
-        assert sorted(found) == sorted(wanted)
-        for name, what in wanted.items():
-            for one, other in zip(what, found[name], strict=True):
-                assert one == other, name
-
-
-def time_of(client: MongoClient[Any]) -> str:
-    time_now = client.admin.command("ping")["operationTime"]
-    return f"{time_now.time}.{time_now.inc}"
-
-
-def held(client: MongoClient[Any]) -> dict[str, tuple[Any, ...]]:
-    """Everything of users: type, options, indexes and documents by name."""
-    every = {}
-    for database in client.list_database_names():
-        db = client.get_database(database, codec_options=RAW)
-        for entry in client[database].list_collections() if database not in OWN else ():
-            name = entry["name"]
-            options = {"validationLevel": "strict", "validationAction": "error", **entry["options"]}
-            if name.startswith("system.") and name != "system.js":
-                continue
-            indexes, documents = {}, {}
-            if entry["type"] == "collection":
-                indexes = {each["name"]: each.to_dict() for each in db[name].list_indexes()}
-                documents = {
-                    bytes(
-                        each["_id"].raw
-                        if isinstance(each["_id"], RawBSONDocument)
-                        else bson.encode({"_id": each["_id"]})
-                    ): bytes(each.raw)
-                    for each in db[name].find()
-                }
-            every[f"{database}.{name}"] = (entry["type"], options, indexes, documents)
-    return every
 
 
 @pytest.fixture
@@ -287,6 +191,50 @@ def test_what_is_made_again_under_its_name_keeps_its_documents(bench: Bench) -> 
     bench.must_be_alike()
 
 
+def test_an_index_that_is_still_being_built_is_not_there_yet(bench: Bench) -> None:
+    """Nothing is told of a build that fails in the end."""
+    things = bench.source.shop.things
+    things.insert_many([{"_id": n, "x": n % 200_000} for n in range(200_001)])
+
+    def build() -> None:
+        with suppress(OperationFailure):
+            things.create_index("x", unique=True)
+
+    building = threading.Thread(target=build)
+    building.start()
+    while len(things.index_information()) == 1:
+        time.sleep(0.001)
+    entry = at(bench.source, "shop.things")
+    assert entry is not None
+    indexes = unit_of(bench.source, entry, "shop.things").indexes
+    assert len(things.index_information()) == 2, "it was too fast for this test"
+    building.join()
+    assert indexes == ()
+
+
+def test_what_the_target_lost_comes_whole_or_not_at_all(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I12: killed in the midst of it, it is not taken for whole; nothing of ours stays."""
+    things = bench.source.shop.things
+    things.insert_many([{"_id": n} for n in range(10)])
+    bench.drain()
+    bench.target.shop.things.drop()
+    things.insert_one({"_id": 10})
+    monkeypatch.setattr(Target, "apply", killed)
+    with pytest.raises(Killed):
+        bench.drain()
+    assert list(held(bench.target)) == ["shop.ferrylog.aside"]
+    monkeypatch.undo()
+    bench.anew()
+    assert "shop.things carried whole" in bench.drain()
+    bench.must_be_alike()
+
+
+def killed(*_: object) -> None:
+    raise Killed
+
+
 # --- selection ---
 
 
@@ -357,6 +305,19 @@ def test_what_no_stream_tells_is_refused_by_name(bench: Bench) -> None:
     assert held(bench.target) == {}
 
 
+def test_system_js_is_carried_at_the_end(bench: Bench) -> None:
+    """No stream tells of it."""
+    functions = bench.source.shop["system.js"]
+    functions.insert_many([{"_id": "f", "value": 1}, {"_id": "g", "value": 1}])
+    bench.settle()
+    bench.must_be_alike()
+    functions.delete_one({"_id": "f"})
+    functions.update_one({"_id": "g"}, {"$set": {"value": 2}})
+    bench.drain()
+    bench.settle()
+    bench.must_be_alike()
+
+
 # --- time ---
 
 
@@ -417,172 +378,3 @@ def test_the_target_is_less_than_two_seconds_behind(bench: Bench) -> None:
     )
     assert behind[-1] < 2
     assert all(each.lag_ms < 2000 for each in bench.rounds)
-
-
-# --- anything at any time ---
-
-
-class Writer:
-    """Changes a source in any way, one after another, by a seed."""
-
-    def __init__(self, client: MongoClient[Any], seed: int) -> None:
-        self.client, self.shop = client, client.shop
-        self.random = random.Random(seed)
-        self.done: list[str] = []
-
-    def some(self, count: int) -> None:
-        every = (
-            *[self.insert] * 8, *[self.update] * 8, *[self.delete] * 3, *[self.swap] * 4,
-            self.create, self.drop, self.rename, self.again, self.index, self.index,
-            self.unindex, self.modify, self.out, self.view, self.transaction,
-        )  # fmt: skip
-        for _ in range(count):
-            act = self.random.choice(every)
-            with suppress(PyMongoError):
-                act()
-                self.done.append(act.__name__)
-
-    def name(self) -> str:
-        return self.random.choice("abcd")
-
-    def any(self) -> Any:
-        return self.shop[self.name()]
-
-    def insert(self) -> None:
-        ids = self.random.sample(range(60), 10)
-        documents = [{"_id": n, "x": self.random.randrange(80), "n": n} for n in ids]
-        with suppress(PyMongoError):
-            self.any().insert_many(documents, ordered=False)
-
-    def update(self) -> None:
-        some = {"_id": {"$gte": self.random.randrange(60)}}
-        self.any().update_many(some, {"$inc": {"n": 1}, "$set": {"s": self.random.random()}})
-
-    def delete(self) -> None:
-        self.any().delete_many({"_id": {"$gte": self.random.randrange(60)}})
-
-    def swap(self) -> None:
-        """Unique values change places."""
-        one, other = self.random.sample(range(60), 2)
-        where = self.any()
-        found = {each["_id"]: each for each in where.find({"_id": {"$in": [one, other]}})}
-        if len(found) == 2:
-            where.update_one({"_id": one}, {"$set": {"x": 1000 + one}})
-            where.update_one({"_id": other}, {"$set": {"x": found[one].get("x")}})
-            where.update_one({"_id": one}, {"$set": {"x": found[other].get("x")}})
-
-    def create(self) -> None:
-        self.shop.create_collection(self.name(), validator={"x": {"$ne": "never"}})
-
-    def drop(self) -> None:
-        self.any().drop()
-
-    def rename(self) -> None:
-        self.any().rename(self.name(), dropTarget=self.random.random() < 0.5)
-
-    def again(self) -> None:
-        where = self.any()
-        where.drop()
-        where.insert_many([{"_id": n, "again": self.random.random()} for n in range(20)])
-
-    def index(self) -> None:
-        way = self.random.choice([{"unique": True}, {}, {"expireAfterSeconds": 10_000}])
-        field = "t" if "expireAfterSeconds" in way else self.random.choice(["x", "n"])
-        sparse = {"sparse": True} if "unique" in way else {}
-        self.any().create_index(field, **way, **sparse)
-
-    def unindex(self) -> None:
-        self.any().drop_index(self.random.choice(["x_1", "n_1", "t_1"]))
-
-    def modify(self) -> None:
-        level = self.random.choice(["strict", "moderate"])
-        self.shop.command("collMod", self.name(), validationLevel=level)
-
-    def out(self) -> None:
-        self.any().aggregate([{"$match": {"_id": {"$lt": 30}}}, {"$out": self.name()}])
-
-    def view(self) -> None:
-        name = self.random.choice(["v", "w", self.name()])
-        if self.random.random() < 0.5:
-            self.shop.create_collection(name, viewOn=self.name(), pipeline=[])
-        else:
-            self.shop.v.drop()
-
-    def transaction(self) -> None:
-        with self.client.start_session() as session, session.start_transaction():
-            for _ in range(5):
-                where, key = self.any(), self.random.randrange(60)
-                where.update_one({"_id": key}, {"$inc": {"n": 100}}, session=session, upsert=True)
-
-
-@contextmanager
-def writing(writer: Writer, count: int) -> Iterator[threading.Thread]:
-    thread = threading.Thread(target=writer.some, args=(count,))
-    thread.start()
-    yield thread
-    thread.join()
-
-
-def copied(bench: Bench) -> None:
-    """The copy that comes first, of what is there by then."""
-    for name, (kind, options, _, documents) in held(bench.source).items():
-        if kind == "collection":
-            database, _, collection = name.partition(".")
-            there = bench.target[database].create_collection(collection, **options)
-            for document in documents.values():
-                there.insert_one(RawBSONDocument(document))
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_whatever_happens_the_target_is_alike(bench: Bench, seed: int) -> None:
-    """I22, I33: documents, names, options and indexes change while rounds run."""
-    writer = Writer(bench.source, seed)
-    for name in "ab":
-        bench.source.shop[name].insert_many([{"_id": n, "x": n} for n in range(60)])
-    bench.since = time_of(bench.source)
-    for _ in range(5):
-        writer.insert()
-        writer.update()
-        writer.delete()
-    copied(bench)
-    with writing(writer, 150) as thread:
-        while thread.is_alive():
-            bench.round(ms=50)
-    bench.drain()
-    settled = bench.settle()
-    bench.must_be_alike()
-    assert settled.differing == (), writer.done
-
-
-@pytest.mark.parametrize("seed", range(6))
-def test_a_killed_round_is_done_again(
-    bench: Bench, seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """I12, I33: killed anywhere, also between the last write and its record."""
-    chance = random.Random(seed)
-    write = Target.apply
-
-    def killed(self: Target, found: Any) -> Any:
-        if before := chance.random() < 0.1:
-            raise Killed
-        written = write(self, found)
-        if not before and chance.random() < 0.1:
-            raise Killed
-        return written
-
-    writer = Writer(bench.source, 100 + seed)
-    with writing(writer, 150) as thread:
-        while thread.is_alive():
-            monkeypatch.setattr(Target, "apply", killed)
-            token = bench.token
-            with suppress(Killed):
-                bench.round(ms=50)
-                if chance.random() < 0.3:  # recorded nowhere
-                    bench.token = token
-                    bench.anew()
-    monkeypatch.setattr(Target, "apply", write)
-    bench.anew()
-    bench.drain()
-    settled = bench.settle()
-    bench.must_be_alike()
-    assert settled.differing == (), writer.done
