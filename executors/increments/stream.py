@@ -77,9 +77,9 @@ class Batch:
     """Every change up to and with it has been seen. Changes of one transaction have one time: when
     the last change of a batch could be in the midst of them, this is just before their time."""
     boundary: BsonText
-    """A token behind which every change after `cluster_time` comes, maybe some before it too.
-    Empty as long as there is none: only before the first pause in a stream that began with a large
-    transaction."""
+    """Behind it comes every change after `cluster_time`, and nothing else: another stream may begin
+    here for which this time is the end of all before it. Empty as long as no such place was seen:
+    in the first batch, or a transaction of many batches with which a stream began."""
 
 
 class Stream:

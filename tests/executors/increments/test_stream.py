@@ -189,9 +189,8 @@ def test_a_batch_says_up_to_when_all_was_seen(
         reached = position_of(batch.cluster_time)
         before = [each for each in told if position_of(each.cluster_time) <= reached]
         assert before == seen[: len(before)]
-        later = told[len(before) :]
-        behind = changes(source, "0.0", batch.boundary) if batch.boundary else told
-        assert behind[len(behind) - len(later) :] == later
+        if batch.boundary or before:
+            assert changes(source, "0.0", batch.boundary) == told[len(before) :]
     assert batches[-1].boundary == batches[-1].token
     assert any(batch.boundary != batch.token for batch in batches)
 
@@ -327,13 +326,14 @@ def test_a_kind_that_is_not_known_is_an_error(
     source: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A29: not passed over, and not on the next read either."""
-    since = after(now(source))
-    source.shop.a.insert_one({"_id": 1})
     monkeypatch.delitem(change._KINDS, b"insert")
-    with closing(Stream(source, since)) as stream:
+    with closing(Stream(source, after(now(source)))) as stream:
+        source.shop.a.delete_one({"_id": "old"})
+        read(stream, now(source))
+        source.shop.a.insert_one({"_id": 1})
         for _ in range(2):
             with pytest.raises(UnknownChange, match=r"of shop\.a .*: insert"):
-                stream.read(NEVER)
+                read(stream, now(source))
 
 
 def test_what_no_stream_tells(source: Client) -> None:
