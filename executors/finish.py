@@ -34,7 +34,7 @@ def finish(
         database, collection = split(unit.target)
         for found in namespaces(client, database, name=collection):
             if found.type == unit.type and unit.target_uuid in ("", found.uuid):
-                switch_on(client, found, unit, spec)
+                _switch_on(client, found, unit, spec)
     if not spec.metadata:
         return Finished()
     differing = compared(client, unit, legacy=spec.legacy_indexes)
@@ -51,8 +51,7 @@ def _is_of(difference: MetadataDifference, indexes: Collection[str]) -> bool:
     )
 
 
-def switch_on(client: MongoClient[Any], found: Namespace, unit: Unit, spec: JobSpec) -> None:
-    """The expiry that the unit has and what was found still lacks. Raises `PyMongoError`."""
+def _switch_on(client: MongoClient[Any], found: Namespace, unit: Unit, spec: JobSpec) -> None:
     changes: list[dict[str, Any]] = []
     options = wanted_options(unit)
     if AFTER in options and AFTER not in fields(found.options):

@@ -1,13 +1,13 @@
 """What a link of a chain makes of the collections of the one before it, without any server."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from executors.boundaries import to_text
 from executors.compare import GOES_WITHOUT_SAYING, fits, is_index, wanted_index
 from executors.compare import wanted_options as options_of
-from executors.dumps.model import Dump, Dumped
+from executors.dumps.model import Dumped
 from executors.expiry import AFTER, expires
 from executors.increments.model import Chain
 from executors.increments.position import PLACE
@@ -128,15 +128,13 @@ class Step:
     made: tuple[Entry, ...]
 
 
-def entries_of(dump: Dump, spec: JobSpec) -> tuple[Entry, ...]:
-    """What the job carries of a link, in order. Users and roles are no part of an increment.
+def entries_of(catalogue: Iterable[Dumped], spec: JobSpec) -> tuple[Entry, ...]:
+    """What the job carries of these, in order. Users and roles are no part of an increment.
 
     Raises `OperatorError` for names.
     """
     found = [
-        each
-        for each in dump.namespaces
-        if each.namespace not in USERS and carried(each.namespace, spec)
+        each for each in catalogue if each.namespace not in USERS and carried(each.namespace, spec)
     ]
     targets = targets_of([each.namespace for each in found], spec)
     for source, target in targets.items():
@@ -145,16 +143,20 @@ def entries_of(dump: Dump, spec: JobSpec) -> tuple[Entry, ...]:
     return tuple(Entry(each, targets[each.namespace]) for each in found)
 
 
+def before_link(chain: Chain, number: int) -> tuple[Dumped, ...]:
+    """The whole catalogue at the end of the link before it."""
+    earlier = chain.increments[number - 2].dump if number > 1 else chain.base
+    return earlier.namespaces
+
+
 def step_to(chain: Chain, number: int, spec: JobSpec) -> Step:
     """What link `number` does.
 
     Raises `CameByRename`, `CannotAlter`, `CannotMove`, `OperatorError` for names: before anything
     was written, if it is asked then.
     """
-    earlier = chain.increments[number - 2].dump if number > 1 else chain.base
-    before, after = (
-        entries_of(each, spec) for each in (earlier, chain.increments[number - 1].dump)
-    )
+    after = entries_of(chain.increments[number - 1].dump.namespaces, spec)
+    before = entries_of(before_link(chain, number), spec)
     known = {each.identity: each for each in before}
     kept = tuple(_kept(known, after))
     for pair in kept:

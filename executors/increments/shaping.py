@@ -16,7 +16,7 @@ from executors.batches import TOLERANT
 from executors.compare import fields, is_index, wanted_index
 from executors.errors import TargetDiffers
 from executors.expiry import AFTER, delayed
-from executors.finish import finish, switch_on
+from executors.finish import finish
 from executors.increments.catalogue import (
     ADJUSTABLE,
     NONE_OF,
@@ -25,6 +25,7 @@ from executors.increments.catalogue import (
     Step,
     adjustable,
     altered,
+    before_link,
     entries_of,
     fits_as_is,
     reindexed,
@@ -32,6 +33,7 @@ from executors.increments.catalogue import (
     step_to,
     told,
 )
+from executors.increments.catalogue_at import catalogue_at
 from executors.increments.model import Chain
 from executors.increments.position import (
     OtherPosition,
@@ -76,9 +78,9 @@ def shape_log(
 ) -> None:
     """The link's log is to be replayed, which shapes collections itself, in the order of time.
     Raises as `shape`."""
-    step = step_to(chain, number, spec)
-    target = Target(client, spec, step, stop)
-    open_position(client, job, chain, number, first=lambda: target.of(step.before))
+    before = entries_of(before_link(chain, number), spec)
+    target = Target(client, spec, Step(before, before, (), (), ()), stop)
+    open_position(client, job, chain, number, first=lambda: target.of(before))
 
 
 def settle(
@@ -104,7 +106,7 @@ def settle(
     changes = tuple(_built(client, spec, step, stop))
     differing: tuple[MetadataDifference, ...] = ()
     if last:
-        differing = tuple(_finished(client, spec, chain, step, position.collections, stop))
+        differing = tuple(_finished(client, spec, chain, step.after, position.collections, stop))
     close_position(client, job, chain, number)
     return Settled(differing, changes)
 
@@ -112,20 +114,15 @@ def settle(
 def settle_log(
     client: MongoClient[Any], spec: JobSpec, job: str, chain: Chain, number: int, stop: StopToken
 ) -> Settled:
-    """The link's log is replayed, to somewhere between two links: expiry is switched on where it
-    sleeps since the link before it, whatever its collections are called now. Nobody knows what
-    else should stand there. Raises as `settle`.
+    """The link's log is replayed up to `spec.at`: as `settle` at the last link, but nothing is left
+    to build. Raises `DamagedDump`, `UnknownChange`, and as `settle`.
     """
     position = position_at(client, job, chain, number)
-    before = entries_of(chain.increments[number - 2].dump if number > 1 else chain.base, spec)
-    there = {each.uuid: each for each in _standing(client, before)}
-    for each in before:
-        found = there.get(position.collections.get(each.identity, ""))
-        if stop.is_set():
-            raise Stopped
-        if found is not None and not each.is_view:
-            switch_on(client, found, each.unit(), spec)
-    differing = tuple(_merged(client, spec, chain))
+    link = chain.increments[number - 1]
+    before = before_link(chain, number)
+    there = catalogue_at(before, link.dump.root, link.log, spec.at, stop)
+    entries = entries_of(there, spec)
+    differing = tuple(_finished(client, spec, chain, entries, position.collections, stop))
     close_position(client, job, chain, number)
     return Settled(differing)
 
@@ -320,12 +317,12 @@ def _finished(
     client: MongoClient[Any],
     spec: JobSpec,
     chain: Chain,
-    step: Step,
+    entries: tuple[Entry, ...],
     collections: Mapping[str, str],
     stop: StopToken,
 ) -> Iterator[MetadataDifference]:
     """The last touch of everything; what differs, with the name it has on the source."""
-    for each in step.after:
+    for each in entries:
         if stop.is_set():
             raise Stopped
         unit = each.unit(collections.get(each.dumped.uuid, ""))

@@ -70,7 +70,7 @@ class Growing:
 
 def restore(pair: Pair, chain: Chain, wanted: JobSpec = SPEC) -> None:
     """The full dump, without its documents, expiry asleep."""
-    for each in entries_of(chain.base, wanted):
+    for each in entries_of(chain.base.namespaces, wanted):
         unit = each.unit()
         built = create(pair.target_client, unit, wanted).built
         for index in each.dumped.indexes:

@@ -3,9 +3,13 @@ mark says it was made for (I32, I33).
 """
 
 import random
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from executors.expiry import FAR
+from executors.increments.log import LogWriter, log_parts, replay
 from executors.increments.position import (
     PLACE,
     AnotherAtWork,
@@ -13,16 +17,16 @@ from executors.increments.position import (
     Position,
     clear_position,
     close_position,
-    open_position,
     position_of,
     save,
 )
-from executors.increments.shaping import settle, settle_log, shape
+from executors.increments.shaping import settle, settle_log, shape, shape_log
 from executors.protocol import Stopped
 from statemachine.stimuli import Settled
 from tests.conftest import OWN, Pair
-from tests.executors.examples import Looks
+from tests.executors.examples import Looks, spec
 from tests.executors.increments.growing import (
+    ASKED,
     JOB,
     RUN,
     SPEC,
@@ -38,8 +42,10 @@ from tests.executors.increments.growing import (
     settled,
     shaped,
 )
+from tests.executors.increments.hearing import END, Hearing
 
 pytestmark = pytest.mark.server
+END_OF_TIME = "4000000000.1"
 
 
 @pytest.fixture
@@ -248,22 +254,49 @@ def test_two_jobs_at_once(pair: Pair, growing: Growing) -> None:
     shaped(pair, growing.chain, 1)
 
 
-def test_a_log_shapes_by_itself(pair: Pair, growing: Growing) -> None:
-    """Its link opens and closes the position; expiry wakes under whatever name."""
+def heard(pair: Pair, growing: Growing, folder: Path) -> None:
+    """Changes of the source, in the log of a link that no restore reaches the end of."""
+    db, hearing = pair.source_client.shop, Hearing(pair.source_client)
+    db.command({"collMod": "a", "index": {"name": "at_1", "expireAfterSeconds": 20}})
+    rename(pair.source_client, "a", "later")
+    db.b.create_index("at", expireAfterSeconds=30)
+    with LogWriter(folder, 1, "", "1.1") as writer:
+        for event in hearing.events():
+            writer.add(event)
+        writer.flush()
+    pair.source_client.drop_database(END)
+    number = growing.grow()
+    *others, link = growing.chain.increments
+    parts = log_parts(folder, END_OF_TIME)
+    logged = replace(link, log=parts, dump=replace(link.dump, root=folder))
+    growing.chain = replace(growing.chain, increments=(*others, logged))
+    assert number == len(growing.chain.increments)
+
+
+@pytest.mark.parametrize("links", [0, 1])
+def test_a_log_shapes_by_itself(pair: Pair, growing: Growing, tmp_path: Path, links: int) -> None:
+    """Its link opens and closes the position; at the end expiry wakes as it was at that time."""
     pair.source_client.shop.a.create_index("at", expireAfterSeconds=10)
-    growing = Growing(pair.source_client)
+    growing, client = Growing(pair.source_client), pair.target_client
     restore(pair, growing.chain)
-    growing.grow()
-    growing.grow()
-    shaped(pair, growing.chain, 1)
-    settle(pair.target_client, SPEC, JOB, growing.chain, 1, RUN, last=False)
+    for _ in range(links):
+        growing.grow()
+        shaped(pair, growing.chain, 1)
+        settle(client, SPEC, JOB, growing.chain, 1, RUN, last=False)
+    heard(pair, growing, tmp_path)
+    chain, link = growing.chain, growing.chain.increments[links]
+    wanted = spec(**ASKED | {"at": END_OF_TIME})
     for _ in range(2):
-        opened = open_position(pair.target_client, JOB, growing.chain, 2)
-        assert (opened.link, opened.state, opened.shaped) == (2, "open", False)
-    rename(pair.target_client, "a", "later")
-    pair.target_client.shop.b.drop()
+        shape_log(client, wanted, JOB, chain, link.number, RUN)
+        there = position_of(client, JOB)
+        assert there is not None and (there.link, there.state) == (link.number, "open")
+        assert len(there.collections) == 2
+        list(replay(client, wanted, JOB, tmp_path, link.log, END_OF_TIME, RUN))
+    assert seconds(client, "later") == seconds(client, "b") == FAR
     for _ in range(2):
-        assert settle_log(pair.target_client, SPEC, JOB, growing.chain, 2, RUN) == Settled()
-    assert seconds(pair.target_client, "later") == 10
-    there = position_of(pair.target_client, JOB)
-    assert there is not None and (there.link, there.state) == (2, "done")
+        done = settle_log(client, wanted, JOB, chain, link.number, RUN)
+        assert done == Settled()
+    assert said(client) == said(pair.source_client)
+    assert (seconds(client, "later"), seconds(client, "b")) == (20, 30)
+    there = position_of(client, JOB)
+    assert there is not None and (there.link, there.state) == (link.number, "done")

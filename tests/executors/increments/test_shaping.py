@@ -268,10 +268,12 @@ def test_indexes(pair: Pair, growing: Growing) -> None:
     db = pair.source_client.shop
     for name in ("gone", "other", "hides", "appears", "becomes_unique"):
         db.a.create_index(name, name=name, hidden=name == "appears")
+    db.a.create_index("ages", name="ages", expireAfterSeconds=10)
     growing = Growing(pair.source_client)
     restore(pair, growing.chain)
-    for name in ("gone", "other", "becomes_unique"):
+    for name in ("gone", "other", "becomes_unique", "ages"):
         db.a.drop_index(name)
+    db.a.create_index("ages", name="ages")
     db.a.create_index([("other", -1)], name="other", sparse=True)
     db.a.create_index("becomes_unique", name="becomes_unique", unique=True)
     db.a.create_index("new", name="new", partialFilterExpression={"x": {"$gt": 1}})
@@ -280,11 +282,13 @@ def test_indexes(pair: Pair, growing: Growing) -> None:
     rename(pair.source_client, "a", "c")
     assert follow(pair, growing) == (
         "renamed shop.a to shop.c",
+        "dropped index ages of shop.c",
         "changed index appears of shop.c",
         "dropped index becomes_unique of shop.c",
         "dropped index gone of shop.c",
         "changed index hides of shop.c",
         "dropped index other of shop.c",
+        "built index ages of shop.c",
         "built index becomes_unique of shop.c",
         "built index new of shop.c",
         "built index other of shop.c",
@@ -351,7 +355,7 @@ def test_expiry_that_was_awake_is_put_to_sleep(pair: Pair, growing: Growing) -> 
     db.command({"create": "cl", **clustered})
     growing = Growing(pair.source_client)
     restore(pair, growing.chain)
-    for each in entries_of(growing.chain.base, SPEC):
+    for each in entries_of(growing.chain.base.namespaces, SPEC):
         finish(pair.target_client, each.unit(), SPEC)
     db.command({"collMod": "a", "index": {"name": "at_1", "expireAfterSeconds": 10**6}})
     db.command({"collMod": "cl", "expireAfterSeconds": 10**6})
