@@ -1,4 +1,4 @@
-"""Measure how fast increments are applied, against a restore of as many full documents, in one run.
+"""Measure how increments are applied, against a restore of as many full documents, and captured.
 
 usage: scripts/bench increments [--rounds N] [--only small,medium] [--scale F] [--quick]
 
@@ -13,6 +13,9 @@ and the rate as a share of the restore's.
 - mixed: half of them changed, a quarter gone, and a quarter as many new
 - mixed, read back: the same with verification
 - gone: all of them
+
+Then the capture of as many changes, half of them new documents: changes a second, and the peak
+memory, which should be that of a tenth of them.
 
 `--quick`: one round of a twentieth of it all. Goal: mixed at 60 % of the restore's rate.
 """
@@ -34,19 +37,24 @@ from typing import Any, Final
 
 import bson
 from bench_data import SETS, Figures, document, measured
+from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 
 from executors.batches import BLOCK_BYTES, Block
 from executors.chunkfile import write_chunk_file
 from executors.clients import connect
 from executors.increments.apply import apply
+from executors.increments.capture import capture
+from executors.increments.model import Making, Parent
 from executors.increments.row import erased
+from executors.increments.stream import now
 from executors.rawbson import id_of
 from executors.restore import restore
 from ferrylog.embedded import Mongod
+from statemachine.effects import Effect
 from statemachine.events import JobSpec
 from statemachine.state import Chunk, ChunkFile, Shard, Unit
-from statemachine.words import BsonText, ChunkId, ShardId, UnitId
+from statemachine.words import THE_JOB, BsonText, ChunkId, ShardId, TaskKey, TaskKind, UnitId
 
 WORKERS: Final = 4
 GOAL: Final = 0.6
@@ -176,6 +184,55 @@ STEPS: dict[str, tuple[bool, Callable[[Bench], None]]] = {
 """Whether the old documents lie there before, and what is measured."""
 
 
+# --- a capture ----------------------------------------------------------------------------------
+
+
+def do_change(target: str, folder: Path, count: int) -> None:
+    """Not measured: the changes, and what the capture has to know."""
+    client = connect("source", target).client
+    client.drop_database("bench")
+    client.bench.create_collection("c")
+    found = client.bench.command({"listCollections": 1})["cursor"]["firstBatch"]
+    uuid = found[0]["info"]["uuid"].hex()
+    folder.mkdir()
+    (folder / "told").write_text(f"{now(client)} {uuid}")
+    rows = documents("old", 0, count // 2, SETS["small"][1])
+    while some := [RawBSONDocument(each) for each in islice(rows, 5000)]:
+        client.bench.c.insert_many(some, ordered=False)
+    client.bench.c.update_many({}, {"$inc": {"n": 1}})
+
+
+def do_capture(target: str, folder: Path, count: int) -> None:
+    until, uuid = (folder / "told").read_text().split()
+    parent = Parent(0, "d" * 64, "d" * 64, until, "", frozenset({uuid}))
+    made = Making(parent, folder / "link", folder / "work" / "keys")
+    asked = SPEC.model_copy(update={"kind": "dump", "include": ("bench.*",)})
+    effect = Effect(TaskKey(TaskKind.CAPTURE, THE_JOB), 1, 1, None, capture_bytes=64 << 20)
+    client = connect("source", target).client
+    found = capture(client, asked, made, effect, Event(), lambda _: None)
+    if found.changes < count // 2 * 2:
+        sys.exit(f"{found.changes} changes captured of {count}")
+
+
+CAPTURE = {"change": do_change, "capture": do_capture}
+
+
+def captures(uri: str, folder: Path, count: int, rounds: int) -> None:
+    print(f"\ncapture: {'changes':>12}{'s':>8}{'changes/s':>11}{'CPU s':>8}{'peak MB':>9}")
+    for changes in (count // 10, count):
+        results = []
+        for number in range(rounds):
+            words = [uri, str(folder / f"capture-{changes}-{number}"), str(changes)]
+            for step in CAPTURE:
+                figures = measured([sys.executable, __file__, "--do", step, *words])
+            results.append(figures)
+        took, cpu = (
+            statistics.median(f) for f in zip(*((f.seconds, f.cpu_s) for f in results), strict=True)
+        )
+        peak = max(f.peak_mb for f in results)
+        print(f"{changes:21,}{took:8.2f}{changes / took:11,.0f}{cpu:8.2f}{peak:9.0f}", flush=True)
+
+
 # --- the contest --------------------------------------------------------------------------------
 
 
@@ -219,6 +276,8 @@ def main() -> None:
         step, *words = sys.argv[sys.argv.index("--do") + 1 :]
         if step == "make":
             make(Path(words[0]), int(words[1]), int(words[2]))
+        elif step in CAPTURE:
+            CAPTURE[step](words[0], Path(words[1]), int(words[2]))
         else:
             STEPS[step][1](Bench(words[0], Path(words[1])))
         return
@@ -235,6 +294,7 @@ def main() -> None:
             for kind in options.only.split(","):
                 bench = Bench(target.uri, folder / kind)
                 table(bench, kind, max(4, int(SETS[kind][0] * scale)), rounds)
+            captures(target.uri, folder, max(20, int(SETS["small"][0] * scale)), rounds)
 
 
 if __name__ == "__main__":
