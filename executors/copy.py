@@ -8,7 +8,7 @@ from pymongo import MongoClient
 
 from executors.batches import read_range
 from executors.boundaries import to_key
-from executors.dump import mean_bytes, must_be_same
+from executors.dump import as_called, mean_bytes, must_be_same
 from executors.protocol import StopToken
 from executors.rawbson import id_of, last_of
 from executors.rejected import Rejects, rejected_path
@@ -39,9 +39,9 @@ def copy(
     and it always begins from nothing. Raises `Conflict`, `OtherCollection`, `PyMongoError`,
     `OSError`.
     """
-    must_be_same(source, unit)
+    read = as_called(source, unit, spec)
     done = NOTHING if chunk.natural else chunk.done
-    what = range_of(unit, chunk, spec, read_preference=read_preference, cluster_time=cluster_time)
+    what = range_of(read, chunk, spec, read_preference=read_preference, cluster_time=cluster_time)
     blocks = read_range(source, what, stop, document_bytes=mean_bytes(unit), after=done.last_key)
     writer = Writer(target, unit, spec, stop)
     position, last_key = done.position, done.last_key
@@ -55,5 +55,5 @@ def copy(
                 continue
             last_key = to_key(id_of(last_of(block.data)))
             tell(Copied(position, last_key, *tally.news()))
-        must_be_same(source, unit)
+        must_be_same(source, read)
         return Copied(position, last_key, *tally.news())

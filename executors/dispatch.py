@@ -17,7 +17,7 @@ from executors.chunkfile import DamagedFile
 from executors.classify import SNAPSHOT_TOO_OLD, classify, retry_after_ms
 from executors.clients import Deployment
 from executors.copy import copy
-from executors.dump import dump, must_be_same
+from executors.dump import as_called, dump
 from executors.dumps.errors import DamagedDump
 from executors.dumps.making import Out, make_dump, refuse_unpackable
 from executors.dumps.restoring import DumpSource
@@ -103,7 +103,9 @@ class MongoExecutor:
         except DamagedDump as error:
             return Failed(*task, Cause.PERMANENT, error.detail, error.told)
         except OperatorError as error:
-            return Failed(*task, Cause.PERMANENT, error.code, str(error))
+            moved = self._spec.follow and isinstance(error, OtherCollection)  # renamed just now
+            cause = Cause.TRANSIENT if moved else Cause.PERMANENT
+            return Failed(*task, cause, error.code, str(error))
         except Conflict as error:
             return Failed(*task, Cause.PERMANENT, "ECONFLICT001", str(error))
         except CountsDisagree as error:
@@ -198,10 +200,10 @@ class MongoExecutor:
         source, planned = _client(self._ends.source), Planned((), 0, natural=False)
         if unit.type != "view":
             with as_of_a_moment() if making is not None else nullcontext():
-                must_be_same(source, unit)
+                read = as_called(source, unit, self._spec)
             planned = plan(
                 source,
-                unit,
+                read,
                 self._spec,
                 stop,
                 capped=is_capped(from_text(unit.options)),

@@ -1,5 +1,6 @@
 """Source to chunk file."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,7 @@ from pymongo import MongoClient
 
 from executors.batches import read_range
 from executors.chunkfile import Written, sync_directory, write_chunk_file
-from executors.errors import OtherCollection
+from executors.errors import CollectionGone, OtherCollection
 from executors.folder import folder_name, inside
 from executors.metadata import split
 from executors.protocol import Stopped, StopToken
@@ -16,6 +17,7 @@ from executors.survey import namespaces
 from statemachine.events import JobSpec
 from statemachine.state import Chunk, Unit
 from statemachine.stimuli import Dumped
+from statemachine.words import UnitId
 
 
 def dump(
@@ -34,9 +36,9 @@ def dump(
 
     Raises `PyMongoError`, `OSError`, `OtherCollection`, `Stopped`.
     """
-    must_be_same(client, unit)
+    read = as_called(client, unit, spec)
     name, path = prepare_file(folder, chunk, attempt, stop)
-    what = range_of(unit, chunk, spec, read_preference=read_preference, cluster_time=cluster_time)
+    what = range_of(read, chunk, spec, read_preference=read_preference, cluster_time=cluster_time)
     blocks = read_range(client, what, stop, document_bytes=mean_bytes(unit))
     written = write_chunk_file(path, blocks, "none" if spec.compression == "none" else "zstd")
     must_be_same(client, unit)
@@ -84,10 +86,27 @@ def mean_bytes(unit: Unit) -> int:
     return unit.bytes_estimate // unit.documents_estimate if unit.documents_estimate else 0
 
 
+def as_called(client: MongoClient[Any], unit: Unit, spec: JobSpec) -> Unit:
+    """The unit by the name that its collection has now: what is followed may be renamed while it
+    is copied. Raises `OtherCollection`, `CollectionGone`."""
+    database, collection = split(unit.id)
+    if not spec.follow or _uuids(client, database, collection) == [unit.uuid]:
+        must_be_same(client, unit)
+        return unit
+    for entry in namespaces(client, database):
+        if entry.uuid == unit.uuid:
+            return replace(unit, id=UnitId(entry.name))
+    raise CollectionGone(unit.id)
+
+
 def must_be_same(client: MongoClient[Any], unit: Unit) -> None:
     """The name must still mean the collection that was surveyed: a range read over a cut cursor
     would otherwise join two collections without a word."""
     database, collection = split(unit.id)
-    found = [entry.uuid for entry in namespaces(client, database, name=collection)]
+    found = _uuids(client, database, collection)
     if found != [unit.uuid]:
         raise OtherCollection("source", unit.id, unit.uuid, found[0] if found else "")
+
+
+def _uuids(client: MongoClient[Any], database: str, collection: str) -> list[str]:
+    return [entry.uuid for entry in namespaces(client, database, name=collection)]

@@ -105,6 +105,15 @@ class OtherCollection(OperatorError):
         )
 
 
+class CollectionGone(OperatorError):
+    """The collection was dropped since the job began, which follows its source."""
+
+    code = "EGONE001"
+
+    def __init__(self, namespace: str) -> None:
+        super().__init__(f"{namespace} was dropped on the source while it was copied")
+
+
 class ServerSaid(OperatorError):
     """A question to a server failed before any work."""
 

@@ -30,6 +30,7 @@ from executors.errors import (
     TargetNotEmpty,
 )
 from executors.expiry import expires
+from executors.increments.follow import refuse_unfollowable
 from executors.privileges import Needed, missing, of_source, of_target, refusal
 from executors.select import USERS, split, targets_of, unmatched
 from executors.survey import Namespace, catalogue, measured, namespaces, refuse_unsupported
@@ -44,6 +45,8 @@ def examine(source: Deployment, target: Deployment | None, spec: JobSpec) -> lis
     carried: list[Needed] = []
     with _answers(source, findings):
         carried += _of_source(source, spec, findings)
+        if spec.follow:
+            refuse_unfollowable(source.client, spec)
     if target is not None and not findings:
         with _answers(target, findings):
             if source.overlaps(target):
@@ -108,7 +111,7 @@ def examine_resume(
         return findings
     if source is not None:
         with _answers(source, findings):
-            for unit_id in state.open_units:
+            for unit_id in () if state.spec.follow else state.open_units:  # renames are followed
                 unit = state.units[unit_id]
                 findings += _another(source, unit.id, unit.uuid)
     carried = not state.open_units and is_whole(state.spec)

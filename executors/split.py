@@ -7,7 +7,7 @@ from pymongo import MongoClient
 
 from executors.batches import read_range
 from executors.boundaries import from_key, to_key
-from executors.dump import must_be_same
+from executors.dump import as_called
 from executors.plan import ascending
 from executors.protocol import StopToken
 from executors.rawbson import documents, id_of
@@ -36,8 +36,7 @@ def split_chunk(
     Counts are those of one pass over the `_id` index. The cut is the median where the keys could
     be held, otherwise within a ten-thousandth of it. Raises `OtherCollection`, `PyMongoError`.
     """
-    must_be_same(client, unit)
-    what = range_of(unit, chunk, spec, read_preference=read_preference)
+    what = range_of(as_called(client, unit, spec), chunk, spec, read_preference=read_preference)
     keys = _Keys()
     for block in read_range(client, replace(what, keys_only=True), stop):
         for document in documents(block.data):

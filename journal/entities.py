@@ -21,6 +21,16 @@ _TYPE: Final[dict[str, Type]] = {
     "request": "job",
     "survey": "job",
     "manifest": "job",
+    "capture": "job",
+    "moment": "job",
+    "chain": "job",
+    "increment": "job",
+    "shape": "job",
+    "shard": "job",
+    "apply": "job",
+    "settle": "job",
+    "follow": "job",
+    "cutover": "job",
     "unit": "unit",
     "create": "unit",
     "plan": "unit",
@@ -40,7 +50,8 @@ _TYPE: Final[dict[str, Type]] = {
     "index": "index",
     "breaker": "pool",
 }
-"""By the first word of the event's kind; those of priorities and alerts do not tell."""
+"""By the first word of the event's kind; those of priorities and alerts do not tell. Increments and
+their shards are parts of the job, with names that no unit has."""
 _MARK: Final = {"chunk": "#", "index": "@"}
 """Between the unit's name and the rest, in which it does not occur."""
 

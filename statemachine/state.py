@@ -338,6 +338,10 @@ class State:
     """The source can no longer be read as of the increment's time: what runs is to end."""
     moments: int = 0
     """Times that the increment had to go on to a later one."""
+    highest: int = 0
+    """Of all attempts that were started in such a job."""
+    forgotten: int = 0
+    """Attempts up to this number are of an older time: nothing of theirs is news any more."""
     lag_ms: int = 0
     """Of following, after its last round."""
     cutover: bool = False
@@ -460,7 +464,7 @@ SCALARS: Final = (
     "status", "epoch", "closed", "why", "code", "request", "immediate", "rollback", "dropped",
     "suspects", "adding", "damaged", "cluster_time", "users", "roles", "retries", "kept", "files",
     "done_documents", "done_bytes", "since", "token", "reached", "changes", "outdated", "moments",
-    "lag_ms", "cutover", "drained", "differing", "phase", "increment", "applied", "deadline_ms",
-    "proposed", "shards_planned", "upserted", "erased",
+    "highest", "forgotten", "lag_ms", "cutover", "drained", "differing", "phase", "increment",
+    "applied", "deadline_ms", "proposed", "shards_planned", "upserted", "erased",
 )  # fmt: skip
 """Fields of a state that are one plain value each."""

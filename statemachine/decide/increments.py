@@ -1,5 +1,7 @@
 """Increments: what their effects bring back, and whose turn it is."""
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final, assert_never
 
 from statemachine.events import (
@@ -10,6 +12,7 @@ from statemachine.events import (
     CaptureCompleted,
     CaptureInvalidated,
     CaptureProgressed,
+    ChainLink,
     FollowCompleted,
     IncrementCompleted,
     IncrementStarted,
@@ -18,8 +21,9 @@ from statemachine.events import (
     SettleCompleted,
     ShapeCompleted,
     ShardPlanned,
+    UnitExcluded,
 )
-from statemachine.policy import MAX_MOMENTS
+from statemachine.policy import MAX_MOMENTS, US
 from statemachine.state import State
 from statemachine.stimuli import (
     Applying,
@@ -35,11 +39,13 @@ from statemachine.stimuli import (
 from statemachine.words import (
     THE_JOB,
     Millis,
+    Phase,
     ShardId,
     Status,
     TaskKey,
     TaskKind,
     link_entity,
+    unit_of,
 )
 
 CHAIN: Final = (TaskKind.SHAPE, TaskKind.APPLY, TaskKind.SETTLE)
@@ -91,6 +97,26 @@ def completion(
             ]
         case _:
             assert_never(result)
+
+
+def out_of_line(state: State, links: Sequence[ChainLink]) -> str:
+    """Why these are not the increments that are wanted; empty when they are (I32)."""
+    spec = state.spec
+    assert spec is not None
+    if state.phase is not Phase.INVALID:
+        return ""
+    wanted = spec.links + bool(spec.at)
+    if [each.number for each in links] != list(range(1, wanted + 1)):
+        return f"{wanted} increments are wanted, and {len(links)} were found"
+    for before, each in pairwise(links):
+        if each.parent != before.digest or _instant(each.until) <= _instant(before.until):
+            return f"increment {each.number} does not follow the one before it"
+    return ""
+
+
+def _instant(cluster_time: str) -> tuple[int, int]:
+    seconds, _, increment = cluster_time.partition(".")
+    return int(seconds), int(increment)
 
 
 def _shaped(state: State, task: TaskKey, shaped: Shaped) -> list[AnyEvent]:
@@ -218,3 +244,15 @@ def of_a_moment(state: State, news: Failed) -> bool:
     assert state.spec is not None
     reads = news.task.kind in (TaskKind.PLAN, TaskKind.DUMP)
     return state.spec.incremental and reads and news.code == "ESNAP001"
+
+
+# --- the bulk copy of a source that is followed ---
+
+
+def collection_gone(state: State, news: Failed) -> list[AnyEvent]:
+    """Dropped while it was copied: the change stream will say so to the target."""
+    unit = unit_of(news.task)
+    assert state.spec is not None
+    if not state.spec.follow or news.code != "EGONE001" or unit is None:
+        return []
+    return [UnitExcluded(unit=unit, by=US, request=0)]

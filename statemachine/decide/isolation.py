@@ -47,8 +47,10 @@ def isolates(state: State, key: TaskKey, cause: Cause, code: str) -> bool:
 
 
 def divisible(state: State, chunk: Chunk) -> bool:
-    """Whether there is a source that can be asked where to cut."""
-    return not chunk.natural and not state.from_dump
+    """Whether there is a source that can be asked where to cut, and a document may be left out: a
+    link of a chain without it would be wrong for all that follow."""
+    linked = state.spec is not None and state.spec.incremental
+    return not chunk.natural and not state.from_dump and not linked
 
 
 def isolated(state: State, news: Failed, breaker: list[AnyEvent]) -> list[AnyEvent]:

@@ -5,7 +5,15 @@ from typing import assert_never
 
 from statemachine.decide.breakers import breaker_closed, breaker_opened
 from statemachine.decide.found import damage_told, files_found, files_lost
-from statemachine.decide.increments import CHAIN, completion, moment_passed, of_a_moment, progress
+from statemachine.decide.increments import (
+    CHAIN,
+    collection_gone,
+    completion,
+    moment_passed,
+    of_a_moment,
+    out_of_line,
+    progress,
+)
 from statemachine.decide.isolation import cancelled, isolated, isolates, letter_of
 from statemachine.events import (
     AnyEvent,
@@ -151,6 +159,8 @@ def failed(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
         return [cancelled(news), *_pause(state, f"{news.code}: {news.why}")]
     if of_a_moment(state, news):
         return moment_passed(state, news)
+    if gone := collection_gone(state, news):
+        return gone
     assert state.settings is not None
     task = state.tasks[news.task]
     breaker = breaker_opened(state, news, now)
@@ -351,6 +361,10 @@ def _nothing_found(state: State, task: TaskKey) -> SurveyCompleted:
 
 def _surveyed(state: State, task: TaskKey, result: Surveyed) -> list[AnyEvent]:
     """What is registered already stays as it was found first."""
+    if why := out_of_line(state, result.links):
+        attempt, cause, code = state.tasks[task].attempt, Cause.PERMANENT, "ECHAIN002"
+        letter = DeadLettered.of(task, attempt=attempt, cause=cause, code=code, why=why)
+        return [letter, JobFailed(code=code, why=why)]
     units = _registered(state, result.units)
     done = SurveyCompleted(
         entity=task.entity,

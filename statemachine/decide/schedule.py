@@ -231,7 +231,7 @@ class _Room:
 
 
 def _start(state: State, key: TaskKey) -> AnyEvent:
-    attempt = state.tasks[key].attempt + 1
+    attempt = max(state.tasks[key].attempt, state.forgotten) + 1
     return Started.of(key, attempt=attempt)
 
 

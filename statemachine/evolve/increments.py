@@ -47,8 +47,8 @@ def moment_passed(state: State, event: MomentPassed) -> None:
 
 
 def capture_invalidated(state: State, event: CaptureInvalidated) -> None:
-    """Nothing is at work: what was registered, planned and dumped as of the old time is forgotten,
-    so that nothing of it can come back."""
+    """Nothing is at work: what was registered, planned and dumped as of the old time is forgotten.
+    A worker that was given up may still bring news of it: its attempt has another number."""
     moved(state, event)
     for key in [key for key in state.tasks if key.kind is not TaskKind.CAPTURE]:
         remove(state, key)
@@ -59,6 +59,7 @@ def capture_invalidated(state: State, event: CaptureInvalidated) -> None:
     state.closed = state.outdated = False
     state.cluster_time = ""
     state.moments += 1
+    state.forgotten = state.highest
 
 
 # --- a chain is restored ---

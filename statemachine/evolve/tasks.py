@@ -81,6 +81,8 @@ def started(state: State, event: Started) -> None:
     task = moved(state, event)
     task.attempt = event.attempt
     task.epoch = state.epoch
+    if state.spec is not None and state.spec.incremental:
+        state.highest = max(state.highest, event.attempt)
     if event.kind == "shape_started" and state.phase is not None:
         state.phase = next_phase(state.phase, event.kind)
     breaker = state.breakers[POOL_OF[TASK_OF[event.kind]]]

@@ -21,6 +21,7 @@ from statemachine.events import Event, PauseRequested, SettingChanged
 from statemachine.stimuli import (
     AddAsked,
     Asked,
+    CutoverAsked,
     DropAsked,
     ExcludeAsked,
     JobAsked,
@@ -49,6 +50,7 @@ WISHES: list[Asked] = [
     RequeueAsked("ann", "shop.orders#3", 7),
     RequeueAsked("ann", "shop.orders@n_1", 7, TaskKind.INDEX),
     DropAsked("ann", "shop.orders#3", TaskKind.RESTORE, 7),
+    CutoverAsked("ann", 7),
 ]
 
 

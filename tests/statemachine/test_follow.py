@@ -11,7 +11,7 @@ from statemachine.stimuli import (
     Settled,
     Surveyed,
 )
-from statemachine.words import Cause, JobStatus, Status, TaskKind
+from statemachine.words import Cause, JobStatus, Key, Status, TaskKind
 from tests.statemachine.chain import FOLLOW, SETTLE_JOB, TOKEN, following, round_
 from tests.statemachine.examples import SETTINGS
 from tests.statemachine.story import CREATE, DUMP, PLAN, SURVEY, Story, began, found
@@ -118,3 +118,23 @@ def test_no_unit_can_be_left_behind() -> None:
 def test_direct_jobs_follow_too() -> None:
     story = Story(follow=True, mode="direct")
     assert story.state.stages == (TaskKind.COPY,)
+
+
+def test_a_collection_that_is_dropped_while_it_is_copied_is_left_to_the_stream() -> None:
+    story = Story(follow=True)
+    story.succeed(SURVEY, Surveyed((found(),), since="100.1"))
+    story.succeed(CREATE, Created(()))
+    story.succeed(PLAN, Planned((Key("1"),), 10, natural=False))
+    kinds = story.fail(DUMP, Cause.PERMANENT, code="EGONE001")
+    assert kinds == ["unit_excluded", "follow_started"]
+    story.succeed(FOLLOW, round_(1))
+    assert story.state.status is JobStatus.RUNNING
+
+
+def test_one_that_is_not_followed_is_not_left() -> None:
+    story = Story().planned()
+    story.fail(DUMP, Cause.PERMANENT, code="EGONE001")
+    assert "unit_excluded" not in [event.kind for event in story.events]
+    story = following()
+    story.fail(FOLLOW, Cause.PERMANENT, code="EGONE001")
+    assert "unit_excluded" not in [event.kind for event in story.events]
