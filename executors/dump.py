@@ -41,7 +41,7 @@ def dump(
     what = range_of(read, chunk, spec, read_preference=read_preference, cluster_time=cluster_time)
     blocks = read_range(client, what, stop, document_bytes=mean_bytes(unit))
     written = write_chunk_file(path, blocks, "none" if spec.compression == "none" else "zstd")
-    must_be_same(client, unit)
+    must_be_same(client, read)
     return dumped(name, written)
 
 

@@ -170,7 +170,11 @@ class Writer:
             mine = id_of(document)
             # Equal numbers of different types are one key, but not the same bytes.
             found = there.get(mine) or self._tied(mine)
-            if found is None:
+            if found is None and self._spec.follow:
+                # Another unique index: of two documents with one value, read at different times,
+                # one has changed since, and the rounds of following bring both as they are.
+                tally.documents += 1
+            elif found is None:
                 tally.reject(document, f"EMONGO{DUPLICATE_KEY}", why)  # another unique index
             elif found == document:
                 tally.documents += 1
