@@ -4,7 +4,7 @@ The stream is read until a time that is later than a look at the whole catalogue
 nothing of the catalogue changed since the look began: the catalogue is that of this time, and every
 document that changed until then has its key on disk. Keys of later changes are there too, which is
 harmless: their documents are dumped as of this time all the same, and changed again afterwards, for
-the next link begins at `Batch.boundary`, behind which every later change comes again.
+the next link begins at `Batch.behind`, behind which every later change comes again.
 """
 
 import time
@@ -133,7 +133,7 @@ class _Capture:
             raise CatalogueMoves(len(PAUSES_S), self._last_move)
         self._flush()
         batch, notes = self._batch, (*found.notes, *self._notes)
-        return Captured(found.units, batch.boundary, batch.cluster_time, self._changes, notes)
+        return Captured(found.units, batch.behind, batch.cluster_time, self._changes, notes)
 
     def _look(self) -> Surveyed | None:
         """The catalogue as of the last batch's time; `None` if it changed meanwhile."""
@@ -175,7 +175,7 @@ class _Capture:
     def _read_to(self, goal: str) -> None:
         """Up to and with a cluster time."""
         still = 0
-        while self._position() < position_of(goal) or not self._batch.boundary:
+        while self._position() < position_of(goal) or not self._batch.behind:
             self._read()
             still = 0 if self._batch.changes else still + 1
             if still > STILL:

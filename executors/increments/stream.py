@@ -76,10 +76,10 @@ class Batch:
     cluster_time: str
     """Every change up to and with it has been seen. Changes of one transaction have one time: when
     the last change of a batch could be in the midst of them, this is just before their time."""
-    boundary: BsonText
-    """Behind it comes every change after `cluster_time`, and nothing else: another stream may begin
-    here for which this time is the end of all before it. Empty as long as no such place was seen:
-    in the first batch, or a transaction of many batches with which a stream began."""
+    behind: BsonText
+    """A token behind which comes every change after `cluster_time`, and nothing else: another
+    stream may begin there. Empty as long as no such place was seen: in a first batch, or where a
+    stream began with a transaction of many batches."""
 
 
 class Stream:
@@ -112,7 +112,7 @@ class Stream:
         self._member: Any = None
         self._session: ClientSession | None = None
         self._cursor = 0
-        self._boundary = b""
+        self._behind = b""
 
     def read(self, stop: StopToken) -> Batch:
         """What comes next; waits about `AWAIT_MS` for a change.
@@ -192,22 +192,22 @@ class Stream:
     def _batch(self, reply: bytes) -> Batch:
         begin, end, token, cursor = _cut_reply(reply)
         changes: list[Change] = []
-        here, boundary = self._token, self._boundary
+        here, behind = self._token, self._behind
         time = _time_of(here)
         for change, at, after in changes_of(reply, begin, end, whole=self._whole):
             if change.cluster_time != time:  # whatever comes before it is over
-                time, boundary = change.cluster_time, here
+                time, behind = change.cluster_time, here
             here = reply[at:after]
             changes.append(change)
         self._since = reached = _time_of(token)
         if changes and time == reached:
             reached = _before(time)
         else:
-            boundary = token
-        self._cursor, self._token, self._boundary = cursor, token, boundary
+            behind = token
+        self._cursor, self._token, self._behind = cursor, token, behind
         told_of = [each for each in changes if each.kind != INVALIDATE]
-        behind = to_text(boundary) if boundary else BsonText("")
-        return Batch(told_of, to_text(token), reached, behind)
+        place = to_text(behind) if behind else BsonText("")
+        return Batch(told_of, to_text(token), reached, place)
 
     def _refuse(self, error: PyMongoError) -> None:
         """Say what it means where it means something of its own."""

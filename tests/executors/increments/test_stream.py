@@ -171,7 +171,7 @@ def _insert(client: Client, ids: range, session: ClientSession) -> None:
 def test_a_batch_says_up_to_when_all_was_seen(
     source: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """I33: never a time in the midst of a transaction; behind the boundary comes all that is later,
+    """I33: never a time in the midst of a transaction; behind `behind` comes all that is later,
     so that a link may end there and the next one begin."""
     monkeypatch.setattr("executors.increments.stream.BATCH_EVENTS", 2)
     since = after(now(source))
@@ -189,10 +189,10 @@ def test_a_batch_says_up_to_when_all_was_seen(
         reached = position_of(batch.cluster_time)
         before = [each for each in told if position_of(each.cluster_time) <= reached]
         assert before == seen[: len(before)]
-        if batch.boundary or before:
-            assert changes(source, "0.0", batch.boundary) == told[len(before) :]
-    assert batches[-1].boundary == batches[-1].token
-    assert any(batch.boundary != batch.token for batch in batches)
+        if batch.behind or before:
+            assert changes(source, "0.0", batch.behind) == told[len(before) :]
+    assert batches[-1].behind == batches[-1].token
+    assert any(batch.behind != batch.token for batch in batches)
 
 
 def test_documents_of_sixteen_megabytes_pass(source: Client) -> None:
