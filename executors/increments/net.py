@@ -22,7 +22,7 @@ from executors.increments.ddl import OF_DOCUMENTS, is_carried
 from executors.increments.diff import patched
 from executors.metadata import acknowledged, concern
 from executors.protocol import Stopped, StopToken
-from executors.rawbson import elements, equals_query, has_empty_timestamp, id_of, in_query
+from executors.rawbson import elements, equals_query, id_of, in_query
 from executors.rows import rows
 from executors.select import renamed, split
 from executors.write import DUPLICATE_KEY
@@ -49,9 +49,12 @@ class Net:
         self.diffs.clear()
 
     def update(self, diff: bytes) -> None:
+        """Raises `ValueError` where events do not follow one another."""
         if not self.known:
             self.diffs.append(diff)
-        elif self.document is not None:
+        elif self.document is None:
+            raise ValueError("an update of a document that the event before it removed")
+        else:
             self.document = patched(self.document, diff)
 
 
@@ -162,7 +165,8 @@ class _Writer:
         for group in _slices([key for key, net in nets.items() if net.diffs]):
             command = {"find": self._collection, "filter": in_query(group)}
             for document in rows(self._client, self._db.name, command, self._stop):
-                if net := nets.get(id_of(document)):  # else another way to write the key
+                net = nets.get(id_of(document))
+                if net is not None and net.diffs:  # else another way to write the key
                     yield reduce(patched, net.diffs, document)
 
     def write(self, results: Iterator[bytes]) -> None:
@@ -172,7 +176,7 @@ class _Writer:
             self.bytes += sum(map(len, group))
             refused += self._put(group)
         while refused:
-            still = self._put(refused)
+            still = [each for group in _groups(iter(refused)) for each in self._put(group)]
             if len(still) == len(refused):
                 return self._exchange(refused)
             refused = still
@@ -180,22 +184,16 @@ class _Writer:
 
     def _put(self, group: Sequence[bytes], session: ClientSession | None = None) -> list[bytes]:
         """Those of the documents for which another one is in the way."""
-        # A server that inserts fills in empty timestamps: the second time it finds the document.
-        puts = [each for each in group for _ in range(1 + has_empty_timestamp(each))]
-        reply = self._run(
+        errors = self._run(
             {
                 "update": self._collection,
                 "ordered": False,
                 "bypassDocumentValidation": True,
-                "updates": [_put(each) for each in puts],
+                "updates": [_put(each) for each in group],
             },
             session,
         )
-        errors: list[dict[str, Any]] = reply.get("writeErrors", [])
-        for error in errors:
-            if error["code"] != DUPLICATE_KEY or session is not None:
-                raise OperationFailure(without_values(str(error.get("errmsg", ""))), error["code"])
-        return list(dict.fromkeys(puts[error["index"]] for error in errors))
+        return [group[error["index"]] for error in errors]
 
     def _exchange(self, group: Sequence[bytes]) -> None:
         """Write documents that are in one another's way, all at once."""
@@ -205,18 +203,25 @@ class _Writer:
             session.start_transaction(write_concern=concerned),
         ):
             self.erase([id_of(each) for each in group], session)
-            self._put(group, session)
+            for each in _groups(iter(group)):
+                self._put(each, session)
 
-    def _run(self, command: dict[str, Any], session: ClientSession | None) -> dict[str, Any]:
+    def _run(self, command: dict[str, Any], session: ClientSession | None) -> list[dict[str, Any]]:
+        """The errors of single documents that another one caused; any other one is raised."""
         if self._stop.is_set():
             raise Stopped
         if session is None:
             command = {**command, "writeConcern": concern(self._spec)}
-        return acknowledged(self._db.command(command, codec_options=TOLERANT, session=session))
+        reply = self._db.command(command, codec_options=TOLERANT, session=session)
+        errors: list[dict[str, Any]] = acknowledged(reply).get("writeErrors", [])
+        for error in errors:
+            if error["code"] != DUPLICATE_KEY or session is not None:
+                raise OperationFailure(without_values(str(error.get("errmsg", ""))), error["code"])
+        return errors
 
 
 def _put(document: bytes) -> dict[str, Any]:
-    """To the byte, whatever names it has: see `executors.write`."""
+    """To the byte, whatever names it has; other ways to insert fill in empty timestamps."""
     literal = {"$replaceWith": {"$literal": RawBSONDocument(document)}}
     return {"q": equals_query(id_of(document)), "u": [literal], "upsert": True}
 

@@ -19,6 +19,7 @@ from executors.increments import log as module
 from executors.increments.errors import CannotCarry
 from executors.increments.log import LOG, LogWriter, log_parts, replay
 from executors.increments.logfile import time_of, token_of
+from executors.increments.net import Net
 from executors.increments.position import OtherPosition
 from executors.protocol import Stopped
 from executors.rawbson import documents, id_of
@@ -322,7 +323,7 @@ def _now(client: Client) -> str:
     return f"{now.time}.{now.inc}"
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_a_replay_leads_to_what_the_source_was(pair: Pair, tmp_path: Path, seed: int) -> None:
     """I12, I33: at any time between two links, collections, indexes and documents are to the byte
     as they were; from there, the log of the next link goes on."""
@@ -356,7 +357,7 @@ class StopsSoon:
         return self._looks < 0
 
 
-@pytest.mark.parametrize("seed", range(10, 14))
+@pytest.mark.parametrize("seed", range(10, 13))
 def test_a_replay_that_is_killed_again_and_again(
     pair: Pair, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -430,6 +431,51 @@ def test_documents_in_one_anothers_way(pair: Pair, tmp_path: Path) -> None:
     assert _state(pair.target_client) == _state(pair.source_client)
 
 
+def test_empty_timestamps_stay_empty(pair: Pair, tmp_path: Path) -> None:
+    """Servers fill them in when they insert, and the replay inserts what the source updated."""
+    hearing, since = Hearing(pair.source_client), _now(pair.source_client)
+    pair.source_client.w.a.insert_one({"_id": 1})
+    pair.source_client.w.a.update_one({}, [{"$set": {"t": {"$literal": Timestamp(0, 0)}}}])
+    until = _now(pair.source_client)
+    parts = _written(tmp_path / "log", hearing.events(), since, until)
+    _opened(pair.target_client)
+    list(_replay(pair.target_client, tmp_path / "log", parts, until))
+    assert pair.target_client.w.a.find_one() == {"_id": 1, "t": Timestamp(0, 0)}
+    assert _state(pair.target_client) == _state(pair.source_client)
+
+
+def test_names_that_go_round_through_a_crash_behind_each_change(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I12: each change may come again right after itself, and never later, when its names mean
+    other collections."""
+    hearing, since = Hearing(pair.source_client), _now(pair.source_client)
+    for number, names in enumerate(["a", "ab", "a", "bc", "ab", "ca", "bc", "ab", "a"]):
+        if names == "a":
+            pair.source_client.w.command({"create": "a", "validator": {"x": number}})
+        else:
+            old, new = (f"w.{name}" for name in names)
+            pair.source_client.admin.command("renameCollection", old, to=new)
+    until = _now(pair.source_client)
+    parts = _written(tmp_path / "log", hearing.events(), since, until)
+    _opened(pair.target_client)
+    reached, killed = module._Replayer._reached, set[int]()
+
+    def but_once(self: Any, mark: Any) -> None:
+        if mark.events not in killed:
+            killed.add(mark.events)
+            raise Killed
+        reached(self, mark)
+
+    monkeypatch.setattr(module._Replayer, "_reached", but_once)
+    while True:
+        with suppress(Killed):
+            list(_replay(pair.target_client, tmp_path / "log", parts, until))
+            break
+    assert len(killed) == sum(part.documents for part in parts)
+    assert _state(pair.target_client) == _state(pair.source_client)
+
+
 def test_large_documents_go_a_few_at_a_time(pair: Pair, tmp_path: Path) -> None:
     """What one command may hold bounds what is held."""
     for client in (pair.source_client, pair.target_client):
@@ -462,6 +508,14 @@ def test_a_target_without_a_position_is_refused(pair: Pair, tmp_path: Path) -> N
     parts = _written(tmp_path / "log", hearing.events(), since, until)
     with pytest.raises(OtherPosition):
         list(_replay(pair.target_client, tmp_path / "log", parts, until))
+
+
+def test_an_update_of_what_is_gone_is_refused() -> None:
+    """No server tells of one: the log is not what was written."""
+    net = Net()
+    net.replace(None)
+    with pytest.raises(ValueError, match="removed"):
+        net.update(bson.encode({"u": {"x": 1}}))
 
 
 def test_an_event_of_another_form_is_refused(pair: Pair, tmp_path: Path) -> None:
