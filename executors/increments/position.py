@@ -71,10 +71,7 @@ def position_of(client: MongoClient[Any], job: str) -> Position | None:
 
     Raises `AnotherAtWork`, `PyMongoError`.
     """
-    found = {each["_id"]: each for each in _place(client).find({})}
-    for other, each in found.items():
-        if other != job and each["state"] == "open":
-            raise AnotherAtWork(str(other), int(each["link"]))
+    found = must_be_alone(client, job)
     if (mine := found.get(job)) is None:
         return None
     return Position(
@@ -84,6 +81,15 @@ def position_of(client: MongoClient[Any], job: str) -> Position | None:
         shaped=mine["shaped"],
         collections=mine["collections"],
     )
+
+
+def must_be_alone(client: MongoClient[Any], job: str) -> dict[str, dict[str, Any]]:
+    """All marks on the target, by job. Raises `AnotherAtWork`, `PyMongoError`."""
+    found = {str(each["_id"]): each for each in _place(client).find({})}
+    for other, each in found.items():
+        if other != job and each["state"] == "open":
+            raise AnotherAtWork(other, int(each["link"]))
+    return found
 
 
 def save(client: MongoClient[Any], job: str, position: Position) -> None:

@@ -11,10 +11,12 @@ from executors.dumps.named import dump_path
 from executors.folder import inside
 from executors.increments.apply import apply
 from executors.increments.capture import capture
+from executors.increments.catalogue import step_to
 from executors.increments.chain import check_link, links_to_apply, open_chain
 from executors.increments.follow import Follower, settle_followed
 from executors.increments.log import LOG, replay
 from executors.increments.model import INCREMENTS, Chain, Increment, Making
+from executors.increments.position import must_be_alone
 from executors.increments.shaping import settle, settle_log, shape, shape_log
 from executors.protocol import Report, StopToken
 from statemachine.effects import Effect
@@ -79,13 +81,18 @@ class IncrementTasks:
             return self._chain
 
     def accepted(self, stop: StopToken) -> tuple[ChainLink, ...]:
-        """The increments that follow the full dump, every byte of their files looked at (Y1).
+        """The increments that follow the full dump, every byte of their files looked at, every
+        change of collections foreseen (Y1).
 
-        Raises as `open_chain`, and `DamagedDump`, `Stopped`.
+        Raises as `open_chain` and `step_to`, and `AlteredLink`, `AnotherAtWork`, `Stopped`.
         """
         chain = self.chain()
         wanted = links_to_apply(chain, self._spec.links, self._spec.at)
+        if self._target is not None:
+            must_be_alone(self._target.client, self._job)
         for link in wanted:
+            if not link.log:
+                step_to(chain, link.number, self._spec)
             check_link(chain.increments[link.number - 1], stop)
         return wanted
 

@@ -1,5 +1,7 @@
 """What happened to increments, in sentences."""
 
+from typing import Any
+
 from ferrylog.views.spans import size
 from statemachine.events import (
     AnyEvent,
@@ -29,6 +31,32 @@ MILESTONES = (
     IncrementCompleted,
 )
 """What a run tells while it goes."""
+
+
+def result_of_increments(stage: str, made: dict[str, Any]) -> str:
+    """What an attempt has brought about; `made`: the fields of its event."""
+    match stage:
+        case "capture":
+            return (
+                f"{made['changes']:,} changes are known, and the increment is as of "
+                f"{made['cluster_time']}."
+            )
+        case "shape":
+            what = "; ".join(made["changes"]) or "nothing had to change"
+            return f"{what}; {made['shards']:,} shards follow."
+        case "settle":
+            what = "; ".join(made["changes"]) or "nothing was left to build"
+            return f"{what}; {len(made['differing']):,} options and indexes differ."
+        case "follow":
+            return (
+                f"the target is as of {made['cluster_time']}: {made['documents']:,} documents "
+                f"written, {made['erased']:,} deleted, {made['lag_ms']:,} ms behind."
+            )
+        case _:
+            return (
+                f"{made['documents']:,} documents of this shard lie on the target, and "
+                f"{made['erased']:,} are deleted there ({size(made['bytes'])})."
+            )
 
 
 def is_milestone(event: AnyEvent) -> bool:

@@ -11,6 +11,7 @@ MAX_UNITS = 20
 NAME = 24
 """Columns of a name."""
 LEGEND = "c create  p plan  d dump  r restore  x copy  s split  i index  v verify  f finish"
+RARE = (("k", "capture"), ("h", "shape"), ("a", "apply"), ("t", "settle"), ("w", "follow"))
 ENDS = {"gone": "gone without a word", "running": "running now"}
 
 
@@ -23,7 +24,7 @@ def timeline_text(report: TimelineReport) -> str:
         f"  {'':{NAME}} |{'0':<{CELLS - 12}}{lasted:>12}|",
         *(_run_drawn(run) for run in report.runs[-MAX_UNITS:]),
         *(_unit_drawn(unit) for unit in report.units[:MAX_UNITS]),
-        f"  {'':{NAME}}  {LEGEND}",
+        f"  {'':{NAME}}  {_legend(report)}",
         "",
         *(_run(run) for run in report.runs[-MAX_UNITS:]),
         *_pauses(report),
@@ -35,6 +36,12 @@ def timeline_text(report: TimelineReport) -> str:
     if hidden > 0:
         lines.append(f"  and {hidden:,} more units: see --json")
     return "\n".join(one_line(line).rstrip() for line in (*lines, *_odd(report)))
+
+
+def _legend(report: TimelineReport) -> str:
+    """Those of increments only where there are some."""
+    stages = {stage.stage for unit in report.units for stage in unit.stages}
+    return "  ".join([LEGEND, *(f"{letter} {word}" for letter, word in RARE if word in stages)])
 
 
 def _name(text: str) -> str:

@@ -5,9 +5,11 @@ from textwrap import wrap
 from typing import Any, Final
 
 from ferrylog.redact import one_line
+from ferrylog.views.chained import result_of_increments
 from ferrylog.views.fidelity import left_behind
 from ferrylog.views.spans import size, span
 from ferrylog.views.story import Attempt, Note, Parts, StoryReport
+from statemachine.words import THE_JOB
 
 WIDTH: Final = 96
 CAUSES: Final = {
@@ -28,6 +30,11 @@ STAGES: Final = {
     "verify": "compare source and target",
     "finish": "switch expiry on, compare what stands on the target",
     "manifest": "make the chunk files a dump",
+    "capture": "learn what changed",
+    "shape": "make the target's collections those of the increment's end",
+    "apply": "shard to target",
+    "settle": "build what indexes are missing, compare at the end",
+    "follow": "one round of changes to the target",
 }
 JOBS: Final = {
     "migrate": "copy collections from {source} to {target}",
@@ -52,7 +59,8 @@ def stories_text(reports: Sequence[StoryReport]) -> str:
 
 
 def story_text(report: StoryReport) -> str:
-    name = "" if report.type == "job" else f"{report.type} {report.entity} of "
+    name = "" if report.entity == THE_JOB else f"{report.type} {report.entity} of "
+    name = name.replace("job link:", "shard link:" if "#" in report.entity else "increment link:")
     lines = [f"{name}job {report.job}", "", "What it is"]
     lines += _paragraph(_what(report))
     lines += _paragraph(
@@ -101,6 +109,12 @@ def _what(report: StoryReport) -> str:
             return f"An index: {unique}{what['name']} of the collection {what['unit']}."
         case "pool":
             return "The workers that share one breaker, and so the fate of their deployment."
+        case _ if report.entity != THE_JOB:
+            number, _, shard = report.entity.removeprefix("link:").partition("#")
+            whole = f"increment {number} of the chain that the job restores"
+            return (
+                f"A shard: a key range of a collection in {whole}." if shard else f"It is {whole}."
+            )
         case _:
             return "The job itself, with what belongs to it as a whole."
 
@@ -252,8 +266,10 @@ def _result(attempt: Attempt) -> str:
         case "manifest":
             sealed = f" (manifest: SHA-256 {made['sha256']})" if made["sha256"] else ""
             return f"{made['documents']:,} documents, {size(made['bytes'])}, are a dump{sealed}."
-        case _:
+        case "index":
             return "it stands on the target."
+        case _:
+            return result_of_increments(attempt.stage, made)
 
 
 def _surveyed(made: dict[str, Any]) -> str:

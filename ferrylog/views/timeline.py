@@ -10,6 +10,7 @@ from ferrylog.clock import when
 from ferrylog.views.shapes import Report
 from journal.overview import Mark
 from journal.protocol import Recorded
+from statemachine.effects import OF_INCREMENTS
 from statemachine.events import (
     JobCompleted,
     JobFailed,
@@ -22,7 +23,7 @@ from statemachine.events import (
     RunStarted,
     StopRequested,
 )
-from statemachine.words import TaskKey, TaskKind, Verb, unit_of
+from statemachine.words import THE_JOB, TaskKey, TaskKind, UnitId, Verb, unit_of
 
 CELLS: Final = 60
 """Columns of the drawing."""
@@ -38,8 +39,19 @@ ORDER: Final = (
     TaskKind.INDEX,
     TaskKind.VERIFY,
     TaskKind.FINISH,
+    TaskKind.CAPTURE,
+    TaskKind.SHAPE,
+    TaskKind.APPLY,
+    TaskKind.SETTLE,
+    TaskKind.FOLLOW,
 )
-LETTERS: Final = {TaskKind.COPY: "x"}
+LETTERS: Final = {
+    TaskKind.COPY: "x",
+    TaskKind.CAPTURE: "k",
+    TaskKind.SHAPE: "h",
+    TaskKind.SETTLE: "t",
+    TaskKind.FOLLOW: "w",
+}
 """In a drawing, where another kind has the first letter of its name."""
 JOB_KINDS: Final = ("job_*", "run_started", "pause_requested", "stop_requested")
 """Which events of the job are read whole; the others only as marks."""
@@ -50,6 +62,7 @@ ENDS: Final[dict[str, UnitEnd]] = {
     "unit_completed": "completed",
     "unit_skipped": "skipped",
     "unit_excluded": "excluded",
+    "increment_completed": "completed",
 }
 
 
@@ -190,6 +203,8 @@ class Timeline:
                 self._task(mark, *task)
             elif mark.kind in ENDS:
                 self.units.setdefault(mark.entity, _Unit()).status = ENDS[mark.kind]
+            elif mark.kind == "job_completed" and THE_JOB in self.units:
+                self.units[THE_JOB].status = "completed"
             elif mark.kind == "chunk_replaced":
                 self._reopened(mark.entity.rpartition("#")[0])
             elif mark.kind == "unit_registered":
@@ -231,6 +246,8 @@ class Timeline:
 
     def _task(self, mark: Mark, kind: TaskKind, verb: Verb) -> None:
         name = unit_of(TaskKey(kind, mark.entity))
+        if name is None and kind in OF_INCREMENTS:
+            name = UnitId(mark.entity.partition("#")[0])  # the increment, or the job: a line too
         if name is None:
             return
         unit = self.units.get(name)

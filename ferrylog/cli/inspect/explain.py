@@ -41,7 +41,10 @@ from statemachine.words import THE_JOB, JobId, UnitId, index_task
 
 def explain(
     entity: Annotated[
-        str, typer.Argument(metavar="ENTITY", help="UNIT#N, UNIT, UNIT@INDEX, job, dump pool.")
+        str,
+        typer.Argument(
+            metavar="ENTITY", help="UNIT#N, UNIT, UNIT@INDEX, job, dump pool, link:N, link:N#SHARD."
+        ),
     ],
     job: Annotated[str | None, typer.Option(metavar="JOB", help="Default: the newest.")] = None,
     journal: o.Journal = o.DEFAULT_JOURNAL,
