@@ -323,7 +323,7 @@ def _now(client: Client) -> str:
     return f"{now.time}.{now.inc}"
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_replay_leads_to_what_the_source_was(pair: Pair, tmp_path: Path, seed: int) -> None:
     """I12, I33: at any time between two links, collections, indexes and documents are to the byte
     as they were; from there, the log of the next link goes on."""
@@ -357,7 +357,7 @@ class StopsSoon:
         return self._looks < 0
 
 
-@pytest.mark.parametrize("seed", range(10, 13))
+@pytest.mark.parametrize("seed", range(10, 12))
 def test_a_replay_that_is_killed_again_and_again(
     pair: Pair, tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
