@@ -234,8 +234,6 @@ class Mirror:
             self._drop(before)
             if not self._whole(change.uuid, change.renamed):
                 self._drop(after)
-        elif self._now(change.uuid, change.renamed) is None:
-            self._drop(after)  # nothing was made of what had come and gone
 
     def _drop(self, name: str) -> None:
         if name and drop(self._target, name, self._spec):
