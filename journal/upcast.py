@@ -68,6 +68,7 @@ def _increments(fields: Fields) -> Fields:
         "follow": False,
         "deadline_ms": 0,
         "increment_ms": 0,
+        "place": "",
     }
     return {**fields, "spec": {**came_later, **fields["spec"]}}
 

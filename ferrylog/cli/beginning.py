@@ -13,7 +13,9 @@ from journal.sqlite import SqliteJournal
 from statemachine.events import JobSpec
 from statemachine.words import JobId, JobStatus
 
-SAME_WORK = ("source_id", "target_id", "include", "exclude", "incremental", "parent", "follow")
+SAME_WORK = (
+    "source_id", "target_id", "include", "exclude", "incremental", "parent", "follow", "place",
+)  # fmt: skip
 """Fields that make two requests of one kind the same job."""
 OF_ITS_TIME = ("source", "target", "deadline_ms")
 """Fields that the same work may have otherwise another day; it keeps those it began with."""

@@ -73,6 +73,9 @@ class JobSpec(Value):
     """When the job is to have ended, since the Unix epoch; 0: whenever."""
     increment_ms: NonNegativeInt = 0
     """How long the restore of one increment may take; 0: as long as it takes."""
+    place: str = ""
+    """Of a restore to several targets: which documents this one gets, `hash:K/N` or `range:K/N`;
+    empty: all."""
 
 
 class RunSettings(Value):
