@@ -166,6 +166,15 @@ def test_a_key_is_not_another_one_of_its_collation(source: Client) -> None:
     assert asked(source, uuid_of(source), keys_of("a")) == [erased(keys[1])]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_keys_in_another_order_than_the_collection_s(source: Client, kind: str) -> None:
+    """Under the collation `a` lies before `B`, and so it does where the collection is scanned."""
+    source.shop.create_collection("c", **KINDS[kind])
+    keys = keys_of("B", "Z", "a", "c", "ä")
+    source.shop.c.insert_many([bson.decode(key) for key in keys])
+    assert asked(source, uuid_of(source), keys, cluster_time=now(source)) == keys
+
+
 def test_who_does_not_fit_the_filter_is_gone(source: Client) -> None:
     source.shop.c.insert_many([{"_id": n, "v": n % 2} for n in range(6)])
     wanted = bson.encode({"v": 1})
