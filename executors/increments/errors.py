@@ -244,7 +244,7 @@ class Unfollowable(OperatorError):
             f"what changes in {', '.join(map(shown, namespaces))} cannot be followed: change "
             "streams tell nothing of the documents of a time series, nor which ones a capped "
             "collection lets go",
-            remedy="drop it on the source, then resume"
+            remedy="drop it on the source, then `ferrylog dead-letters requeue`"
             if now
             else f"leave it out with {exclude}, and carry it by a job of its own when nobody "
             "writes to it any more",
