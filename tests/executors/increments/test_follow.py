@@ -342,6 +342,18 @@ def test_a_stop_ends_a_round_and_another_process_goes_on(bench: Bench) -> None:
     bench.must_be_alike()
 
 
+def test_a_round_begins_where_it_is_told(bench: Bench) -> None:
+    """Not where the open cursor stands: the record of what it brought may be lost."""
+    bench.round()
+    token = bench.token
+    bench.source.shop.things.insert_one({"_id": 1})
+    bench.drain()
+    bench.target.shop.things.delete_one({})
+    bench.token = token
+    bench.drain()
+    bench.must_be_alike()
+
+
 def test_the_target_is_less_than_two_seconds_behind(bench: Bench) -> None:
     """At 1,000 changes a second; what is told of it is not less than what is so."""
     things = bench.source.shop.things
