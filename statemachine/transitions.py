@@ -89,7 +89,8 @@ PHASES: Final[Mapping[Phase, Mapping[str, Phase]]] = {
     Phase.APPLYING:   {"run_started":              Phase.APPLYING,
                        "job_completed":            Phase.DONE,
                        "job_failed":               Phase.FAILED},
-    Phase.DONE:       {"run_started":              Phase.DONE},
+    Phase.DONE:       {"run_started":              Phase.DONE,
+                       "job_completed":            Phase.DONE},
     Phase.FAILED:     {"run_started":              Phase.FAILED},
 }
 # fmt: on

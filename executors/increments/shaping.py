@@ -124,7 +124,9 @@ def settle_log(
     entries = entries_of(there, spec)
     differing = tuple(_finished(client, spec, chain, entries, position.collections, stop))
     close_position(client, job, chain, number)
-    return Settled(differing)
+    stay = [each.namespace for each in before if each.type == "timeseries"]
+    told = tuple(f"{name} is as of the link before: a log does not show it" for name in stay)
+    return Settled(differing, told)
 
 
 # --- shaping ---

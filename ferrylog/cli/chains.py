@@ -19,6 +19,11 @@ def increment_of(spec: JobSpec, *, keep_log: bool) -> JobSpec:
         raise Usage("a chain is of ferrylog's own layout", remedy="--out DIR alone")
     root = Path(spec.target.removeprefix(DUMP))
     parent, facts = last_link(root), read_facts(root)
+    if keep_log and facts.queries:
+        raise Usage(
+            f"the chain in {root} holds what a query selects, and a log has all changes",
+            remedy="leave out --keep-log",
+        )
     if facts.source_id != spec.source_id:
         raise OtherSource(
             parent.number + 1,
