@@ -38,6 +38,8 @@ INTERNAL: Final = ("system.profile", "system.views")
 """Of every database: the server makes them anew from what is carried, or writes a log there."""
 KINDS: Final = ("collection", "view", "timeseries")
 ID_INDEX: Final = "_id_"
+LOOKS: Final = 10
+"""At the catalogue of a source that is to be followed, until it stands still for one."""
 NEWEST: Final = 2
 """Version of indexes that servers make unasked."""
 EMPTY: Final = bytes((5, 0, 0, 0, 0))
@@ -76,7 +78,7 @@ def survey(
     `PyMongoError`, `Stopped`.
     """
     notes: list[str] = []
-    before = _now(client)
+    before = _beginning(client, spec, added)
     found = catalogue(client, spec, added=added, notes=notes)
     targets = targets_of([entry.name for entry in found], spec)
     units: list[FoundUnit] = []
@@ -89,6 +91,17 @@ def survey(
     since = _now(client) if spec.consistency == "snapshot" else ""
     users, roles = (0, 0) if spec.users else _left_behind(client, notes)
     return Surveyed(tuple(units), since, users, roles, tuple(notes), since=before)
+
+
+def _beginning(client: MongoClient[Any], spec: JobSpec, added: Sequence[str]) -> str:
+    """A cluster time from which all changes are those after what is looked at next. Where they are
+    to be followed no name may have moved since: the stream would tell of it once more."""
+    for _ in range(LOOKS if spec.follow else 0):
+        names = {entry.name: entry.uuid for entry in catalogue(client, spec, added=added)}
+        since = _now(client)
+        if names == {e.name: e.uuid for e in catalogue(client, spec, added=added)}:
+            return since
+    return _now(client)
 
 
 def catalogue(
