@@ -37,8 +37,8 @@ def test_every_link_is_exact_under_load_and_kills(pair: Pair, tmp_path: Path) ->
         for _ in range(SMALL.links):
             trial.writer.await_changes(SMALL.changes)
             trial.increment()
-        undisturbed = trial.restore_each()
-        story = trial.under_fire(undisturbed, mongod=0)
+        trial.writer.say("rest")
+        story = trial.under_fire(trial.restore_each(), mongod=0)
     print(story.table())
     assert not trial.problems
     assert story.kills_applying
