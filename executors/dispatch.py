@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from bson.errors import BSONError
 from pymongo import MongoClient
@@ -62,6 +62,9 @@ from statemachine.stimuli import (
 from statemachine.words import Cause, TaskKind
 
 
+WRITE_CONFLICT: Final = "EMONGO112"
+
+
 @dataclass(frozen=True)
 class Ends:
     """Where documents come from and where they go: deployments, or a dump at one of the ends."""
@@ -99,7 +102,10 @@ class MongoExecutor:
         except DamagedFile as error:
             return FileDamaged(*task, str(error))
         except (PyMongoError, BSONError, OSError) as error:
-            return Failed(*task, *classify(error), retry_after_ms=retry_after_ms(error))
+            cause, code, why = classify(error)
+            if code == WRITE_CONFLICT and effect.task.kind in (TaskKind.APPLY, TaskKind.FOLLOW):
+                cause = Cause.UNAVAILABLE  # what a killed process left open lives on for a minute
+            return Failed(*task, cause, code, why, retry_after_ms=retry_after_ms(error))
         except DamagedDump as error:
             return Failed(*task, Cause.PERMANENT, error.detail, error.told)
         except OperatorError as error:
@@ -240,7 +246,9 @@ class MongoExecutor:
                 )
             case TaskKind.RESTORE:
                 path = self._path(unit, chunk, stop)
-                parts = restore(_client(ends.target), unit, chunk, spec, path, folder, stop)
+                mine = ends.dump.mine(unit, stop) if ends.dump is not None else None
+                target = _client(ends.target)
+                parts = restore(target, unit, chunk, spec, path, folder, stop, mine)
                 return _last(parts, chunk, tell)
             case TaskKind.COPY:
                 return copy(
@@ -290,7 +298,8 @@ class MongoExecutor:
             )
         path = self._path(unit, chunk, stop)
         if ends.target is not None:
-            return verify_restored(path, ends.target.client, unit, chunk, spec, stop)
+            mine = ends.dump.mine(unit, stop)
+            return verify_restored(path, ends.target.client, unit, chunk, spec, stop, mine)
         return verify_dumped(
             _client(ends.source), path, unit, chunk, spec, stop, read_preference=read
         )
