@@ -61,7 +61,6 @@ from statemachine.stimuli import (
 )
 from statemachine.words import Cause, TaskKind
 
-
 WRITE_CONFLICT: Final = "EMONGO112"
 
 
