@@ -8,6 +8,7 @@ from pymongo import MongoClient
 
 from executors.identity import with_ids
 from executors.partfile import check_file, file_blocks
+from executors.placement import Mine, kept
 from executors.protocol import StopToken
 from executors.rejected import Rejects, rejected_path
 from executors.write import Tally, Writer
@@ -24,10 +25,11 @@ def restore(
     path: Path,
     folder: Path,
     stop: StopToken,
+    mine: Mine | None = None,
 ) -> Iterator[Restored]:
     """Insert the documents of the chunk's file, which lies at `path`, from the journaled position
     on; yield after each acknowledged block. The last yield is the whole. `folder` is the job's
-    own, for what is rejected.
+    own, for what is rejected. What is not `mine` is passed over and counts as nothing.
 
     Raises `DamagedFile` before anything is written, `Conflict`, `PyMongoError`, `OSError`.
     """
@@ -39,7 +41,8 @@ def restore(
         tally = Tally.after(chunk.done, rejects)
         for block, position in file_blocks(path, chunk.file, began):
             whole = with_ids(block, chunk.file, position) if spec.kind == "restore" else block
-            writer.insert(whole, tally)
+            if (wanted := kept(whole, mine)).documents:
+                writer.insert(wanted, tally)
             yield Restored(position, *tally.news())
         if began == chunk.file.file_bytes:
             yield Restored(began, *tally.news())

@@ -19,6 +19,7 @@ from executors.classify import classify
 from executors.fingerprint import digest_of
 from executors.identity import with_ids
 from executors.partfile import check_file, file_blocks
+from executors.placement import Mine, kept
 from executors.protocol import Stopped, StopToken
 from executors.rawbson import documents, equals_query, id_of, in_query
 from executors.rows import rows
@@ -58,6 +59,8 @@ class InFile:
     path: Path
     file: ChunkFile
     stop: StopToken
+    mine: Mine | None = None
+    """Which of them are meant; `None`: all."""
 
     def check(self) -> None:
         """Raises `DamagedFile` unless the bytes are those that the journal names."""
@@ -67,7 +70,7 @@ class InFile:
         for block, position in file_blocks(self.path, self.file):
             if self.stop.is_set():
                 raise Stopped
-            yield with_ids(block, self.file, position)
+            yield kept(with_ids(block, self.file, position), self.mine)
 
 
 def each_of(side: Side) -> Iterator[bytes]:

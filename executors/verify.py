@@ -27,6 +27,7 @@ from executors.fingerprint import (
     key_of,
 )
 from executors.partfile import CHUNK_FILE
+from executors.placement import Mine
 from executors.protocol import StopToken
 from executors.rawbson import as_stored
 from executors.rejected import shown
@@ -98,15 +99,16 @@ def verify_restored(
     chunk: Chunk,
     spec: JobSpec,
     stop: StopToken,
+    mine: Mine | None = None,
 ) -> Verified:
-    """Compare the chunk's file, at `path`, with the target. Raises as `verify`, and
-    `DamagedFile`, `OSError`.
+    """Compare the chunk's file, at `path`, or what is `mine` of it, with the target. Raises as
+    `verify`, and `DamagedFile`, `OSError`.
 
     A chunk file in a dump stands for the chunk's range. Everything else is looked up, and users
     and roles, which were merged: documents that the target holds beside those of the file are
     not seen, see `beyond`.
     """
-    left = _file_of(chunk, path, stop)
+    left = _file_of(chunk, path, stop, mine)
     if stands_for_range(left.file) and unit.target not in USERS:
         return compare(left, _on_target(target, unit, chunk, stop), chunk, spec)
     return _look_up(left, _in_target(target, unit, stop), chunk)
@@ -218,9 +220,9 @@ def _turned(found: Verified) -> Verified:
     )
 
 
-def _file_of(chunk: Chunk, path: Path, stop: StopToken) -> InFile:
+def _file_of(chunk: Chunk, path: Path, stop: StopToken, mine: Mine | None = None) -> InFile:
     assert chunk.file is not None
-    side = InFile(path, chunk.file, stop)
+    side = InFile(path, chunk.file, stop, mine)
     side.check()
     return side
 

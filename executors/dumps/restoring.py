@@ -18,12 +18,15 @@ from executors.dumps.manifest import MANIFEST, check_file, read_facts
 from executors.dumps.model import Damage, Dump, Dumped, NeverStops, Part
 from executors.dumps.named import UNPACKED, dump_path, open_named
 from executors.dumps.unpack import unpack_archive
-from executors.folder import folder_name
+from executors.fingerprint import key_of
+from executors.folder import folder_name, inside
 from executors.metadata import expires
+from executors.placement import Mine, Places, belongs
 from executors.plan import is_capped
 from executors.protocol import Stopped, StopToken
 from executors.rawbson import documents
 from executors.select import USERS, carried, selected, targets_of
+from executors.sides import InFile
 from executors.structure import envelope_flaw, walk
 from statemachine.events import JobSpec
 from statemachine.state import ChunkFile, Unit
@@ -45,6 +48,7 @@ class DumpSource:
         self._spec = spec
         self._folder = folder
         self._archive = archive
+        self._places = Places(spec)
         self._opened: tuple[Dump, tuple[Damage, ...]] | None = None
         self._lock = Lock()
         self._unpacking = Lock()
@@ -67,17 +71,34 @@ class DumpSource:
         )
 
     def plan(self, unit: Unit, stop: StopToken) -> PlannedFiles:
-        """Where the unit's documents lie, every envelope of them looked at.
+        """Where the unit's documents lie, every envelope of them looked at; of several targets,
+        those that belong to this one are counted.
 
         Raises `DamagedDump`, `OSError`, `Stopped`; to salvage means to tell of damage instead.
         """
         dump, _ = self._dump(stop)
         each = _named(dump, unit)
         found = [*self._files(dump, each, stop)]
+        files = [_file(one, place) for one, place in found if isinstance(one, Part)]
+        if mine := self.mine(unit, stop):
+            files = [self._counted(one, mine, stop) for one in files]
         return PlannedFiles(
-            tuple(_file(one, place) for one, place in found if isinstance(one, Part)),
+            tuple(files),
             tuple(_damage(one) for one, _ in found if isinstance(one, Damage)),
         )
+
+    def mine(self, unit: Unit, stop: StopToken) -> Mine | None:
+        """What of the unit belongs to the job's target; `None`: all of it. Raises as `survey`."""
+        return self._places.mine(unit.id, (self._dump(stop)[0],))
+
+    def _counted(self, found: FoundFile, mine: Mine, stop: StopToken) -> FoundFile:
+        file = found.file
+        side = InFile(inside(self.root(file.place), file.name), file, stop, mine)
+        documents = size = 0
+        for block in side.blocks():
+            documents += block.documents
+            size += len(block.data)
+        return replace(found, file=file._replace(documents=documents, bytes=size))
 
     def opened(self, stop: StopToken) -> Dump:
         """The dump itself. Raises as `survey`."""
@@ -110,12 +131,14 @@ class DumpSource:
         return self._spec.layout != "archive" and self._dump(stop)[0].layout == "chunks"
 
     def again(self, unit: Unit, stop: StopToken) -> Callable[[], Iterator[bytes]] | None:
-        """Reads the unit's documents once more; `None` where that is not possible."""
+        """Reads the unit's documents once more, of several targets those of this one; `None` where
+        that is not possible. Those without `_id` are among them: each stands for one."""
         if self._spec.layout == "archive" or self._spec.salvage:
             return None
         dump, _ = self._dump(stop)
         each = _named(dump, unit)
-        return partial(_documents, dump.root, each, stop) if each.data else partial(iter, ())
+        mine = self.mine(unit, stop)
+        return partial(_documents, dump.root, each, stop, mine) if each.data else partial(iter, ())
 
     def _dump(self, stop: StopToken) -> tuple[Dump, tuple[Damage, ...]]:
         with self._lock:
@@ -198,7 +221,9 @@ class DumpSource:
             yield part, "dump"
 
 
-def _documents(root: Path, each: Dumped, stop: StopToken) -> Iterator[bytes]:
+def _documents(
+    root: Path, each: Dumped, stop: StopToken, mine: Mine | None = None
+) -> Iterator[bytes]:
     """Raises `Stopped`, and `DamagedDump`: the file may have changed since it was looked at."""
     with open_file(root, each.data) as file, plain(file, each.gzip, each.data) as whole:
         rest = b""
@@ -207,7 +232,10 @@ def _documents(root: Path, each: Dumped, stop: StopToken) -> Iterator[bytes]:
                 raise Stopped
             block = rest + piece
             row = walk(block)
-            yield from documents(block[: row.end])
+            for document in documents(block[: row.end]):
+                key = None if mine is None else key_of(document)
+                if mine is None or key is None or belongs(mine, key):
+                    yield document
             rest = block[row.end :]
             if row.flaw:
                 break

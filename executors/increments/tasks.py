@@ -18,6 +18,7 @@ from executors.increments.log import LOG, replay
 from executors.increments.model import INCREMENTS, Chain, Increment, Making
 from executors.increments.position import must_be_alone
 from executors.increments.shaping import settle, settle_log, shape, shape_log
+from executors.placement import Places
 from executors.protocol import Report, StopToken
 from statemachine.effects import Effect
 from statemachine.events import ChainLink, JobSpec
@@ -54,6 +55,7 @@ class IncrementTasks:
         self._lock = Lock()
         self._chain: Chain | None = None
         self._follower: Follower | None = None
+        self._places = Places(spec)
 
     def run(
         self, effect: Effect, stop: StopToken, report: Report
@@ -124,9 +126,12 @@ class IncrementTasks:
                 self._target.patient, self._spec, self._job, folder, increment.log, link.until, stop
             )
         else:
-            parts = apply(
-                self._target.client, shard, self._spec, inside(root, shard.file.name), stop
-            )
+            client, path = self._target.client, inside(root, shard.file.name)
+            links = self.chain().increments[: link.number]
+            dumps = (self.chain().base, *(each.dump for each in links))
+            mine = self._places.mine(shard.namespace, dumps)
+            unique = _unique_of(links[-1], shard.namespace)
+            parts = apply(client, shard, self._spec, path, stop, unique=unique, mine=mine)
         return _last(parts, shard, _told(effect, report))
 
     def _settle(self, effect: Effect, stop: StopToken) -> Settled:
@@ -149,6 +154,13 @@ class IncrementTasks:
             source, target = self._source.client, self._target.client
             self._follower = Follower(source, target, self._spec)
         return self._follower.round(effect, stop)
+
+
+def _unique_of(increment: Increment, namespace: str) -> frozenset[str]:
+    """Names of the unique indexes that its documents satisfy: one that only the target has says
+    nothing of which document is to give way."""
+    named = (each for each in increment.dump.namespaces if each.namespace == namespace)
+    return frozenset(index.name for each in named for index in each.indexes if index.unique)
 
 
 def _log_shard(increment: Increment) -> FoundShard:

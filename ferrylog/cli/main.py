@@ -1,6 +1,5 @@
 """The frame around every command: where arguments go, how an end becomes an exit code."""
 
-import json
 import os
 import sys
 import tomllib
@@ -12,9 +11,10 @@ from typing import Any, Final, NoReturn
 
 import typer
 
+from ferrylog.cli.failing import tell
 from ferrylog.cli.foreign import replacement
 from ferrylog.errors import Usage
-from ferrylog.redact import learn, printable, redact
+from ferrylog.redact import learn, redact
 from statemachine.errors import FerrylogError
 
 app = typer.Typer(
@@ -84,7 +84,7 @@ def main() -> NoReturn:
         code = app(arguments, standalone_mode=False, default_map=config)
         sys.exit(code if isinstance(code, int) else 0)
     except FerrylogError as error:
-        _tell(error, as_json="--json" in arguments)
+        tell(error, as_json="--json" in arguments)
         sys.exit(error.exit_code)
     except typer.Exit as end:
         sys.exit(end.exit_code)
@@ -177,24 +177,6 @@ def _for_commands(group: Any, content: dict[str, Any]) -> tuple[dict[str, Any], 
 
 def _name(key: str) -> str:
     return key.replace("-", "_")
-
-
-def _tell(error: FerrylogError, *, as_json: bool) -> None:
-    notes = getattr(error, "__notes__", [])
-    if as_json:
-        document = {
-            "schema": "ferrylog.error/1",
-            "code": error.code,
-            "message": redact(str(error)),
-            "remedy": redact(error.remedy),
-            "exit_code": error.exit_code,
-            "also": [redact(note) for note in notes],
-        }
-        print(json.dumps(document))
-    lines = [f"error [{error.code}]: {error}", *(f"  also {note}" for note in notes)]
-    if error.remedy:
-        lines.append(f"  → {error.remedy}")
-    sys.stderr.write(printable(redact("\n".join(lines))) + "\n")
 
 
 def _usage_or_bug(error: Exception) -> NoReturn:

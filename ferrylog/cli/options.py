@@ -134,6 +134,25 @@ TargetOrUri = Annotated[
     str | None,
     typer.Option("--target", "--uri", envvar="FERRYLOG_TARGET", metavar="URI", show_envvar=False),
 ]
+Targets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--target",
+        "--uri",
+        envvar="FERRYLOG_TARGET",
+        metavar="URI",
+        show_envvar=False,
+        help="May be given again: each target gets the documents that --placement gives it.",
+    ),
+]
+TargetFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--target-uri-file",
+        envvar="FERRYLOG_TARGET_URI_FILE",
+        help="A file with the URI; may be given again.",
+    ),
+]
 Database = Annotated[str | None, typer.Option("--db", "-d", help="One database.")]
 Collection = Annotated[
     list[str] | None,
@@ -332,6 +351,21 @@ def uri(role: str, given: str | None, file: Path | None, fallback: str | None = 
         f"no {role} is named",
         remedy=f"--{role} URI, --{role}-uri-file FILE, or FERRYLOG_{role.upper()}",
     )
+
+
+def uris(role: str, given: Sequence[str] | None, files: Sequence[Path] | None) -> list[str]:
+    """As `uri`, of a side that may be several deployments."""
+    given, files = list(given or ()), list(files or ())
+    if len(given) <= 1 and len(files) <= 1:
+        return [uri(role, next(iter(given), None), next(iter(files), None))]
+    near, far = _nearness(role), _nearness(f"{role}-uri-file")
+    if given and files and near == far:
+        raise Usage(f"the {role}s are named directly and by files", remedy="keep one way")
+    if files and (not given or far < near):
+        return [_from_file(role, file) for file in files]
+    for each in given:
+        _warn_of_argv(role, each)
+    return given
 
 
 def _nearness(option: str) -> int:

@@ -1,24 +1,37 @@
 """`ferrylog restore`: a dump of ours or of mongodump's to a deployment."""
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
-from executors.dumps.named import identity_of, what_lies_there
+from executors.clients import Deployment
+from executors.dumps.named import dump_path, identity_of, open_named, what_lies_there
 from executors.select import renames_of
 from ferrylog import clock
 from ferrylog.cli import options as o
 from ferrylog.cli.beginning import same_job, start_or_continue
 from ferrylog.cli.chains import links_wanted
 from ferrylog.cli.plan import end_plan
-from ferrylog.cli.running import a_run, end
+from ferrylog.cli.running import a_run, end, tell_end
 from ferrylog.cli.settings import DEFAULTS, run_settings
+from ferrylog.cli.several import (
+    Interrupted,
+    Placement,
+    Seen,
+    completed,
+    in_turn,
+    must_rest,
+    places,
+)
+from ferrylog.engine import Engine
 from ferrylog.errors import Usage
 from ferrylog.jobs import journal_to_write
 from ferrylog.wiring import deployment
-from statemachine.events import JobSpec
+from journal.sqlite import SqliteJournal
+from statemachine.events import JobSpec, RunSettings
 from statemachine.state import DUMP
 
 
@@ -53,8 +66,16 @@ def restore(
         float | None, typer.Option(metavar="SECONDS", min=0, help="For each increment.")
     ] = None,
     shards_in_flight: o.Shards = None,
-    target: o.TargetOrUri = None,
-    target_uri_file: o.TargetFile = None,
+    target: o.Targets = None,
+    target_uri_file: o.TargetFiles = None,
+    placement: Annotated[
+        Placement | None,
+        typer.Option(
+            "--placement",
+            help="Of several targets: which documents each of them gets, by their _id; range only "
+            "of ferrylog's own dumps. Default: hash.",
+        ),
+    ] = None,
     db: o.Database = None,
     collection: o.Collection = None,
     ns_include: o.Include = None,
@@ -159,28 +180,79 @@ def restore(
         legacy_indexes=legacy_indexes,
         links=links,
         at=moment,
-        deadline_ms=clock.now_ms() + round(deadline * 1000) if deadline else 0,
         increment_ms=round((increment_deadline or 0) * 1000),
     )
-    source_id = identity_of(unidentified)
-    with deployment("target", o.uri("target", target, target_uri_file)) as side:
-        assert side is not None
-        spec = unidentified.model_copy(
-            update={"source_id": source_id, "target": side.where, "target_id": side.identity}
+    uris = o.uris("target", target, target_uri_file)
+    placed = places(len(uris), placement)
+    _must_be_placeable(unidentified, placed)
+    source_id, seen = identity_of(unidentified), Seen()
+
+    def carry(uri: str, place: str) -> None:
+        with deployment("target", uri) as side:
+            assert side is not None
+            seen.add(side)
+            spec = unidentified.model_copy(
+                update={
+                    "source_id": source_id,
+                    "target": side.where,
+                    "target_id": side.identity,
+                    "place": place,
+                    "deadline_ms": clock.now_ms() + round(deadline * 1000) if deadline else 0,
+                }
+            )
+            with journal_to_write(journal) as written:
+                _carry(common, written, side, spec, given, new=new)
+
+    if len(uris) > 1:
+        in_turn(common, uris, placed, carry)
+    carry(uris[0], "")
+
+
+def _carry(
+    common: o.Common,
+    written: SqliteJournal,
+    side: Deployment,
+    spec: JobSpec,
+    given: Callable[[RunSettings | None], RunSettings],
+    *,
+    new: bool,
+) -> NoReturn:
+    """The job of one target, to its end. Of one that is done already only that is told."""
+    if spec.place and not new and (done := completed(written, spec)):
+        typer.echo(f"job {done[0]} has done this; --new would do it once more", err=True)
+        end(common, written, Engine(written, *done))
+    same = None if new else same_job(written, spec)
+    if same is not None and dump_path(spec) == "-":
+        raise Usage(
+            f"job {same[0]} is unfinished, and nobody can tell whether this is its archive",
+            remedy=f"`ferrylog resume {same[0]} <ARCHIVE`, or --new",
         )
-        with journal_to_write(journal) as written:
-            same = None if new else same_job(written, spec)
-            if same is not None and path == "-":
-                raise Usage(
-                    f"job {same[0]} is unfinished, and nobody can tell whether this is its archive",
-                    remedy=f"`ferrylog resume {same[0]} <ARCHIVE`, or --new",
-                )
-            settings = given(same[1].state.settings if same else DEFAULTS)
-            with a_run(common, written, (None, side), settings) as run:
-                engine = start_or_continue(run, spec, same)
-                if dry_run:
-                    end_plan(common, run, engine)
-                end(common, written, engine)
+    settings = given(same[1].state.settings if same else DEFAULTS)
+    with a_run(common, written, (None, side), settings) as run:
+        engine = start_or_continue(run, spec, same)
+        if spec.kind == "plan":
+            end_plan(common, run, engine)
+        code = tell_end(common, written, engine)
+    asked = spec.place and not engine.state.terminal and must_rest(written, engine.job)
+    raise Interrupted(code) if asked else typer.Exit(code)
+
+
+def _must_be_placeable(spec: JobSpec, placed: list[str]) -> None:
+    """Raises `Usage` for what can only go to one target, or not by ranges."""
+    if len(placed) == 1:
+        return
+    if spec.at:
+        raise Usage(
+            "a log is replayed to one target only: what it changes is not told apart by _id",
+            remedy="--to-increment, or --at a time at which a link ends",
+        )
+    if dump_path(spec) == "-":
+        raise Usage("standard input can be read but once", remedy="--archive FILE")
+    ranges = placed[0].startswith(Placement.RANGE)
+    if ranges and (spec.layout == "archive" or open_named(spec).layout != "chunks"):
+        raise Usage(
+            "only a dump of ferrylog's own layout knows ranges of _id", remedy="--placement hash"
+        )
 
 
 def _path(dump: Path | None, from_: Path | None, archive: str | None) -> str:

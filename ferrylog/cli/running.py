@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import typer
 from loguru import logger
@@ -59,8 +60,13 @@ def a_run(
     yield Run(journal, *sides, settings, live)
 
 
-def end(common: Common, journal: SqliteJournal, engine: Engine) -> None:
+def end(common: Common, journal: SqliteJournal, engine: Engine) -> NoReturn:
     """Say how it ended, and leave with that exit code."""
+    raise typer.Exit(tell_end(common, journal, engine))
+
+
+def tell_end(common: Common, journal: SqliteJournal, engine: Engine) -> int:
+    """Say how it ended; the exit code that this means."""
     logger.info("state digest seq={} digest={}", engine.position.seq, digest(engine.state))
     facts = told(journal, engine.job, engine.past)
     report = status_report(engine.job, engine.past, running=False, told=facts)
@@ -72,4 +78,4 @@ def end(common: Common, journal: SqliteJournal, engine: Engine) -> None:
     if not common.quiet:
         where = shlex.quote(str(common.journal))
         typer.echo(last_words(engine.state, engine.job, where), err=True)
-    raise typer.Exit(code)
+    return code
