@@ -154,6 +154,12 @@ def restore(
         links, moment = links_wanted(Path(path), to_increment, at)
     elif to_increment is not None or at is not None:
         raise Usage("an archive is no chain", remedy="leave out --to-increment and --at")
+    if (links or moment) and on_conflict is not o.OnConflict.STOP:
+        raise Usage(
+            "increments replace what they find under an _id or a unique value: into a target that "
+            "has documents of its own they are not applied",
+            remedy="--on-conflict stop, or --to-increment 0 for the full dump alone",
+        )
     unidentified = JobSpec(
         kind="plan" if dry_run else "restore",
         mode="coordinated",
