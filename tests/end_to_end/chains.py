@@ -51,13 +51,13 @@ class Size:
     documents: int = 200_000
     rate: int = 1_000
     links: int = 5
-    changes: int = 130_000
+    changes: int = 160_000
     """Between two links."""
     chunk_docs: int = 10_000
     kills: int = 3
     """Of each link."""
     kill_within_s: float = 5.0
-    kills_restoring: int = 20
+    kills_restoring: int = 22
     ddl_every_s: float = 1.5
     exposed: float = 0.5
     """How often renames and drops go on behind a capture."""
@@ -228,9 +228,9 @@ class Trial:
         early = many // 5
         shots = [at_second(0.7 + self.rng.random() * base_s) for _ in range(early)]
         step = max(1, events // (many - early + mongod + 3))
-        late = [self._behind(program, self.rng.randint(1, step)) for _ in range(many - early)]
+        late = [self._behind(program, step) for _ in range(many - early)]
         for _ in range(mongod):
-            outage = self._behind(program, self.rng.randint(1, step))
+            outage = self._behind(program, step)
             outage.how = self._outage
             late.insert(self.rng.randrange(len(late)), outage)
         words = ("restore", "--from", self.chain, "--target", self.target.uri)
@@ -244,8 +244,9 @@ class Trial:
         self.problems += story.problems
         return story
 
-    def _behind(self, program: Program, count: int) -> Shot:
-        """So many progress events after a process began."""
+    def _behind(self, program: Program, step: int) -> Shot:
+        """About so many progress events after the shot before."""
+        count = self.rng.randint(max(1, step // 2), max(1, step * 6 // 5))
         seen: list[int] = []
 
         def reached(_: float) -> bool:
