@@ -15,7 +15,9 @@ from ferrylog.views.shapes import Report
 from journal.entities import Type
 from journal.protocol import Recorded
 from statemachine.events import (
+    ApplyProgressed,
     Cancelled,
+    CaptureProgressed,
     Completed,
     CopyProgressed,
     DamageFound,
@@ -245,7 +247,9 @@ class Teller:
             self._open[kind] = _Draft(recorded, kind, event.attempt)
         elif draft is None:
             self._note(recorded)
-        elif isinstance(event, RestoreProgressed | CopyProgressed):
+        elif isinstance(event, CaptureProgressed):
+            pass  # of documents it tells nothing yet
+        elif isinstance(event, RestoreProgressed | CopyProgressed | ApplyProgressed):
             draft.progress = Progress(
                 at=when(recorded.recorded_at_ms),
                 position=event.position,

@@ -25,7 +25,7 @@ from tests.statemachine.examples import SETTINGS
 @pytest.fixture(scope="module")
 def eventful(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("eventful") / "journal.db"
-    Simulation(155, path).run()
+    Simulation(7, path).run()
     return path
 
 

@@ -25,7 +25,7 @@ KEY = b"a key of sixteen"
 @pytest.fixture(scope="module")
 def journal(tmp_path_factory: pytest.TempPathFactory) -> SqliteJournal:
     path = tmp_path_factory.mktemp("journal") / "journal.db"
-    Simulation(155, path).run()
+    Simulation(7, path).run()
     return SqliteJournal.read_only(path)
 
 

@@ -26,6 +26,7 @@ class Chronicle(UnitLaws, TaskLaws):
         """All of this module's laws, for each of these events."""
         for recorded in new:
             self._envelope(recorded)
+            self._about_increments(recorded, recorded.event)
             self._about_the_job(recorded.event)
             self._about_units(recorded.event)
             self._about_chunks(recorded.event)
@@ -35,6 +36,7 @@ class Chronicle(UnitLaws, TaskLaws):
                 self._about_a_task(recorded, recorded.event)
             self.records.append(recorded)
             self._fold(recorded.event)
+            self._after(recorded.event)
 
     def _fold(self, event: AnyEvent) -> None:
         """I11, I25, I26: legal at every prefix; done work only shrinks where a file was lost."""

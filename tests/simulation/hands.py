@@ -6,7 +6,7 @@ from itertools import repeat
 from typing import TypeVar
 
 from statemachine.effects import Effect
-from statemachine.events import Difference, IndexSpec, MetadataDifference
+from statemachine.events import Difference, MetadataDifference
 from statemachine.state import ChunkFile
 from statemachine.stimuli import (
     Built,
@@ -18,34 +18,33 @@ from statemachine.stimuli import (
     Finished,
     FoundDamage,
     FoundFile,
-    FoundUnit,
     Manifested,
-    Outcome,
     Planned,
     PlannedFiles,
     Progressed,
     Rejection,
     Released,
     Restored,
-    Result,
     Split,
     Succeeded,
     Surveyed,
     Unfiled,
     Verified,
 )
-from statemachine.words import BsonText, Cause, Key, Place, TaskKind, UnitId
+from statemachine.words import Cause, Key, Place, TaskKind
+from tests.simulation.link_hands import LINK_HANDS, is_gone, is_over, links_of, stops, time_of
+from tests.simulation.news import (
+    BLOCK,
+    DOCUMENT,
+    REPAIRED,
+    News,
+    break_off,
+    failure,
+    found,
+    success,
+)
+from tests.simulation.past import GONE
 from tests.simulation.world import Crash, World, cut
-
-BLOCK = 3
-"""Documents per acknowledged block."""
-DOCUMENT = 5
-"""Bytes of a document in a chunk file; in memory it is twice that."""
-
-REPAIRED = 7
-"""One in so many documents has something that a server fills in."""
-
-News = Progressed | Outcome
 
 
 def carry_out(world: World, effect: Effect) -> Iterator[News | None]:
@@ -63,36 +62,43 @@ def carry_out(world: World, effect: Effect) -> Iterator[News | None]:
     if refusal is not None:
         yield refusal
         return
-    for news in HANDS[effect.task.kind](world, effect):
+    for news in _while_wanted(world, effect, HANDS[effect.task.kind](_seen(world, effect), effect)):
         if isinstance(news, Succeeded) and lots.strikes("lost_answer"):
             if lots.between(0, 1):
                 yield from repeat(None)
-            yield _failure(world, effect, Cause.TRANSIENT)
+            yield failure(world, effect, Cause.TRANSIENT)
             return
         yield news
 
 
+def _while_wanted(
+    world: World, effect: Effect, work: Iterator[News | None]
+) -> Iterator[News | None]:
+    """It looks around before each step."""
+    while not stops(world, effect):
+        try:
+            news = next(work)
+        except StopIteration:
+            return
+        yield news
+
+
+def _seen(world: World, effect: Effect) -> World:
+    """What is there, for whoever reads the source as of a cluster time."""
+    if world.past is None or not effect.cluster_time:
+        return world
+    return replace(world, source=world.past.rows_by_name(0, time_of(effect.cluster_time)))
+
+
 def _refusal(world: World, effect: Effect) -> Failed | None:
+    if is_over(world, effect):
+        return failure(world, effect, Cause.PERMANENT, "ESNAP001")
+    if is_gone(world, effect) and world.lots.between(0, 1):  # it may not notice
+        return failure(world, effect, Cause.PERMANENT, "EGONE001")
     for cause in (Cause.TRANSIENT, Cause.UNAVAILABLE, Cause.PERMANENT, Cause.FATAL):
         if world.lots.strikes(cause):
-            return _failure(world, effect, cause)
+            return failure(world, effect, cause)
     return None
-
-
-def _failure(world: World, effect: Effect, cause: Cause, code: str = "ESIM") -> Failed:
-    who = (effect.task, effect.attempt, effect.epoch)
-    return Failed(*who, cause, code, "simulated", world.lots.jitter())
-
-
-def _success(effect: Effect, result: Result) -> Succeeded:
-    return Succeeded(effect.task, effect.attempt, effect.epoch, result)
-
-
-def _break_off(world: World, effect: Effect) -> Failed:
-    """In the middle: the effect reports a failure, or takes the process with it."""
-    if world.lots.between(0, 1):
-        raise Crash
-    return _failure(world, effect, Cause.TRANSIENT)
 
 
 # --- task by task ---
@@ -100,30 +106,15 @@ def _break_off(world: World, effect: Effect) -> Failed:
 
 def _survey(world: World, effect: Effect) -> Iterator[News]:
     wanted = (unit for unit in world.source if unit not in world.hidden or unit in effect.include)
-    units = tuple(_found(world, unit) for unit in wanted)
-    yield _success(effect, Surveyed(units))
-
-
-def _found(world: World, unit: UnitId) -> FoundUnit:
-    documents = world.source[unit]
-    names = world.indexes.get(unit, ())
-    return FoundUnit(
-        unit=unit,
-        target=unit,
-        type="view" if unit in world.views else "collection",
-        uuid="",
-        options=BsonText("{}"),
-        indexes=tuple(IndexSpec(name=n, unique=False, spec=BsonText("{}")) for n in names),
-        documents=len(documents),
-        bytes=2 * DOCUMENT * len(documents),
-        expires=unit in world.expiring,
-    )
+    units = tuple(found(world, unit) for unit in wanted)
+    links = links_of(world) if world.from_dump and world.past is not None else ()
+    yield success(effect, Surveyed(units, since="0.0", links=links))
 
 
 def _create(world: World, effect: Effect) -> Iterator[News]:
     assert effect.unit
     world.target.setdefault(effect.unit.id, {})
-    yield _success(effect, Created(()))
+    yield success(effect, Created(()))
 
 
 def _plan(world: World, effect: Effect) -> Iterator[News]:
@@ -131,10 +122,13 @@ def _plan(world: World, effect: Effect) -> Iterator[News]:
     if world.from_dump:
         yield from _find(world, effect)
         return
+    if effect.cluster_time and not world.source[effect.unit.id]:
+        yield success(effect, PlannedFiles(()))
+        return
     uppers = [upper for _, upper in world.ranges(effect.unit.id)]
     keys = tuple(Key(upper) for upper in uppers if upper is not None)
     documents = len(world.source[effect.unit.id])
-    yield _success(effect, Planned(keys, documents, natural=False))
+    yield success(effect, Planned(keys, documents, natural=False))
 
 
 def _find(world: World, effect: Effect) -> Iterator[News]:
@@ -143,7 +137,7 @@ def _find(world: World, effect: Effect) -> Iterator[News]:
     unit = effect.unit.id
     places = world.unreadable.get(unit, 0)
     if places and not world.salvage:
-        yield _failure(world, effect, Cause.PERMANENT, "EDUMP")
+        yield failure(world, effect, Cause.PERMANENT, "EDUMP")
         return
     files = []
     for number, (lower, upper) in enumerate(world.ranges(unit) if world.source[unit] else ()):
@@ -153,24 +147,24 @@ def _find(world: World, effect: Effect) -> Iterator[News]:
             name = f"{name}-{effect.attempt}"
             world.files[name] = documents
             if world.lots.strikes("partial"):
-                yield _break_off(world, effect)
+                yield break_off(world, effect)
                 return
         count = len(documents)
         place: Place = "work" if unit in world.unpacked else "dump"
         file = ChunkFile(name, count, 2 * DOCUMENT * count, DOCUMENT * count, "00", 0, place)
         files.append(FoundFile(file, lower and Key(lower), upper and Key(upper)))
     damage = [FoundDamage(f"{unit}", at, 1, "EDUMP", "simulated") for at in range(places)]
-    yield _success(effect, PlannedFiles(tuple(files), tuple(damage)))
+    yield success(effect, PlannedFiles(tuple(files), tuple(damage)))
 
 
 def _dump(world: World, effect: Effect) -> Iterator[News]:
     assert effect.chunk
     chunk, lots = effect.chunk, world.lots
     if world.full:
-        yield _failure(world, effect, Cause.FATAL, "EDISK")
+        yield failure(world, effect, Cause.FATAL, "EDISK")
         return
     if lots.strikes("partial"):  # the temporary file stays behind; nobody looks at it
-        yield _break_off(world, effect)
+        yield break_off(world, effect)
         return
     documents = world.range(chunk.unit, chunk.lower, chunk.upper)
     name = f"{chunk.id}-{effect.attempt}"
@@ -179,8 +173,9 @@ def _dump(world: World, effect: Effect) -> Iterator[News]:
     if lots.strikes("damage"):
         world.damaged.add(name)
     count = len(documents)
-    sizes = (count, 2 * DOCUMENT * count, DOCUMENT * count, 1)
-    yield _success(effect, Dumped(name, *sizes, "00"))
+    erased = sum(text == GONE for text in documents.values())
+    sizes = (count - erased, 2 * DOCUMENT * count, DOCUMENT * count, 1)
+    yield success(effect, Dumped(name, *sizes, "00", erased))
 
 
 def _restore(world: World, effect: Effect) -> Iterator[News]:
@@ -204,13 +199,13 @@ def _restore(world: World, effect: Effect) -> Iterator[News]:
         taken = block[: world.lots.between(0, len(block))] if broken else block
         so_far = _write(taken, target, refused, so_far, DOCUMENT)
         if broken:
-            yield _break_off(world, effect)
+            yield break_off(world, effect)
             return
         at += len(block)
         if at < len(documents):
             yield Progressed(effect.task, effect.attempt, effect.epoch, so_far)
             so_far = replace(so_far, rejections=(), repaired=0)
-    yield _success(effect, replace(so_far, position=DOCUMENT * len(documents)))
+    yield success(effect, replace(so_far, position=DOCUMENT * len(documents)))
 
 
 def _damage(world: World, effect: Effect) -> FileDamaged | None:
@@ -239,14 +234,14 @@ def _copy(world: World, effect: Effect) -> Iterator[News]:
         taken = block[: world.lots.between(0, len(block))] if broken else block
         so_far = _write(taken, target, refused, so_far, 1)
         if broken:
-            yield _break_off(world, effect)
+            yield break_off(world, effect)
             return
         at += len(block)
         so_far = replace(so_far, last_key=Key(str(block[-1][0])))
         if at < len(documents):
             yield Progressed(effect.task, effect.attempt, effect.epoch, so_far)
             so_far = replace(so_far, rejections=(), repaired=0)
-    yield _success(effect, so_far)
+    yield success(effect, so_far)
 
 
 def _spoilt(world: World, effect: Effect, documents: list[tuple[int, str]]) -> Failed | None:
@@ -256,7 +251,7 @@ def _spoilt(world: World, effect: Effect, documents: list[tuple[int, str]]) -> F
     found = [poison[key] for key, _ in documents if key in poison]
     if any(found):
         raise Crash
-    return _failure(world, effect, Cause.PERMANENT, "EPOISON") if found else None
+    return failure(world, effect, Cause.PERMANENT, "EPOISON") if found else None
 
 
 def _split(world: World, effect: Effect) -> Iterator[News]:
@@ -264,10 +259,10 @@ def _split(world: World, effect: Effect) -> Iterator[News]:
     chunk = effect.chunk
     keys = sorted(world.range(chunk.unit, chunk.lower, chunk.upper))
     if len(keys) < 2:
-        yield _success(effect, Split((), (len(keys),)))
+        yield success(effect, Split((), (len(keys),)))
         return
     half = len(keys) // 2
-    yield _success(effect, Split((Key(str(keys[half])),), (half, len(keys) - half)))
+    yield success(effect, Split((Key(str(keys[half])),), (half, len(keys) - half)))
 
 
 Carried = TypeVar("Carried", Restored, Copied)
@@ -303,10 +298,10 @@ def _index(world: World, effect: Effect) -> Iterator[News]:
     assert effect.unit
     name = effect.task.entity.rpartition("@")[2].replace("%40", "@").replace("%25", "%")
     if (effect.unit.id, name) in world.bad_indexes:
-        yield _failure(world, effect, Cause.PERMANENT, "EINDEX")
+        yield failure(world, effect, Cause.PERMANENT, "EINDEX")
     else:
         world.built.add((effect.unit.id, name))
-        yield _success(effect, Built())
+        yield success(effect, Built())
 
 
 def _verify(world: World, effect: Effect) -> Iterator[News]:
@@ -321,7 +316,7 @@ def _verify(world: World, effect: Effect) -> Iterator[News]:
     refused = [key for key in wrong if key in world.refused.get(chunk.unit, ())]
     differing = tuple(Difference(key=Key(str(key)), what="different") for key in wrong)
     counts = (wrong == refused, len(left), len(right))
-    yield _success(effect, Verified(*counts, "", "", len(refused), differing))
+    yield success(effect, Verified(*counts, "", "", len(refused), differing))
 
 
 def _finish(world: World, effect: Effect) -> Iterator[News]:
@@ -335,38 +330,38 @@ def _finish(world: World, effect: Effect) -> Iterator[News]:
         missing = []
     world.looked[unit, effect.attempt] = len(missing)
     told = [MetadataDifference(what=f"index {name}", source="{}", target="") for name in missing]
-    yield _success(effect, Finished(tuple(told)))
+    yield success(effect, Finished(tuple(told)))
 
 
 def _manifest(world: World, effect: Effect) -> Iterator[News]:
     if world.full:
-        yield _failure(world, effect, Cause.FATAL, "EDISK")
+        yield failure(world, effect, Cause.FATAL, "EDISK")
         return
     if world.lots.strikes("partial"):
-        yield _break_off(world, effect)
+        yield break_off(world, effect)
         return
     if world.lots.strikes("unwritten"):
         causes = (Cause.TRANSIENT, Cause.UNAVAILABLE, Cause.PERMANENT)
-        yield _failure(world, effect, causes[world.lots.between(0, 2)])
+        yield failure(world, effect, causes[world.lots.between(0, 2)])
         return
     units = {unit.id for unit in effect.units}
     assert all(chunk.unit in units for chunk in effect.filed), "a file of a unit that was left"
     named = {chunk.id: chunk.file.name for chunk in effect.filed if chunk.file}
     lost = [c for c, name in named.items() if name not in world.files or name in world.damaged]
     if lost:
-        yield _success(effect, Unfiled(tuple((chunk, "simulated") for chunk in lost)))
+        yield success(effect, Unfiled(tuple((chunk, "simulated") for chunk in lost)))
         return
     world.manifests[effect.attempt] = {**named, **dict.fromkeys(units, "")}
     count = sum(chunk.file.documents for chunk in effect.filed if chunk.file)
-    yield _success(effect, Manifested("00", count, 2 * DOCUMENT * count))
+    yield success(effect, Manifested("00", count, 2 * DOCUMENT * count))
 
 
 def _release(world: World, effect: Effect) -> Iterator[News]:
     world.files.pop(effect.file, None)
-    yield _success(effect, Released())
+    yield success(effect, Released())
 
 
-HANDS: dict[TaskKind, Callable[[World, Effect], Iterator[News]]] = {
+HANDS: dict[TaskKind, Callable[[World, Effect], Iterator[News | None]]] = {
     TaskKind.SURVEY: _survey,
     TaskKind.CREATE: _create,
     TaskKind.PLAN: _plan,
@@ -379,4 +374,5 @@ HANDS: dict[TaskKind, Callable[[World, Effect], Iterator[News]]] = {
     TaskKind.FINISH: _finish,
     TaskKind.MANIFEST: _manifest,
     TaskKind.RELEASE: _release,
+    **LINK_HANDS,
 }

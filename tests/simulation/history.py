@@ -5,11 +5,13 @@ from collections import Counter
 from journal.protocol import Recorded
 from statemachine.events import (
     ChunkPlanned,
+    DeadLettered,
     JobSpec,
     RunSettings,
+    ShardPlanned,
 )
 from statemachine.state import State
-from statemachine.words import Pool, TaskKey, TaskKind, UnitId, Verb, unit_of
+from statemachine.words import Key, Pool, TaskKey, TaskKind, UnitId, Verb, unit_of
 from tests.simulation import laws
 from tests.simulation.valves import POOLS, Valve
 from tests.simulation.world import World
@@ -55,6 +57,20 @@ class History:
         self._looked: dict[UnitId, int] = {}
         """Units, and when their last touch began."""
         self.valves = {pool: Valve() for pool in Pool}
+        self.phase = ""
+        """Of the restore of a chain."""
+        self.increment = self.completed = self.increment_due = 0
+        self.shards: dict[str, ShardPlanned] = {}
+        """Of the increment under way."""
+        self.applied: set[str] = set()
+        self.last_keys: dict[str, Key] = {}
+        self.lost: DeadLettered | None = None
+        """What the job is about to fail of."""
+        self.captured = self.moments = 0
+        """Up to which cluster time; how often it had to go on to a later one."""
+        self.outdated = self.cutover = self.told_of_it = self.drained = False
+        self._moment_of: dict[TaskKey, int] = {}
+        """When a task was started last: after how many such times."""
 
     def _standing(self) -> dict[TaskKey, Verb]:
         """The tasks of units that were not given up."""
@@ -74,6 +90,11 @@ class History:
         if self.spec.kind == "restore" and kind in (TaskKind.CREATE, TaskKind.RESTORE):
             created = kind is TaskKind.CREATE or all(tried)
             return self._surveyed and all(planned) and created
+        if kind is TaskKind.FOLLOW:
+            return self._surveyed and not opened
+        if self.spec.kind == "restore" and kind in (TaskKind.APPLY, TaskKind.SETTLE):
+            left = set(self.shards) - self.applied
+            return self.phase == "waiting" and (kind is TaskKind.APPLY or not left)
         return True
 
     def _is(self, kind: TaskKind, entity: str) -> bool:
@@ -83,8 +104,12 @@ class History:
         """What it looked at has changed."""
         if self.last.get(key) is Verb.COMPLETED:
             del self.last[key]
-            for budget in (self._failures, self._delays, self._doubts, self._waited, self._waits):
-                budget.pop(key, None)
+            self._forget(key)
+
+    def _forget(self, key: TaskKey) -> None:
+        """Its budget is whole again."""
+        for budget in (self._failures, self._delays, self._doubts, self._waited, self._waits):
+            budget.pop(key, None)
 
     def _at_work(self) -> list[TaskKey]:
         return [key for key, verb in self._standing().items() if verb in AT_WORK]

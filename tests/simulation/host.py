@@ -4,30 +4,26 @@ What can go wrong is decided outside: by a seed (`simulate`), by Hypothesis, or 
 goes through every point of a run.
 """
 
-import errno
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
-import apsw
 import pytest
 
 from ferrylog.engine import Engine
 from ferrylog.past import Past
 from journal.errors import EpochFenced, JournalUnknown, StalePosition
-from journal.protocol import Page, Position, Recorded
-from journal.sqlite import SqliteJournal
-from journal.tip import Tip
+from journal.protocol import Position
 from statemachine.decide import decide
 from statemachine.decide.schedule import next_wake_ms
 from statemachine.effects import Effect, wanted_effects
-from statemachine.events import AnyEvent, JobPaused, JobSpec, RunSettings
+from statemachine.events import JobPaused, JobSpec, RunSettings
 from statemachine.snapshot import freeze, thaw
-from statemachine.state import RESTING, State
+from statemachine.state import RESTING, Shard, State
 from statemachine.stimuli import (
+    Applying,
     Asked,
     ExportAsked,
     Failed,
@@ -36,108 +32,19 @@ from statemachine.stimuli import (
     Progressed,
     RunBegan,
     Stimulus,
+    Succeeded,
 )
-from statemachine.words import Cause, JobId, JobStatus, Millis, TaskKey, TaskKind, Verb
+from statemachine.words import Cause, JobId, JobStatus, Millis, ShardId, TaskKey, TaskKind, Verb
 from tests.simulation import laws
 from tests.simulation.chronicle import Chronicle
-from tests.simulation.hands import News, carry_out
+from tests.simulation.faulty import Fate, FaultyJournal
+from tests.simulation.hands import carry_out
+from tests.simulation.news import BLOCK, DOCUMENT, News
 from tests.simulation.world import Crash, World
 
 JOB = JobId("simulated")
 PATIENCE = 40
 """Steps without news after which the operator kills the process."""
-
-
-class Fate(StrEnum):
-    """Of one append."""
-
-    FINE = "fine"
-    CRASH_BEFORE = "crash_before_commit"
-    CRASH_AFTER = "crash_after_commit"
-    FAILED = "commit_failed"
-    """It raises; nothing was written."""
-    UNKNOWN = "commit_unknown"
-    """It raises; everything was written."""
-
-
-class FaultyJournal:
-    """The real journal, whose appends meet their fate; `version` is what must be found again."""
-
-    def __init__(self, path: Path, fate: Callable[[], Fate]) -> None:
-        self._path = path
-        self._fate = fate
-        self._inner: SqliteJournal | None = None
-        self._unheard: Callable[[], Position] | None = None
-        """Repeats the append that nobody was told of."""
-        self.version = 0
-        self.full = False
-
-    @property
-    def inner(self) -> SqliteJournal:
-        assert self._inner is not None
-        return self._inner
-
-    def open(self) -> None:
-        self.close()
-        self._inner = SqliteJournal.create(self._path)
-        if self._unheard is not None:
-            assert self._unheard().version == self.version, "I3: appended twice"
-            self._unheard = None
-
-    def kill(self) -> None:
-        """What a dead process leaves: no last checkpoint."""
-        if self._inner is not None:
-            self._inner._db.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-        self.close()
-
-    def close(self) -> None:
-        if self._inner is not None:
-            self._inner.close()
-        self._inner = None
-
-    def pages(self, job: JobId, *, after: int = 0) -> Iterator[Page]:
-        return self.inner.pages(job, after=after)
-
-    def read(self, job: JobId, *, after: int = 0) -> Iterator[Recorded]:
-        return self.inner.read(job, after=after)
-
-    def append(
-        self, job: JobId, events: Sequence[AnyEvent], *, expected: int, epoch: int, at_ms: Millis
-    ) -> Position:
-        fate = self._fate()
-        if fate is Fate.CRASH_BEFORE:
-            raise Crash
-        self._arm(fate)
-
-        def append() -> Position:
-            return self.inner.append(job, events, expected=expected, epoch=epoch, at_ms=at_ms)
-
-        try:
-            position = append()
-        except JournalUnknown as error:
-            if isinstance(error.__cause__, OSError):  # of the tip: the commit came before it
-                self.version += len(events)
-                self._unheard = append
-            raise
-        self.version = position.version
-        if fate is Fate.CRASH_AFTER:
-            self._unheard = append
-            raise Crash
-        return position
-
-    def _arm(self, fate: Fate) -> None:
-        """Make the file system or SQLite itself fail, so that the journal's own path is taken."""
-        db, tip = self.inner._db, self.inner._tip
-        if fate is Fate.FAILED:
-            db.set_commit_hook(lambda: True)
-        elif fate is Fate.UNKNOWN:
-            tip.write = _no_space  # type: ignore[method-assign, union-attr] # after the commit
-        elif self.full:
-            db.execute(f"PRAGMA max_page_count = {db.pragma('page_count')}")
-
-
-def _no_space(tip: Tip) -> None:
-    raise OSError(errno.ENOSPC, "simulated")
 
 
 @dataclass
@@ -177,6 +84,10 @@ class Host:
         self.turns = 0
         self.flying: dict[tuple[TaskKey, int], Flight] = {}
         self.strays: list[Stray] = []
+        self.hears = True
+        """What hands tell reaches the engine, unless the process dies first."""
+        self._applied: dict[ShardId, int] = {}
+        """How far the target has a shard, whether or not the journal knows of it."""
         self._snapshot: tuple[Position, str] | None = None
         self._launched: set[tuple[TaskKey, int, int]] = set()
         self._told: set[tuple[TaskKey, int, int]] = set()
@@ -295,13 +206,25 @@ class Host:
         if effect.task.kind is not TaskKind.RELEASE:
             assert self.chronicle.last[effect.task] is Verb.STARTED, "P2"
             assert self.chronicle.attempts[effect.task] == effect.attempt, "P2"
+        if effect.shard is not None:
+            self._goes_on(effect.shard)
         self.flying[effect.task, effect.attempt] = Flight(carry_out(self.world, effect))
+
+    def _goes_on(self, shard: Shard) -> None:
+        """I31: strictly above the last key that the journal holds; at most one batch is applied
+        again, if whoever was there before was heard."""
+        assert shard.done.last_key == self.chronicle.last_keys.get(shard.id), "I31: elsewhere"
+        again = self._applied.get(shard.id, 0) - shard.done.position
+        assert again <= BLOCK * DOCUMENT or not self.hears, "I31: more than one batch again"
 
     def step(self, key: tuple[TaskKey, int]) -> News | None:
         """One step of an effect under way. Raises `Crash` if it takes the process with it."""
         flight = self.flying[key]
         news = next(flight.work, None)
         flight.silent = 0 if news else flight.silent + 1
+        done = news.result if isinstance(news, Progressed | Succeeded) else None
+        if isinstance(done, Applying):
+            self._applied[ShardId(key[0].entity)] = done.position
         if news is not None and not isinstance(news, Progressed):
             del self.flying[key]
         return news

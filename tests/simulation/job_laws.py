@@ -18,7 +18,8 @@ from statemachine.events import (
     StopRequested,
 )
 from statemachine.words import Cause, Pool, TaskKey, TaskKind, Verb
-from tests.simulation.history import AT_WORK, TRIED, History
+from tests.simulation.history import AT_WORK, TRIED
+from tests.simulation.link_laws import LinkLaws
 from tests.simulation.valves import Valve
 
 REQUEUES = (
@@ -30,7 +31,7 @@ REQUEUES = (
 )
 
 
-class JobLaws(History):
+class JobLaws(LinkLaws):
     """I5, I13, I19, I20, I28, I29, I43."""
 
     def _about_the_job(self, event: AnyEvent) -> None:
@@ -70,7 +71,8 @@ class JobLaws(History):
                 self._nothing_is_left()
                 self._over = True
             case JobFailed():
-                assert self.settings.on_exhausted == "fail-job" or self._bad_dump(), "I19"
+                by_policy = self.settings.on_exhausted == "fail-job"
+                assert by_policy or self.may_fail(event) or self._bad_dump(), "I19"
                 self._over = True
             case _:
                 pass

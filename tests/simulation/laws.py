@@ -5,10 +5,11 @@ world; where the state has counters, they count anew.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from journal.protocol import Recorded
 from statemachine.events import (
+    ChunkDropped,
     ChunkPlanned,
     ChunkReplaced,
     DocumentRejected,
@@ -30,7 +31,9 @@ from statemachine.words import (
     index_task,
     unit_of,
 )
-from tests.simulation.hands import REPAIRED
+from tests.simulation.news import REPAIRED
+from tests.simulation.past import Moment
+from tests.simulation.valves import workers_of
 from tests.simulation.world import World, cut
 
 
@@ -50,6 +53,7 @@ def pieces_compose(records: Sequence[Recorded], at: int, whole: State) -> None:
 
 def counters(state: State) -> None:
     """I14, I25: every planned chunk is in exactly one place; the sums agree; 100 iff complete."""
+    incremental = state.spec is not None and state.spec.incremental
     held: dict[UnitId, int] = dict.fromkeys(state.units, 0)
     for chunk in state.chunks.values():
         held[chunk.unit] += 1
@@ -65,7 +69,7 @@ def counters(state: State) -> None:
         assert 0 <= unit.restored <= unit.planned, "I25"
         if unit.status is UnitStatus.COMPLETED and unit.type == "collection":
             assert unit.settled + unit.dropped == unit.planned, "I25"
-            assert unit.planned or state.from_dump, "I25"
+            assert unit.planned or state.from_dump or incremental, "I25"
             assert unit.weight_done == unit.weight, "I25"
     for (kind, status, priority), queue in state.queues.items():
         for key in queue:
@@ -119,7 +123,7 @@ def pool(state: State, pool: Pool) -> None:
     """I26: no start makes more work than there are workers, whatever their number was before."""
     settings = state.settings
     assert settings is not None
-    workers = settings.dump_workers if pool is Pool.DUMP else settings.restore_workers
+    workers = workers_of(pool, settings)
     busy = [
         key
         for key, task in state.tasks.items()
@@ -134,18 +138,21 @@ def pool(state: State, pool: Pool) -> None:
 def ended(world: World, state: State, records: Sequence[Recorded]) -> None:
     """I12, I19, I22, I29: what a right end is, by the kind of the job and its policy."""
     assert state.spec is not None and state.settings is not None
-    if state.spec.kind in ("migrate", "restore"):
+    if state.spec.kind in ("migrate", "restore") and world.past is None:
         for unit, documents in world.target.items():
             due = world.source[unit]
             assert all(due.get(key) == text for key, text in documents.items()), "I22: extra"
     if state.status is JobStatus.FAILED:
-        assert state.settings.on_exhausted == "fail-job" or state.from_dump, "I19"
+        told = state.from_dump or state.code in ("EDEADLINE001", "ESNAP001")
+        assert state.settings.on_exhausted == "fail-job" or told, "I19"
         assert state.code and state.why, "I19: failed for nothing"
         return
     assert state.status is JobStatus.COMPLETED, state.status
     assert state.closed, "I29"
     assert not state.chunks and not state.releasing and not state.files, "I14"
     assert not any(breaker.opened and breaker.probe for breaker in state.breakers.values()), "I43"
+    if world.past is not None and state.spec.kind != "dump":
+        same_documents(world, world.past.end, dropped_of(world, records))
     hidden = {unit for unit in world.hidden if unit not in state.added}
     assert set(state.units) == set(world.source) - hidden, "I29"
     for unit in state.units:
@@ -183,7 +190,7 @@ def _finished(world: World, state: State, unit: UnitId, records: Sequence[Record
     if state.spec.kind == "dump":
         _dumped(world, state, unit)
         return
-    if state.spec.kind in ("migrate", "restore"):
+    if state.spec.kind in ("migrate", "restore") and world.past is None:
         assert unit in world.target, "I22: never created"
     if unit in world.views:
         return
@@ -196,7 +203,11 @@ def _finished(world: World, state: State, unit: UnitId, records: Sequence[Record
     if state.spec.kind == "verify":
         assert found.mismatched == sum(_differs(world, unit, state, records)), "verify"
         return
-    _carried(world, state, unit, records)
+    if world.past is None:
+        _carried(world, state, unit, records)
+    else:
+        lost = found.dropped
+        assert found.restored_documents == len(world.source[unit]) or lost, "I25"
     for index in world.indexes.get(unit, ()):
         key = index_task(unit, index)
         given_up = key in state.tasks and state.tasks[key].status is Status.FAILED
@@ -213,6 +224,7 @@ def _touched(world: World, state: State, unit: UnitId) -> None:
     writes = state.spec.kind in ("migrate", "restore")
     wanted = world.compared and (writes or state.spec.kind == "verify")
     wanted |= writes and unit in world.expiring
+    wanted &= world.past is None  # what follows has a last touch of its own
     wanted |= state.spec.kind == "verify" and world.from_dump and unit not in world.views
     assert (key in state.tasks) == wanted, "I29"
     if not wanted or state.tasks[key].status is Status.FAILED:
@@ -276,3 +288,31 @@ def _differs(world: World, unit: UnitId, state: State, records: Sequence[Recorde
         for each in chunks
         if each.unit == unit
     ]
+
+
+def same_documents(world: World, goal: Moment, dropped: Mapping[str, set[int]]) -> None:
+    """I33: to the document, and under the same names; but for what was dropped by its key."""
+    there = {name: held for name, held in world.target.items() if name not in world.views}
+    assert set(there) == set(goal.by_name), "I33: other collections"
+    for uuid, name in goal.names.items():
+        found, due = there[name], goal.held[uuid]
+        wrong = {key for key in found.keys() | due.keys() if found.get(key) != due.get(key)}
+        assert wrong <= dropped.get(uuid, set()), "I33: other documents"
+
+
+def dropped_of(world: World, records: Sequence[Recorded]) -> dict[str, set[int]]:
+    """By UUID, keys of chunks of the first copy that the job went on without, and said so."""
+    assert world.past is not None
+    uuids = {name: uuid for uuid, name in world.past.moments[0].names.items()}
+    events = [recorded.event for recorded in records]
+    chunks = {event.chunk: event for event in events if isinstance(event, ChunkPlanned)}
+    dropped: dict[str, set[int]] = {}
+    for event in events:
+        if isinstance(event, ChunkDropped):
+            chunk = chunks[event.chunk]
+            keys = world.range(chunk.unit, chunk.lower, chunk.upper)
+            dropped.setdefault(uuids[chunk.unit], set()).update(keys)
+        elif isinstance(event, UnitExcluded):  # it was gone; whoever follows will hear of it
+            assert uuids[event.unit] not in world.past.end.names, "excluded, and there"
+            dropped.setdefault(uuids[event.unit], set()).update(world.source[event.unit])
+    return dropped

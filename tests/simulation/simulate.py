@@ -11,18 +11,21 @@ from typing import Any
 
 from journal.protocol import Recorded
 from statemachine.events import JobSpec, RunSettings
-from statemachine.state import Chunk, State, reads_dump
-from statemachine.stimuli import Asked, Gauge, Measured, RequeueAsked, Stimulus
+from statemachine.state import Chunk, State, is_whole, reads_dump
+from statemachine.stimuli import Asked, CutoverAsked, Gauge, Measured, RequeueAsked, Stimulus
 from statemachine.words import Alert, ChunkId, JobStatus
-from tests.simulation.hands import News
-from tests.simulation.host import JOB, Fate, Host
-from tests.simulation.wishes import WISHES, dead_letters
+from tests.simulation.faulty import Fate
+from tests.simulation.host import JOB, Host
+from tests.simulation.link_hands import lay_out_links
+from tests.simulation.news import News
+from tests.simulation.wishes import WISHES, cutovers, dead_letters
 from tests.simulation.world import (
     Crash,
     Drawn,
     Odds,
     draw_copy,
     draw_dump,
+    draw_past,
     draw_rest,
     draw_world,
 )
@@ -36,17 +39,25 @@ MAX_STEPS = 1200
 DAYS_MS = 86_400_000
 RETRIES = ("none", "fixed", "linear", "exponential", "exponential")
 KINDS = ("plan", *["verify"] * 3, *["dump"] * 5, *["restore"] * 7, *["migrate"] * 16)
+INCREMENTS: dict[str, dict[str, object]] = {
+    "chain": {"kind": "restore", "source": "file:/dump"},
+    "increment": {"kind": "dump", "incremental": True, "target": "file:/dump", "parent": "00"},
+    "follow": {"kind": "migrate", "follow": True},
+}
+"""What sets jobs of increments apart from others."""
+EVERY_KIND = (*KINDS, *["chain"] * 7, *["increment"] * 4, *["follow"] * 4)
+BEGIN_MS = 1_000_000
 FROM_DUMP = {"restore": 1.0, "verify": 0.6, "plan": 0.3}
 """How often the source is a dump."""
 POLICIES = ("pause", "pause", "skip-unit", "fail-job")
 
 
-def draw_spec(random: Random) -> JobSpec:
-    kind: Any = random.choice(KINDS)
+def draw_spec(random: Random, kinds: Sequence[str] = EVERY_KIND) -> JobSpec:
+    kind: Any = random.choice(kinds)
     mode = "direct" if random.random() < 0.3 else "coordinated"
     dump = random.random() < FROM_DUMP.get(kind, 0)
-    return JobSpec(
-        kind=kind,
+    spec = JobSpec(
+        kind="migrate" if kind in INCREMENTS else kind,
         mode=mode,
         source="file:/dump" if dump else "mongodb://a/",
         target="mongodb://b/",
@@ -60,6 +71,20 @@ def draw_spec(random: Random) -> JobSpec:
         on_conflict="stop",
         verify=True,
     )
+    if kind not in INCREMENTS:
+        return spec
+    return spec.model_copy(update={**INCREMENTS[kind], **_limits(random, kind)})
+
+
+def _limits(random: Random, kind: str) -> dict[str, object]:
+    limits: dict[str, object] = {}
+    if kind == "chain":
+        limits["links"] = random.randint(1, 4)
+        if random.random() < 0.2:
+            limits["increment_ms"] = random.randint(200, 5000)
+    if random.random() < 0.1:
+        limits["deadline_ms"] = BEGIN_MS + random.randint(500, 20_000)
+    return limits
 
 
 def draw_settings(random: Random) -> RunSettings:
@@ -76,6 +101,7 @@ def draw_settings(random: Random) -> RunSettings:
         "breaker_failures": random.randint(1, 6),
         "breaker_ms": random.choice((50, 500)),
         "files_ahead": random.randint(1, 6),
+        "shards_in_flight": random.randint(1, 4),
     }
     return SETTINGS.model_copy(update=drawn)
 
@@ -83,11 +109,13 @@ def draw_settings(random: Random) -> RunSettings:
 class Simulation:
     """Turns the engine until the job has ended; everything that can happen may, on the way."""
 
-    def __init__(self, seed: int, path: Path, check_every: int = 7) -> None:
+    def __init__(
+        self, seed: int, path: Path, check_every: int = 7, kinds: Sequence[str] = EVERY_KIND
+    ) -> None:
         """Every `check_every` steps the whole journal is read and folded anew."""
         self.random = Random(seed)
         self.lots = Drawn(self.random, Odds.draw(self.random))
-        self.spec = draw_spec(self.random)
+        self.spec = draw_spec(self.random, kinds)
         if self.spec.kind in ("migrate", "restore") and self.random.random() < 0.3:
             self.spec = self.spec.model_copy(update={"verify": False})
         self.settings = draw_settings(self.random)
@@ -96,8 +124,14 @@ class Simulation:
         self.spec = self.spec.model_copy(update={"metadata": world.compared})
         if self.spec.kind == "verify":
             draw_copy(self.random, world)
+        if is_whole(self.spec):
+            draw_past(self.random, world, self.spec.links)
         if reads_dump(self.spec):
             draw_dump(self.random, world)
+        if self.spec.links:
+            lay_out_links(world)
+        if self.spec.incremental:
+            world.source = {}  # what changed, once that is known
         self.host = Host(path, world, self.spec, self.settings, self._fate)
         self.late: list[News] = []
         self.steps = 0
@@ -132,7 +166,17 @@ class Simulation:
             self.step()
             if self.steps == CALM_AFTER:
                 self._calm()
+            if self.steps > CALM_AFTER // 2 and self.spec.follow:
+                self._cut_over()
             assert self.steps < MAX_STEPS, "I30: no end in sight"
+
+    def _cut_over(self) -> None:
+        """Nobody writes to the source from here on."""
+        engine = self.host.engine
+        if engine is not None and engine.state.settings and not engine.state.cutover:
+            assert self.host.world.past is not None
+            self.host.world.past.frozen = True
+            self.host.turn(list(cutovers(engine.state, self._number)))
 
     def _requeue_at_the_end(self) -> bool:
         """An operator removes the cause of a dead letter and asks for it again."""
@@ -168,6 +212,8 @@ class Simulation:
         host = self.host
         if host.waits_for_operator:
             host.pass_time(self.random.randint(0, 500))
+            if self.spec.links and self.random.random() < 0.5:
+                host.world.repair()  # or the same file is missed for ever
             if self.lots.strikes("asked_at_rest"):
                 host.tell(self._any_wish)
             self._begin()
@@ -241,16 +287,24 @@ class Simulation:
                 wish = self._one_of(list(wishes(state, self._number, self.random)))
                 if wish is not None:
                     self._asked.append(wish)
+                    self._heed(wish)
                     yield wish
         if self.lots.strikes("measured"):
             gauges = [Gauge(alert, "job", self.random.random(), 0.5) for alert in Alert]
             yield Measured(tuple(self.random.sample(gauges, self.random.randint(0, 3))))
+
+    def _heed(self, wish: Asked) -> None:
+        past = self.host.world.past
+        if isinstance(wish, CutoverAsked) and past is not None:
+            past.frozen = True  # first of all
 
     def _any_wish(self, state: State) -> Asked | None:
         """But none that waits for somebody who runs the job."""
         verb = self.random.choice([verb for verb in WISHES if verb not in ("pause", "stop")])
         wish = self._one_of(list(WISHES[verb](state, lambda: 0, self.random)))
         self.fired[verb] += wish is not None
+        if wish is not None:
+            self._heed(wish)
         return wish
 
     def _one_of(self, wishes: Sequence[Asked]) -> Asked | None:
@@ -283,6 +337,11 @@ class Simulation:
                 place.full = self.random.random() < 0.8
             else:
                 place.full = self.lots.strikes(fault)
+        if world.past is not None and not self.spec.links:
+            if self.lots.strikes("written"):
+                world.past.write(self.random)
+            if self.lots.strikes("window"):
+                world.past.oldest = world.past.now
         if world.files and self.lots.strikes("damage"):
             world.damaged.add(self.random.choice(list(world.files)))
         if world.files and self.lots.strikes("missing"):
@@ -303,16 +362,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--kind", choices=sorted(set(EVERY_KIND)), help="jobs of this kind only")
     arguments = parser.parse_args()
+    kinds = (arguments.kind,) if arguments.kind else EVERY_KIND
     totals: Counter[str] = Counter()
     fired: Counter[str] = Counter()
+    only = f" --kind {arguments.kind}" if arguments.kind else ""
     for seed in range(arguments.seed, arguments.seed + arguments.seeds):
         with tempfile.TemporaryDirectory() as folder:
-            simulation = Simulation(seed, Path(folder) / "journal.db")
+            simulation = Simulation(seed, Path(folder) / "journal.db", kinds=kinds)
             try:
                 simulation.run()
             except BaseException:
-                print(f"repeat with: scripts/simulate --seed {seed}", file=sys.stderr)
+                print(f"repeat with: scripts/simulate --seed {seed}{only}", file=sys.stderr)
                 raise
         totals.update(seeds=1, steps=simulation.steps, deaths=simulation.host.deaths)
         totals.update(events=len(simulation.seen))

@@ -21,13 +21,13 @@ from statemachine.events import (
     TaskEvent,
 )
 from statemachine.policy import MAX_INTERRUPTIONS
-from statemachine.state import stages_of
-from statemachine.words import Cause, Pool, Status, TaskKey, TaskKind, UnitId, Verb, unit_of
+from statemachine.state import is_whole, stages_of
+from statemachine.words import Cause, Status, TaskKey, TaskKind, UnitId, Verb, unit_of
 from tests.simulation import laws
-from tests.simulation.hands import DOCUMENT
 from tests.simulation.history import AT_WORK
 from tests.simulation.job_laws import JobLaws
-from tests.simulation.valves import POOLS, UNAVAILABLE, interval
+from tests.simulation.news import DOCUMENT
+from tests.simulation.valves import POOLS, UNAVAILABLE, interval, workers_of
 
 READERS = (TaskKind.SURVEY, TaskKind.PLAN)
 ENDS = (Verb.RETRY_SCHEDULED, Verb.DEAD_LETTERED, Verb.CANCELLED, Verb.IN_DOUBT, Verb.COMPLETED)
@@ -67,6 +67,7 @@ class TaskLaws(JobLaws):
     def _about_its_attempt(self, recorded: Recorded, event: TaskEvent, before: Verb | None) -> None:
         match event:
             case Started():
+                self._numbered(event)
                 self._started(recorded, event, before)
             case RestoreProgressed() | CopyProgressed():
                 self._progressed(event)
@@ -101,7 +102,7 @@ class TaskLaws(JobLaws):
                 self._failures[key] += before in AT_WORK and event.cause is not UNAVAILABLE
             case InDoubt():
                 self._doubts[key] += not self._at_once
-            case RestoreProgressed() | CopyProgressed():
+            case _ if event.verb is Verb.PROGRESSED:
                 for waits in (self._waited, self._waits, self._doubts):
                     waits.pop(key, None)
             case Cancelled():
@@ -111,7 +112,7 @@ class TaskLaws(JobLaws):
                 self._doubts.pop(key, None)
             case Requeued():
                 assert before is Verb.DEAD_LETTERED, "I19"
-                self._forgive(key)
+                self._forget(key)
             case DumpInvalidated():
                 assert before is Verb.COMPLETED, "I24"
                 self._failures[key] += 1
@@ -121,9 +122,16 @@ class TaskLaws(JobLaws):
         assert self._failures[key] <= max(1, self.settings.max_retries), "I18: the budget"
         assert self._doubts[key] <= MAX_INTERRUPTIONS, "I18: interruptions are bounded"
 
-    def _forgive(self, key: TaskKey) -> None:
-        for budget in (self._failures, self._delays, self._doubts, self._waited, self._waits):
-            budget.pop(key, None)
+    def _numbered(self, event: Started) -> None:
+        """I15, I18: consecutive, and never twice; when all begins anew there may be a gap."""
+        key, last = event.task, self.attempts[event.task]
+        assert event.attempt > last, "I15: an attempt for the second time"
+        anew = self._moment_of.get(key, 0) != self.moments
+        assert event.attempt == last + 1 or anew, "I18: attempt numbers are consecutive"
+        assert self._ends[key] == last, "I18: an attempt without an end"
+        self._moment_of[key] = self.moments
+        self.attempts[key] = event.attempt
+        self._ends[key] = event.attempt - 1
 
     def _started(self, recorded: Recorded, event: Started, before: Verb | None) -> None:
         """I15, I16, I18, I19, I23, I28."""
@@ -139,9 +147,6 @@ class TaskLaws(JobLaws):
         again = ("open", "completed") if key.kind in laws.NEVER_FAIL else ("open",)
         assert unit is None or self._units[unit] in again, "a start for a unit that has ended"
         assert self.spec.kind != "plan" or key.kind in READERS, "I46"
-        assert self._ends[key] == self.attempts[key], "I18: an attempt without an end"
-        self.attempts[key] += 1
-        assert event.attempt == self.attempts[key], "I18: attempt numbers are consecutive"
         due, now = self._not_before.pop(key, 0), recorded.recorded_at_ms
         went_back = due > now + self.settings.retry_cap_ms  # the clock, since it was scheduled
         assert now >= due or went_back, "I18: not before"
@@ -180,7 +185,7 @@ class TaskLaws(JobLaws):
             self._alone(key)
             if self._doubts[key] or state.quarantine:
                 return  # suspects go before all
-        workers = settings.dump_workers if pool is Pool.DUMP else settings.restore_workers
+        workers = workers_of(pool, settings)
         fresh = [
             other
             for (kind, status, _), queue in state.queues.items()
@@ -269,11 +274,14 @@ class TaskLaws(JobLaws):
         )
         on_and_on = (
             self.spec.mode == "direct"
-            and self.settings.on_exhausted == "pause"
+            and (self.settings.on_exhausted == "pause" or self._skips_nothing())
             and unit_of(event.task) is not None
         )
         if not self._pausing and not lost_index and not on_and_on:
             self._owed.add(event.task)
+
+    def _skips_nothing(self) -> bool:
+        return is_whole(self.spec) and self.settings.on_exhausted == "skip-unit"
 
     # --- outcomes are true in the world already ---
 
@@ -286,7 +294,7 @@ class TaskLaws(JobLaws):
             case DumpCompleted():
                 chunk = self._chunks[event.entity]
                 documents = self.world.range(chunk.unit, chunk.lower, chunk.upper)
-                assert event.documents == len(documents), "I17"
+                assert event.documents + event.erased == len(documents), "I17"
                 found = self.world.files.get(event.file)
                 assert found in (documents, None), "I17"
                 self._files[event.entity] = event.file
@@ -299,7 +307,7 @@ class TaskLaws(JobLaws):
             case RestoreCompleted() | CopyCompleted():
                 self._on_target(event, None)
             case _:
-                self._surveyed |= event.kind == "survey_completed"
+                self._surveyed |= event.kind in ("survey_completed", "capture_completed")
 
     def _progressed(self, event: RestoreProgressed | CopyProgressed) -> None:
         assert event.attempt == self.attempts[event.task], "I20"

@@ -11,10 +11,14 @@ import pytest
 
 from journal.protocol import Recorded
 from statemachine.events import ChunkPlanned, ChunkReplaced, JobSpec
-from statemachine.state import State, reads_dump
+from statemachine.state import State, is_whole, reads_dump
+from statemachine.stimuli import CutoverAsked
 from statemachine.words import JobStatus, UnitId, UnitStatus
 from tests.counts import count
-from tests.simulation.host import Fate, Host
+from tests.simulation.faulty import Fate
+from tests.simulation.host import Host
+from tests.simulation.link_hands import lay_out_links
+from tests.simulation.past import Moment, Past, first_moment
 from tests.simulation.world import Calm, World, lay_out
 from tests.statemachine.examples import SETTINGS as EXAMPLE
 from tests.statemachine.examples import SPEC
@@ -27,6 +31,9 @@ CASES: dict[str, dict[str, object]] = {
     "direct": {"mode": "direct"},
     "dump": {"kind": "dump", "target": "file:/dump"},
     "restore": {"kind": "restore", "source": "file:/dump", "metadata": True},
+    "chain": {"kind": "restore", "source": "file:/dump", "links": 3},
+    "increment": {"kind": "dump", "target": "file:/dump", "incremental": True, "parent": "00"},
+    "follow": {"follow": True},
     "verify a dump": {"kind": "verify", "source": "file:/dump", "metadata": True},
 }
 """What sets one kind of job apart from another."""
@@ -75,14 +82,33 @@ def small_world(spec: JobSpec) -> World:
         expiring={two},
         compared=spec.metadata,
     )
+    if is_whole(spec):
+        small_past(world)
     if reads_dump(spec):
         world.from_dump = world.salvage = True
-        world.unpacked, world.unreadable = {two}, {two: 2}
+        if not spec.links:
+            world.unpacked, world.unreadable = {two}, {two: 2}
         lay_out(world)
+    if spec.links:
+        lay_out_links(world)
     if spec.kind == "verify":
         world.target = {unit: dict(documents) for unit, documents in source.items()}
         del world.target[one][1]
     return world
+
+
+def small_past(world: World) -> None:
+    """Documents come, change and go; one collection takes another's name and a new one its own;
+    one is dropped, and nothing else changes; at last nothing at all."""
+    world.refused.clear()
+    first = first_moment(world.source, world.views)
+    one, two = first.names
+    a, b, c = UnitId("db.a"), UnitId("db.b"), UnitId("db.c")
+    changed = {key: f"{key}@1" for key in range(3, 30, 3)}
+    new = {key: f"{key}@1" for key in range(6)}
+    second = Moment({one: c, two: a, "new": b}, {**first.held, one: changed, "new": new})
+    third = Moment({one: a, "new": b}, {one: {**changed, 1: "1@2"}, "new": new})
+    world.past = Past([first, second, third, third])
 
 
 def run(path: Path, points: frozenset[Point], case: str) -> tuple[End, int, int]:
@@ -97,7 +123,10 @@ def run(path: Path, points: frozenset[Point], case: str) -> tuple[End, int, int]
         return fates[0] if fates and not over else Fate.FINE
 
     spec = SPEC.model_copy(update=CASES[case])
-    host = Host(path, small_world(spec), spec, SETTINGS, fate)
+    world = small_world(spec)
+    if spec.incremental:
+        world.source = {}
+    host = Host(path, world, spec, SETTINGS, fate)
     try:
         for _ in range(MAX_STEPS):
             if host.ended:
@@ -108,12 +137,14 @@ def run(path: Path, points: frozenset[Point], case: str) -> tuple[End, int, int]
                 host.begin(SETTINGS)
                 continue
             host.pass_time(10)
+            state = host.engine.state if host.engine else State()
+            asked = [CutoverAsked("me", 1)] if spec.follow and not state.cutover else []
             news = host.step(next(iter(host.flying)))
             last["effect"] = next(effects)
             if Point(last["effect"], None) in points:
                 host.die()
             else:
-                host.turn([news] if news else [])
+                host.turn([*asked, news] if news else asked)
         raise AssertionError("I30: no end in sight")
     finally:
         host.journal.close()
@@ -190,7 +221,7 @@ def calm_run(tmp_path: Path, case: str) -> tuple[End, list[Point]]:
     points = list(points_of(appends, effects))
     assert end.status is JobStatus.COMPLETED
     assert len(end.completed) > (20 if end.built else 12)
-    assert bool(end.dumped) == (case == "dump")
+    assert bool(end.dumped) == (CASES[case].get("kind") == "dump")
     return end, points
 
 

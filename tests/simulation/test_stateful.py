@@ -23,15 +23,17 @@ from hypothesis.stateful import (
 )
 
 from statemachine.events import RunSettings
-from statemachine.state import reads_dump
+from statemachine.state import is_whole, reads_dump
 from statemachine.stimuli import Failed, FileDamaged, PauseAsked, Stimulus
 from statemachine.words import Cause, TaskKind, UnitId
 from tests.counts import count
-from tests.simulation.hands import News
-from tests.simulation.host import Fate, Host, Stray
+from tests.simulation.faulty import Fate
+from tests.simulation.host import Host, Stray
+from tests.simulation.link_hands import lay_out_links
+from tests.simulation.news import News
 from tests.simulation.test_crash_sweep import CASES, SETTINGS, SPEC
-from tests.simulation.wishes import WISHES
-from tests.simulation.world import Calm, World, lay_out
+from tests.simulation.wishes import WISHES, cutovers
+from tests.simulation.world import Calm, World, draw_past, lay_out
 
 MAX_STEPS = 400
 """From any place to the end once nothing goes wrong (I30)."""
@@ -87,10 +89,18 @@ class Ferry(RuleBasedStateMachine):
         if spec.kind == "verify":
             world.target = {unit: dict(source[unit]), other: {}}
             world.refused.clear()
+        if is_whole(spec):
+            draw_past(Random(documents), world, spec.links)
         if reads_dump(spec):
-            world.from_dump, world.unpacked = True, {unit} if unpacked else set()
+            unpacks = unpacked and not spec.links
+            world.from_dump, world.unpacked = True, {unit} if unpacks else set()
             lay_out(world)
+        if spec.links:
+            lay_out_links(world)
+        if spec.incremental:
+            world.source = {}
         self.host = Host(self.folder / "journal.db", world, spec, self.settings, lambda: self.fate)
+        self.host.hears = False
         self.host.begin(self.settings)
 
     def turn(self, *news: Stimulus | None, fate: Fate = Fate.FINE) -> None:
@@ -256,6 +266,7 @@ class Ferry(RuleBasedStateMachine):
                 host.begin(self.settings)
                 continue
             known = len(host.chronicle.records)
+            self.cut_over()
             self.turn(*(host.step(key) for key in list(host.flying)))
             if not host.flying and len(host.chronicle.records) == known:
                 host.die()  # it waits for news that will never come
@@ -264,6 +275,12 @@ class Ferry(RuleBasedStateMachine):
         count("stateful: examples")
         count("stateful: turns", host.turns)
         count("stateful: deaths of the process", host.deaths)
+
+    def cut_over(self) -> None:
+        assert self.host.engine is not None
+        state = self.host.engine.state
+        if state.spec is not None and state.spec.follow and not state.cutover:
+            self.turn(*cutovers(state, self.number))
 
 
 def lane(examples: int, **more: Any) -> settings:

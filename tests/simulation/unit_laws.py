@@ -109,7 +109,8 @@ class UnitLaws(History):
             assert not chunks and self.spec.kind == "plan", "I46"
             return
         if not chunks:
-            assert self.world.from_dump and not self.world.source[unit], "I21"
+            may = self.world.from_dump or self.spec.incremental
+            assert may and not self.world.source[unit], "I21"
             return
         assert chunks[0].lower is None and chunks[-1].upper is None, "I21"
         assert all(a.upper == b.lower for a, b in pairwise(chunks)), "I21"

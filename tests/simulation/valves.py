@@ -9,8 +9,27 @@ from statemachine.events import (
 from statemachine.words import Cause, Pool, TaskKey, TaskKind
 
 UNAVAILABLE = Cause.UNAVAILABLE
-WRITERS = (TaskKind.CREATE, TaskKind.RESTORE, TaskKind.COPY, TaskKind.INDEX, TaskKind.FINISH)
-POOLS = {kind: Pool.RESTORE if kind in WRITERS else Pool.DUMP for kind in TaskKind}
+WRITERS = (
+    TaskKind.CREATE,
+    TaskKind.RESTORE,
+    TaskKind.COPY,
+    TaskKind.INDEX,
+    TaskKind.FINISH,
+    TaskKind.SHAPE,
+    TaskKind.SETTLE,
+    TaskKind.FOLLOW,
+)
+POOLS = {
+    **{kind: Pool.RESTORE if kind in WRITERS else Pool.DUMP for kind in TaskKind},
+    TaskKind.APPLY: Pool.APPLY,
+}
+
+
+def workers_of(pool: Pool, settings: RunSettings) -> int:
+    """I26, Y17."""
+    if pool is Pool.APPLY:
+        return settings.shards_in_flight
+    return settings.dump_workers if pool is Pool.DUMP else settings.restore_workers
 
 
 def interval(settings: RunSettings, n: int, last: int) -> tuple[float, float]:

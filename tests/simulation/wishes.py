@@ -7,6 +7,7 @@ from statemachine.state import State
 from statemachine.stimuli import (
     AddAsked,
     Asked,
+    CutoverAsked,
     DropAsked,
     ExcludeAsked,
     PauseAsked,
@@ -18,12 +19,14 @@ from statemachine.stimuli import (
 )
 from statemachine.words import ChunkId, Status, TaskKind, UnitId
 
+WORKERS = ("dump_workers", "restore_workers", "shards_in_flight")
 Number = Callable[[], int]
 """A new number for a request."""
 
 
 def dead_letters(state: State, number: Number, _random: Random | None = None) -> Iterator[Asked]:
-    for chunk in state.flawed.values():
+    followed = state.spec is not None and state.spec.follow  # here it is copied as it was at first
+    for chunk in () if followed else state.flawed.values():
         yield RequeueAsked("me", chunk.id, number())
     for key, task in state.tasks.items():
         if task.status is Status.FAILED:
@@ -40,7 +43,7 @@ def _stops(state: State, number: Number, random: Random) -> Iterator[Asked]:
 
 
 def _settings(state: State, number: Number, random: Random) -> Iterator[Asked]:
-    for name in ("dump_workers", "restore_workers", "files_ahead", "breaker_failures"):
+    for name in (*WORKERS, "files_ahead", "breaker_failures"):
         yield SetAsked("me", name, random.randint(1, 6), number())
     for retry in ("fixed", "linear", "exponential"):
         yield SetAsked("me", "retry", retry, number())
@@ -84,6 +87,11 @@ def _nonsense(state: State, number: Number, random: Random) -> Iterator[Asked]:
     yield DropAsked("me", "job", TaskKind.SURVEY, number())
 
 
+def cutovers(state: State, number: Number, random: Random | None = None) -> Iterator[Asked]:
+    """Of a job that follows nothing it is refused."""
+    yield CutoverAsked("me", number())
+
+
 WISHES: Mapping[str, Callable[[State, Number, Random], Iterator[Asked]]] = {
     "pause": _pauses,
     "stop": _stops,
@@ -94,6 +102,7 @@ WISHES: Mapping[str, Callable[[State, Number, Random], Iterator[Asked]]] = {
     "split": _splits,
     "requeue": dead_letters,
     "drop": _drops,
+    "cutover": cutovers,
     "nonsense": _nonsense,
 }
 """By the name of the odds that decide when they come."""

@@ -12,8 +12,7 @@ from random import Random
 from typing import Protocol
 
 from statemachine.words import UnitId
-
-Documents = dict[int, str]
+from tests.simulation.past import Documents, Mark, Past, first_moment
 
 
 class Crash(Exception):
@@ -69,7 +68,12 @@ class Odds:
     journal_full: float = 0.03
     clock_forward: float = 0.05
     clock_back: float = 0.05
+    # of a source that changes
+    written: float = 0.5
+    window: float = 0.4
+    """It can be read as of now, and no more as of any time before."""
     # of the operator
+    cutover: float = 0.1
     pause: float = 0.05
     stop: float = 0.03
     set: float = 0.05
@@ -192,6 +196,10 @@ class World:
     salvage: bool = False
     lost: dict[str, Documents] = field(default_factory=dict)
     """Files of a dump that somebody may bring back."""
+    past: Past | None = None
+    """Of a source that changes; where a chain is restored, one moment for each link."""
+    mark: Mark = field(default_factory=Mark)
+    """On the target, where a chain is restored."""
 
     def ranges(self, unit: UnitId) -> Iterator[tuple[str | None, str | None]]:
         """What a chunk covers, one behind the other."""
@@ -258,11 +266,23 @@ def draw_dump(random: Random, world: World) -> None:
     world.from_dump, world.salvage = True, random.random() < 0.7
     for unit in (each for each in world.source if each not in world.views):
         world.poison[unit] = dict.fromkeys(world.poison.get(unit, ()), False)
+        if world.past is not None:
+            continue  # a link of a chain
         if random.random() < 0.5:
             world.unpacked.add(unit)
         if world.lots.strikes("unreadable"):
             world.unreadable[unit] = random.randint(1, 3)
     lay_out(world)
+
+
+def draw_past(random: Random, world: World, links: int) -> None:
+    """The source changes; of a chain each moment is the end of a link. Everybody takes what it
+    holds: what is left out here would be missed by what follows."""
+    world.refused.clear()
+    world.poison.clear()
+    world.past = Past([first_moment(world.source, world.views | world.hidden)])
+    for _ in range(links or random.randint(0, 9)):
+        world.past.write(random)
 
 
 def lay_out(world: World) -> None:
