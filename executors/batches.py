@@ -73,6 +73,9 @@ class Range:
     """Which documents of the range, as raw BSON; `None`: all."""
     cluster_time: str = ""
     """`seconds.increment` as of which they are read; empty: as of when they are reached."""
+    since: str = ""
+    """Without one: a cluster time before which nothing is read; changes after it are read
+    elsewhere. What a majority has may be older than what a primary has told."""
 
 
 def read_range(
@@ -130,6 +133,8 @@ class _Reader:
         self._member, self._concern = choose(self._client, self._what.read_preference)
         if self._what.cluster_time:
             self._concern = as_of(self._what.cluster_time)
+        elif self._what.since:
+            self._concern = {"afterClusterTime": timestamp(self._what.since), **self._concern}
         with self._client.start_session(causal_consistency=False) as session:
             lower = self.last or (from_key(self._what.lower).raw if self._what.lower else None)
             if lower != _MAX_KEY.raw:  # nothing but itself lies behind it
@@ -201,8 +206,13 @@ class _Reader:
 
 def as_of(cluster_time: str) -> dict[str, Any]:
     """The read concern for `seconds.increment`."""
+    return {"level": "snapshot", "atClusterTime": timestamp(cluster_time)}
+
+
+def timestamp(cluster_time: str) -> Timestamp:
+    """Of `seconds.increment`."""
     seconds, _, increment = cluster_time.partition(".")
-    return {"level": "snapshot", "atClusterTime": Timestamp(int(seconds), int(increment))}
+    return Timestamp(int(seconds), int(increment))
 
 
 def _without(block: Block, id_document: bytes) -> Block:

@@ -31,6 +31,7 @@ def copy(
     *,
     read_preference: str = "primary",
     cluster_time: str = "",
+    since: str = "",
 ) -> Copied:
     """Insert the chunk's documents from the journaled key on; tell after each acknowledged
     block. The result is the whole.
@@ -41,7 +42,14 @@ def copy(
     """
     read = as_called(source, unit, spec)
     done = NOTHING if chunk.natural else chunk.done
-    what = range_of(read, chunk, spec, read_preference=read_preference, cluster_time=cluster_time)
+    what = range_of(
+        read,
+        chunk,
+        spec,
+        read_preference=read_preference,
+        cluster_time=cluster_time,
+        since=since,
+    )
     blocks = read_range(source, what, stop, document_bytes=mean_bytes(unit), after=done.last_key)
     writer = Writer(target, unit, spec, stop)
     position, last_key = done.position, done.last_key

@@ -242,6 +242,7 @@ class MongoExecutor:
                     stop,
                     read_preference=read,
                     cluster_time=as_of,
+                    since=effect.since,
                 )
             case TaskKind.RESTORE:
                 path = self._path(unit, chunk, stop)
@@ -261,6 +262,7 @@ class MongoExecutor:
                     tell,
                     read_preference=read,
                     cluster_time=as_of,
+                    since=effect.since,
                 )
             case TaskKind.SPLIT:
                 return split_chunk(

@@ -31,6 +31,7 @@ def dump(
     *,
     read_preference: str = "primary",
     cluster_time: str = "",
+    since: str = "",
 ) -> Dumped:
     """Write the chunk's documents to a file that is whole, durable and named when this returns.
 
@@ -38,7 +39,14 @@ def dump(
     """
     read = as_called(client, unit, spec)
     name, path = prepare_file(folder, chunk, attempt, stop)
-    what = range_of(read, chunk, spec, read_preference=read_preference, cluster_time=cluster_time)
+    what = range_of(
+        read,
+        chunk,
+        spec,
+        read_preference=read_preference,
+        cluster_time=cluster_time,
+        since=since,
+    )
     blocks = read_range(client, what, stop, document_bytes=mean_bytes(unit))
     written = write_chunk_file(path, blocks, "none" if spec.compression == "none" else "zstd")
     must_be_same(client, read)

@@ -158,8 +158,9 @@ def _of_source(
 ) -> Iterator[Needed]:
     """What the job would carry; what is wrong with it becomes findings."""
     found = catalogue(source.client, spec)
-    findings += _missed([each.name for each in found], spec, source.where)
-    findings += _of_queries(source, spec, found)
+    if not spec.incremental:  # what is gone since is a change like others
+        findings += _missed([each.name for each in found], spec, source.where)
+        findings += _of_queries(source, spec, found)
     for entry in found:
         try:
             refuse_unsupported(entry, spec)

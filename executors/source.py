@@ -22,6 +22,7 @@ def range_of(
     *,
     read_preference: str = "primary",
     cluster_time: str = "",
+    since: str = "",
 ) -> Range:
     """What to read of the source for a chunk."""
     database, collection = data_of(unit.id, unit.type)
@@ -34,4 +35,5 @@ def range_of(
         read_preference=read_preference,
         filter=query_of(unit.id, spec.queries),
         cluster_time=cluster_time,
+        since=since,
     )

@@ -42,6 +42,8 @@ LOOKS: Final = 10
 """At the catalogue of a source that is to be followed, until it stands still for one."""
 NEWEST: Final = 2
 """Version of indexes that servers make unasked."""
+UNKNOWN_FIELD: Final = (9, 40415)
+"""What servers say of an option that they do not know."""
 EMPTY: Final = bytes((5, 0, 0, 0, 0))
 """No options."""
 
@@ -265,14 +267,24 @@ def measure(client: MongoClient[Any], database: str, collection: str) -> tuple[i
 def raw_indexes(client: MongoClient[Any], entry: Namespace) -> list[bytes]:
     """All but the `_id` index, which comes with the collection; it is among them only if it is
     not as servers make it."""
-    reply = client.get_database(entry.database).command(
-        {"listIndexes": entry.collection, "cursor": {"batchSize": 1000}}, codec_options=RAW
-    )
     return [
         bytes(index.raw)
-        for index in reply["cursor"]["firstBatch"]
+        for index in _listed_indexes(client, entry)
         if not index.get("clustered") and not (index["name"] == ID_INDEX and index["v"] == NEWEST)
     ]
+
+
+def _listed_indexes(client: MongoClient[Any], entry: Namespace) -> list[RawBSONDocument]:
+    """Those that stand: a build that is under way may be given up yet, and nobody tells."""
+    db = client.get_database(entry.database)
+    asked = {"listIndexes": entry.collection, "cursor": {"batchSize": 1000}}
+    try:
+        reply = db.command({**asked, "includeBuildUUIDs": True}, codec_options=RAW)
+    except OperationFailure as error:
+        if error.code not in UNKNOWN_FIELD:  # of an old server, which lists builds like the rest
+            raise
+        reply = db.command(asked, codec_options=RAW)
+    return [index for index in reply["cursor"]["firstBatch"] if "buildUUID" not in index]
 
 
 def index_spec(raw: bytes) -> IndexSpec:

@@ -66,6 +66,7 @@ def make_dump(
     told = {
         "cluster_time": effect.cluster_time,
         "since": effect.since,
+        "include": (*spec.include, *effect.include) if spec.include else (),
         "damage": tuple(_missing(effect)),
     }
     link = _link(making, effect, log) if making is not None else None

@@ -199,6 +199,8 @@ class _Capture:
         for each in batch.changes:
             if self._log is not None:
                 self._log.add(each.raw)
+            if each.kind == "drop" and each.uuid in uuids:
+                self._keys.dropped(each.uuid)
             if each.kind in CATALOGUE and self._concerns(each):
                 self._moves += 1
                 self._last_move = f"{each.kind} {each.namespace}"

@@ -91,6 +91,7 @@ def last_link(root: Path, upto: int | None = None) -> Parent:
         until=last.until if last else chain.since,
         token=last.token if last else "",
         uuids=_uuids(last.dump if last else chain.base),
+        names=_names(last.dump if last else chain.base),
     )
 
 
@@ -240,6 +241,10 @@ def _must_hold_new_ones_whole(dump: Dump, number: int, path: str, before: _Befor
         if each.type != "view" and not each.whole and each.uuid not in before.uuids:
             why = f"holds only changes of {each.namespace}, which nothing before it holds"
             raise OtherParent(number, path, why)
+
+
+def _names(dump: Dump) -> dict[str, str]:
+    return {each.uuid: each.namespace for each in dump.namespaces if each.uuid}
 
 
 def _uuids(dump: Dump) -> frozenset[str]:

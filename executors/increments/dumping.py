@@ -31,9 +31,17 @@ from statemachine.words import Key
 
 def is_changed(making: Making, unit: Unit) -> bool:
     """Whether only changed keys of the unit are dumped: the chain holds it already, and the source
-    tells what changes in it. All else is dumped whole; views have no documents."""
-    held = unit.uuid in making.parent.uuids
-    return held and unit.type == "collection" and told(unit.id, unit.type)
+    tells what changes in it. All else is dumped whole; views have no documents.
+
+    A collection that was dropped and made again under its own UUID is not the one that the chain
+    holds; nor are the documents of one that has moved under another query. Raises `DamagedKeys`,
+    `OSError`.
+    """
+    if unit.uuid not in making.parent.uuids or unit.type != "collection":
+        return False
+    before = making.parent.names.get(unit.uuid, unit.id)
+    same = query_of(before, making.queries) == query_of(unit.id, making.queries)
+    return same and told(unit.id, unit.type) and not Keys(making.keys).was_dropped(unit.uuid)
 
 
 def plan_changed(making: Making, unit: Unit, spec: JobSpec) -> Planned | PlannedFiles:

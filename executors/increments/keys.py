@@ -53,6 +53,10 @@ _FAILURES: Final = {
 """What is no fault of the file's."""
 
 
+DROPPED: Final = b""
+"""In the place of a key: the collection was dropped. No value is written so."""
+
+
 class Keys:
     """The keys that were flushed. Any number of threads may read at once, also while they are
     written: what a call returns is as of its beginning.
@@ -78,6 +82,12 @@ class Keys:
         with self._reading() as db:
             asked = "SELECT count(*) FROM keys WHERE uuid = ?"
             return int(db.execute(asked, (bytes.fromhex(uuid),)).fetchone()[0])
+
+    def was_dropped(self, uuid: str) -> bool:
+        """Whether the collection was dropped: what has its UUID now is another one."""
+        with self._reading() as db:
+            asked = "SELECT 1 FROM keys WHERE uuid = ? AND key = ?"
+            return db.execute(asked, (bytes.fromhex(uuid), DROPPED)).fetchone() is not None
 
     def boundaries(self, uuid: str, every: int) -> list[bytes]:
         """The id documents at which the second, the third, … `every` keys begin."""
@@ -141,6 +151,10 @@ class ChangedKeys(Keys):
             keys[key] = id_document
             if self._held >= self._most:
                 self._write()
+
+    def dropped(self, uuid: str) -> None:
+        """The collection is gone; its keys are of no use any more."""
+        self._buffer.setdefault(uuid, {})[DROPPED] = b""
 
     def flush(self, token: str = "") -> None:
         """All that was added is durable when this returns, and with it the token."""

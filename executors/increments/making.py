@@ -17,6 +17,7 @@ def increment_to_make(spec: JobSpec, folder: Path) -> Making:
         parent=parent,
         folder=root / INCREMENTS / folder_of(parent.number + 1),
         keys=folder / "keys.sqlite",
+        queries=spec.queries,
     )
 
 

@@ -1,9 +1,11 @@
 """What makes and reads of chains share."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from executors.dumps.model import Dump, Part
+from statemachine.words import BsonText
 
 INCREMENTS = "increments"
 """The folder of a chain, beside the manifest of its full dump, that holds the others: each link
@@ -63,6 +65,8 @@ class Parent:
     uuids: frozenset[str]
     """Of the collections and time-series buckets that the chain holds at its end, hexadecimal. A
     collection that is not among them is dumped whole."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Of them, by UUID: what was wanted of a collection went by its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +78,8 @@ class Making:
     """Of the link: its chunk files and, at the end, its manifest."""
     keys: Path
     """The database of changed keys (`keys.ChangedKeys`), in the job's work folder."""
+    queries: tuple[tuple[str, BsonText], ...] = ()
+    """As in the job's spec."""
 
 
 def position_of(cluster_time: str) -> tuple[int, int]:

@@ -4,8 +4,9 @@ from pathlib import Path
 
 from executors.dumps.manifest import read_facts
 from executors.increments.chain import last_link, open_chain, time_to_link
-from executors.increments.errors import OtherSource
+from executors.increments.errors import CannotFollow, OtherSource
 from executors.increments.model import INCREMENTS
+from executors.select import carried
 from ferrylog.errors import Usage
 from statemachine.events import JobSpec
 from statemachine.state import DUMP
@@ -36,6 +37,10 @@ def increment_of(spec: JobSpec, *, keep_log: bool) -> JobSpec:
         "exclude": facts.exclude,
         "queries": tuple((glob, BsonText(text)) for glob, text in facts.queries),
     }
+    wanted = spec.model_copy(update={**selection, "users": facts.users})
+    for each in parent.names.values():
+        if not carried(each, wanted):
+            raise CannotFollow(str(root), f"{each} was added to it in spite of an exclude")
     for name, known in selection.items():
         given = getattr(spec, name)
         if given and given != known:

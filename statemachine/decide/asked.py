@@ -312,6 +312,8 @@ def _again(state: State, wish: RequeueAsked) -> list[AnyEvent]:
             raise _Refused(f"{wish.entity} has no rejected documents")
         if chunk.id in state.releasing:
             raise _Refused(f"a file of {wish.entity} is being removed; ask again")
+        if state.spec is not None and state.spec.follow and state.token:
+            raise _Refused("the rounds of following have gone on: what changes there is carried")
         unit = state.units[chunk.unit]
         if unit.status in (UnitStatus.FAILED, UnitStatus.EXCLUDED):
             raise _Refused(f"{unit.id} is {unit.status}")

@@ -162,7 +162,8 @@ def progress(state: State, news: Progressed) -> list[AnyEvent]:
     """What is durable of a capture or a shard; nothing where it is old news."""
     done, entity = news.result, news.task.entity
     if isinstance(done, Capturing):
-        if done.changes <= state.changes and done.cluster_time == state.reached:
+        known = (_instant(state.reached), state.changes) if state.reached else None
+        if known is not None and (_instant(done.cluster_time), done.changes) <= known:
             return []
         return [
             CaptureProgressed(
