@@ -63,14 +63,14 @@ class Past:
             self.moments.append(_changed(self.end, random, len(self.moments)))
 
     def rows(self, start: int, end: int) -> dict[str, Documents]:
-        """By UUID, in the order of keys: all documents of what did not stand there at the start;
-        of others, those that ever changed since then, as they are at the end, or `GONE`."""
+        """By UUID, in the order of keys: all documents that ever changed since the start, as they
+        are at the end, or `GONE`. Of a collection that is new these are all."""
         if (start, end) not in self._rows:
             self._rows[start, end] = self._between(start, end)
         return self._rows[start, end]
 
     def _between(self, start: int, end: int) -> dict[str, Documents]:
-        first, last = self.moments[start], self.moments[end]
+        last = self.moments[end]
         touched: dict[str, set[int]] = {uuid: set() for uuid in last.names}
         for before, after in pairwise(self.moments[start : end + 1]):
             for uuid in touched:
@@ -78,8 +78,6 @@ class Past:
                 touched[uuid] |= {key for key in old | new if old.get(key) != new.get(key)}
         return {
             uuid: {key: last.held[uuid].get(key, GONE) for key in sorted(keys)}
-            if uuid in first.names
-            else dict(sorted(last.held[uuid].items()))
             for uuid, keys in touched.items()
         }
 

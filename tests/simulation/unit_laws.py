@@ -21,6 +21,7 @@ from statemachine.events import (
 from statemachine.state import stages_of
 from statemachine.words import TaskKey, TaskKind, UnitId, unit_of
 from tests.simulation.history import History
+from tests.simulation.valves import POOLS
 
 
 class UnitLaws(History):
@@ -44,6 +45,8 @@ class UnitLaws(History):
             case UnitExcluded():
                 assert self._units[event.unit] == "open", "excluded after its end"
                 self._units[event.unit] = "skipped"
+                for key in [key for key in self.last if unit_of(key) == event.unit]:
+                    self.valves[POOLS[key.kind]].leaves(key)
                 self._owed = {key for key in self._owed if unit_of(key) != event.unit}
             case PlanCompleted():
                 self._partition(UnitId(event.entity))
