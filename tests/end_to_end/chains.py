@@ -297,9 +297,12 @@ def run(trial: Trial, *, follow_s: float) -> applied.Story:
     size = trial.size
     trial.full()
     for number in range(1, size.links + 1):
+        before, began = trial.writer.say("counts").get("changes", 0), time.monotonic()
         trial.writer.await_changes(size.changes)
         trial.increment()
-        trial.tell(f"link {number} of {size.links}; so far {trial.writer.say('counts')}")
+        counts = trial.writer.say("counts")
+        rate = (counts["changes"] - before) / (time.monotonic() - began)
+        trial.tell(f"link {number} of {size.links}: {rate:.0f} changes a second; so far {counts}")
     trial.writer.say("rest")
     story = trial.under_fire(trial.restore_each())
     print(story.table(), flush=True)
