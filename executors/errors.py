@@ -41,12 +41,23 @@ class NotAuthorised(OperatorError):
     code = "ECONN004"
 
     def __init__(self, role: str, where: str, missing: str) -> None:
-        grant = "read (or backup)" if role == "source" else "readWrite and dbAdmin (or restore)"
         super().__init__(
             f"the user of the {role} at {where} lacks {missing}",
-            remedy=f"grant {grant} on the databases of this job"
-            + (", and read: what was written is read back" if role == "target" else ""),
+            remedy=_grant_to_read(missing) if role == "source" else _grant_to_write(missing),
         )
+
+
+def _grant_to_read(missing: str) -> str:
+    if "changeStream" in missing and "every database" in missing:
+        return "grant readAnyDatabase: changes of more than one database are read together"
+    grant = "read" if "changeStream" in missing else "read (or backup)"
+    return f"grant {grant} on the databases of this job"
+
+
+def _grant_to_write(missing: str) -> str:
+    """The role `restore` changes nothing that is there."""
+    grant = "readWrite and dbAdmin" + ("" if "update" in missing else " (or restore)")
+    return f"grant {grant} on the databases of this job, and read: what was written is read back"
 
 
 class NotAReplicaSet(OperatorError):

@@ -30,13 +30,15 @@ from executors.errors import (
     TargetNotEmpty,
 )
 from executors.expiry import expires
+from executors.increments.catalogue import entries_of
+from executors.increments.chain import open_chain
 from executors.increments.follow import refuse_unfollowable
 from executors.privileges import Needed, missing, of_source, of_target, refusal
 from executors.select import USERS, split, targets_of, unmatched
 from executors.survey import Namespace, catalogue, measured, namespaces, refuse_unsupported
 from statemachine.errors import OperatorError
 from statemachine.events import JobSpec
-from statemachine.state import State, is_whole
+from statemachine.state import State, is_whole, restores_chain
 
 
 def examine(source: Deployment, target: Deployment | None, spec: JobSpec) -> list[OperatorError]:
@@ -81,8 +83,17 @@ def examine_restore(dump: Dump | None, target: Deployment, spec: JobSpec) -> lis
             )
             for each in wanted
         ]
-        findings += _of_target(target, spec, carried)
+        findings += _of_target(target, spec, carried, list(_of_links(dump, spec)))
     return findings
+
+
+def _of_links(dump: Dump, spec: JobSpec) -> Iterator[Needed]:
+    """What the increments of a chain are brought to: names that the full dump need not know."""
+    if restores_chain(spec):
+        for increment in open_chain(dump.root, upto=spec.links + bool(spec.at)).increments:
+            for each in entries_of(increment.dump.namespaces, spec):
+                expiring = expires(each.dumped.options, each.dumped.indexes)
+                yield Needed(each.dumped.namespace, each.target, each.dumped.type, expiring)
 
 
 def examine_deployments(
@@ -168,7 +179,7 @@ def _of_source(
             findings.append(error)
     names = targets_of([entry.name for entry in found], spec)
     carried = [Needed(entry.name, names[entry.name], entry.type) for entry in found]
-    findings += missing(source, of_source(carried))
+    findings += missing(source, of_source(carried, spec))
     yield from carried
 
 
@@ -204,9 +215,9 @@ def _of_queries(
 
 
 def _of_target(
-    target: Deployment, spec: JobSpec, carried: Sequence[Needed]
+    target: Deployment, spec: JobSpec, carried: Sequence[Needed], later: Sequence[Needed] = ()
 ) -> Iterator[OperatorError]:
-    lacking = list(missing(target, of_target(carried, spec)))
+    lacking = list(missing(target, of_target([*carried, *later], spec)))
     yield from lacking
     if lacking or spec.kind == "verify" or spec.drop or spec.on_conflict != "stop":
         return

@@ -2,7 +2,10 @@
 
 The least that suffices: to dump, the role `backup`, or `read` on the databases (with time-series
 collections `readAnyDatabase`: their buckets are the server's own); to restore, `restore`, and
-`read` to look at what was written (with roles `userAdminAnyDatabase`, to look at those).
+`read` to look at what was written (with roles `userAdminAnyDatabase`, to look at those). A
+change stream takes `readAnyDatabase`, or `read` on the one database that a job carries. Changes
+that are carried to a target take `readWrite` and `dbAdmin` there, those of a chain `readWrite` on
+database `ferrylog` too, and of its time series `readWriteAnyDatabase`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,10 +15,13 @@ from pymongo.errors import OperationFailure
 
 from executors.clients import Deployment
 from executors.errors import NotAuthorised
+from executors.increments.position import PLACE
+from executors.increments.stream import watched
 from executors.select import USERS, split
 from executors.source import BUCKETS, data_of
 from statemachine.errors import OperatorError
 from statemachine.events import JobSpec
+from statemachine.state import restores_chain
 
 Resource = tuple[str, str]
 """Database and collection; without a collection, the database's ordinary ones."""
@@ -23,6 +29,14 @@ READ: Final = ("find", "listCollections", "listIndexes", "collStats")
 WRITE: Final = ("insert", "createCollection", "createIndex", "bypassDocumentValidation")
 BUCKETED: Final = ("insert", "bypassDocumentValidation")
 READ_BACK: Final = ("find", "listCollections")
+LISTEN: Final = ("find", "changeStream")
+CHANGE: Final = (
+    "update", "remove", "dropCollection", "dropIndex", "collMod", "renameCollectionSameDB",
+    "listIndexes",
+)  # fmt: skip
+"""What increments and changes that are followed do beside `WRITE`."""
+MARK: Final = ("find", "insert", "update", "remove", "dropCollection")
+"""Where the position of a chain is noted."""
 
 
 class Needed(NamedTuple):
@@ -39,9 +53,11 @@ Needs = dict[Resource, dict[str, None]]
 """Actions by where, each once."""
 
 
-def of_source(carried: Iterable[Needed]) -> Needs:
+def of_source(carried: Iterable[Needed], spec: JobSpec) -> Needs:
     """The actions that reading takes."""
     needs: Needs = {}
+    if spec.follow or spec.incremental:
+        _add(needs, (watched(spec), ""), *LISTEN)
     for each in carried:
         database, collection = split(each.source)
         if each.source in USERS:
@@ -61,7 +77,11 @@ def of_target(carried: Iterable[Needed], spec: JobSpec) -> Needs:
     writes: tuple[str, ...] = () if reading else WRITE
     writes += ("dropCollection",) if spec.drop else ()
     writes += ("update",) if spec.on_conflict == "overwrite" else ()
+    chain = restores_chain(spec)
+    writes += CHANGE if chain or spec.follow else ()
     needs: Needs = {}
+    if chain:
+        _add(needs, (split(PLACE)[0], ""), *MARK)
     for each in carried:
         database, _ = split(each.target)
         if each.source in USERS:
@@ -75,6 +95,8 @@ def of_target(carried: Iterable[Needed], spec: JobSpec) -> Needs:
         if each.type == "timeseries":
             buckets = data_of(each.target, each.type)
             _add(needs, buckets, *([] if reading else BUCKETED), "find")
+            if chain:  # what came before a crash is replaced by the same
+                _add(needs, buckets, "update")
     return needs
 
 

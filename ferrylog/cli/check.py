@@ -1,6 +1,6 @@
 """`ferrylog check`: what would stop a job, before it begins."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import typer
 from pydantic import Field
@@ -37,6 +37,9 @@ def check(
     collection: o.Collection = None,
     ns_include: o.Include = None,
     ns_exclude: o.Exclude = None,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="For following the source, or for increments of it.")
+    ] = False,
     json: o.Json = False,
     verbose: o.Verbose = 0,
     quiet: o.Quiet = False,
@@ -54,7 +57,8 @@ def check(
     one = _reach("source", there, findings)
     two = _reach("target", here, findings) if here is not None else None
     if one is not None and (here is None or two is not None):
-        findings += examine(one, two, _spec(one, two, include, exclude))
+        spec = _spec(one, two, include, exclude).model_copy(update={"follow": follow})
+        findings += examine(one, two, spec)
     report = CheckedReport(
         ok=not findings,
         source=f"{one.where} {one.version}" if one else "",
