@@ -2,6 +2,8 @@
 one target is not the end of another."""
 
 import json
+import signal
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ from executors.increments.keyorder import order
 from executors.rawbson import id_of
 from ferrylog.embedded import Mongod
 from tests.conftest import OWN, Pair
+from tests.end_to_end.kills import FERRYLOG
 from tests.program import ferrylog
 
 pytestmark = pytest.mark.server
@@ -181,7 +184,7 @@ def test_by_hash(of: int, link: int, made: tuple[Path, list[Content]], targets: 
     for server in targets.servers[:of]:
         with MongoClient[dict[str, Any]](server.uri) as client:
             assert client["shop"]["orders"].index_information()["u_1"]["unique"]
-            assert client["shop"]["view"].options
+            assert client["shop"]["view"].options()["viewOn"] == "orders"
             assert "ferrylog" not in client.list_database_names()
 
 
@@ -291,6 +294,28 @@ def test_a_target_that_dies_stops_its_own_job_only(
     assert targets.jobs() == before
 
 
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_the_program_ends_in_the_middle(
+    how: signal.Signals, large: Path, targets: Targets, servers: Pair
+) -> None:
+    """I12: an interrupt ends all of it; the same command goes on, whatever ended it."""
+    named = [word for each in targets.servers for word in ("--target", each.uri)]
+    words = ["restore", "--from", str(large), *named, "--journal", str(targets.journal)]
+    process = subprocess.Popen([*FERRYLOG, *words], stderr=subprocess.PIPE, text=True)
+    with MongoClient[dict[str, Any]](targets.servers[1].uri) as client:
+        while not client["shop"]["orders"].find_one():
+            time.sleep(0.002)
+    process.send_signal(how)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == (5 if how is signal.SIGINT else -signal.SIGKILL), told
+    assert targets.statuses().keys() == {"hash:0/3", "hash:1/3"}
+    assert targets.statuses()["hash:0/3"] == "completed"
+    done = targets.restore(large)
+    assert done.returncode == 0, done.stderr
+    assert len(targets.jobs()) == 3
+    assert union(targets.contents()) == content(servers.source.uri)
+
+
 def test_a_target_that_cannot_be_reached(
     made: tuple[Path, list[Content]], targets: Targets
 ) -> None:
@@ -299,7 +324,7 @@ def test_a_target_that_cannot_be_reached(
     try:
         uri = targets.servers[0].uri + "?serverSelectionTimeoutMS=500"
         more = [word for each in targets.servers[1:] for word in ("--target", each.uri)]
-        words = ("restore", "--from", made[0], "--target", uri, *more)
+        words = ("restore", "--from", str(made[0]), "--target", uri, *more)
         done = ferrylog(*words, "--journal", targets.journal)
     finally:
         targets.servers[0].start()
@@ -338,6 +363,20 @@ class Killer:
     def _reached(self, client: Client) -> bool:
         database, place = ("shop", "orders") if self._moment == "full" else ("ferrylog", "position")
         return bool(client[database][place].find_one())
+
+
+def test_what_somebody_replaced_is_not_taken_for_done(
+    made: tuple[Path, list[Content]], targets: Targets
+) -> None:
+    """A later job of the same journal brought something else to that target."""
+    assert targets.restore(made[0], "--to-increment", "0", of=2).returncode == 0
+    before = targets.jobs()
+    assert targets.restore(made[0], "--to-increment", "0", "--drop", of=1).returncode == 0
+    done = targets.restore(made[0], "--to-increment", "0", of=2)
+    assert done.returncode == 1, done.stderr
+    assert "ETARGET001" in done.stderr
+    assert f"job {before['hash:1/2']} has done this" in done.stderr
+    assert before["hash:0/2"] not in done.stderr
 
 
 # --- what is refused --------------------------------------------------------------------------
