@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from bson import Int64, MaxKey, Timestamp
+from bson.binary import UUID_SUBTYPE, Binary
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
@@ -38,8 +39,11 @@ BLOCK_DOCUMENTS: Final = 50_000
 """Below the server's 100,000 operations a message."""
 CUTS_WITHOUT_PROGRESS: Final = 3
 """Cursors in a row that may be cut without bringing a document."""
-OUT_OF_WINDOW: Final = (SNAPSHOT_TOO_OLD, 246)
-"""What a server says of a time whose history is gone, or whose catalogue was another."""
+OUT_OF_WINDOW: Final = (SNAPSHOT_TOO_OLD, 246, 361)
+"""What a server says of a time whose history is gone, or whose catalogue was another, and of a
+collection that is called otherwise by now."""
+UNKNOWN_FIELD: Final = (9, 40415)
+"""What servers say of an option that they do not know."""
 WINDOW_OVER: Final = (
     "the source can no longer be read as of the snapshot's time: its history is kept for "
     "minSnapshotHistoryWindowInSeconds, and not over changes of a collection's definition; raise "
@@ -73,6 +77,9 @@ class Range:
     """Which documents of the range, as raw BSON; `None`: all."""
     cluster_time: str = ""
     """`seconds.increment` as of which they are read; empty: as of when they are reached."""
+    uuid: str = ""
+    """Of the collection, hexadecimal: with a cluster time the server is asked for no other. One
+    that had another name then would be found empty, without a word."""
     since: str = ""
     """Without one: a cluster time before which nothing is read; changes after it are read
     elsewhere. What a majority has may be older than what a primary has told."""
@@ -126,6 +133,9 @@ class _Reader:
         self._batch_size = batch_size
         self._member: Any = None
         self._concern: dict[str, Any] = {}
+        self._meant: dict[str, Any] = {}
+        if what.uuid and what.cluster_time:
+            self._meant = {"collectionUUID": Binary(bytes.fromhex(what.uuid), UUID_SUBTYPE)}
         self.last: bytes | None = None
 
     def run(self) -> Iterator[Block]:
@@ -164,6 +174,7 @@ class _Reader:
         return {
             "find": self._what.collection,
             **only,
+            **self._meant,
             "batchSize": self._batch_size,
             "readConcern": self._concern,
         }
@@ -198,6 +209,10 @@ class _Reader:
                 command, codec_options=RAW, session=session, read_preference=self._member
             )
         except OperationFailure as error:
+            if error.code in UNKNOWN_FIELD and self._meant.keys() & command.keys():
+                self._meant = {}  # an old server: whoever asks looks at the name before and after
+                older = {k: v for k, v in command.items() if k != "collectionUUID"}
+                return self._ask(older, session)
             if self._what.cluster_time and error.code in OUT_OF_WINDOW:
                 raise OperationFailure(WINDOW_OVER, SNAPSHOT_TOO_OLD) from error
             raise

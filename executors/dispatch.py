@@ -41,7 +41,7 @@ from executors.write import Conflict, CountsDisagree
 from statemachine.effects import OF_INCREMENTS, Effect
 from statemachine.errors import OperatorError
 from statemachine.events import JobSpec, MetadataDifference
-from statemachine.state import Chunk, Unit, restores_chain
+from statemachine.state import Chunk, Unit, is_whole, restores_chain
 from statemachine.stimuli import (
     Copied,
     Dumped,
@@ -62,6 +62,7 @@ from statemachine.stimuli import (
 from statemachine.words import Cause, TaskKind
 
 WRITE_CONFLICT: Final = "EMONGO112"
+NO_SUCH_NAMESPACE: Final = 26
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class MongoExecutor:
         except OperatorError as error:
             moved = self._spec.follow and isinstance(error, OtherCollection)  # renamed just now
             cause = Cause.TRANSIENT if moved else Cause.PERMANENT
-            return Failed(*task, cause, error.code, str(error))
+            return Failed(*task, cause, error.code, self._said(error))
         except Conflict as error:
             return Failed(*task, Cause.PERMANENT, "ECONFLICT001", str(error))
         except CountsDisagree as error:
@@ -119,6 +120,11 @@ class MongoExecutor:
             return Failed(*task, Cause.PERMANENT, "EBSON001", str(error))
         except Stopped:
             return Failed(*task, Cause.TRANSIENT, "ESTOP001", "stopped")
+
+    def _said(self, error: OperatorError) -> str:
+        """Of increments with what to do: nothing but the journal will tell it."""
+        told = is_whole(self._spec) and error.remedy
+        return f"{error} → {error.remedy}" if told else str(error)
 
     def _do(self, effect: Effect, stop: StopToken, report: Report) -> Result:
         unit, spec, ends = effect.unit, self._spec, self._ends
@@ -205,15 +211,14 @@ class MongoExecutor:
         source, planned = _client(self._ends.source), Planned((), 0, natural=False)
         if unit.type != "view":
             with as_of_a_moment() if making is not None else nullcontext():
-                read = as_called(source, unit, self._spec)
-            planned = plan(
-                source,
-                read,
-                self._spec,
-                stop,
-                capped=is_capped(from_text(unit.options)),
-                read_preference=effect.read_preference,
-            )
+                planned = plan(
+                    source,
+                    as_called(source, unit, self._spec),
+                    self._spec,
+                    stop,
+                    capped=is_capped(from_text(unit.options)),
+                    read_preference=effect.read_preference,
+                )
         if self._spec.kind != "plan":
             return planned
         conflicts = foresee(source, _client(self._ends.target), unit, self._spec)
@@ -323,6 +328,10 @@ def as_of_a_moment() -> Iterator[None]:
     try:
         yield
     except OtherCollection as error:
+        raise OperationFailure(str(error), SNAPSHOT_TOO_OLD) from error
+    except OperationFailure as error:
+        if error.code != NO_SUCH_NAMESPACE:
+            raise
         raise OperationFailure(str(error), SNAPSHOT_TOO_OLD) from error
 
 

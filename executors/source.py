@@ -36,4 +36,5 @@ def range_of(
         filter=query_of(unit.id, spec.queries),
         cluster_time=cluster_time,
         since=since,
+        uuid=unit.uuid,
     )

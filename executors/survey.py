@@ -9,7 +9,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
-from executors.batches import RAW
+from executors.batches import RAW, UNKNOWN_FIELD
 from executors.boundaries import to_text
 from executors.errors import CannotMigrate, NoSnapshot, QueryOfBuckets
 from executors.expiry import expires
@@ -42,8 +42,6 @@ LOOKS: Final = 10
 """At the catalogue of a source that is to be followed, until it stands still for one."""
 NEWEST: Final = 2
 """Version of indexes that servers make unasked."""
-UNKNOWN_FIELD: Final = (9, 40415)
-"""What servers say of an option that they do not know."""
 EMPTY: Final = bytes((5, 0, 0, 0, 0))
 """No options."""
 

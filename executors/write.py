@@ -6,6 +6,7 @@ byte. So a block may be sent again after any doubt, and what was killed needs no
 the one it always takes.
 """
 
+import re
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, Self
@@ -42,6 +43,8 @@ from statemachine.words import Cause
 DUPLICATE_KEY: Final = 11000
 NO_DOCUMENT: Final = (2, 9, 14, 15, 22, 51, 53, 10334, 17280, 17419, 17420, 40409)
 """Codes by which a server refuses a whole command because of what one document is."""
+INDEX_OF: Final = re.compile(r" index: (.+?) dup key")
+"""Which index a document is a duplicate for, in the server's words."""
 COMPARED_AT_ONCE: Final = 1000
 """Documents read back in one query."""
 
@@ -98,6 +101,7 @@ class Writer:
         self._db = client.get_database(database, read_preference=ReadPreference.PRIMARY)
         self._spec = spec
         self._stop = stop
+        self._unique = {index.name for index in unit.indexes if index.unique}
 
     def insert(self, block: Block, tally: Tally) -> None:
         """Settle every document of the block. What was said to the tally before an error is not
@@ -156,12 +160,23 @@ class Writer:
             if index not in refused:
                 continue
             code, why = _said(refused[index])
-            if code == DUPLICATE_KEY:
+            if code == DUPLICATE_KEY and not self._comes_again(refused[index]):
                 taken.append((document, why))
+            elif code == DUPLICATE_KEY:
+                tally.rejects.add(document)  # that it is missing now is known to who compares
+                tally.documents += 1
             else:
                 tally.reject(document, f"EMONGO{code:03d}", why)
         for at in range(0, len(taken), COMPARED_AT_ONCE):
             self._compare(taken[at : at + COMPARED_AT_ONCE], tally)
+
+    def _comes_again(self, error: dict[str, Any]) -> bool:
+        """Whether a unique index of the source's own keeps the document out of a copy that changes
+        follow: of two documents with one value, read at different times, one has changed since,
+        and what follows brings both as they are."""
+        follows = self._spec.follow or (self._spec.kind == "restore" and self._spec.links > 0)
+        named = INDEX_OF.search(str(error.get("errmsg", ""))) if follows else None
+        return named is not None and named[1] in self._unique
 
     def _compare(self, taken: list[tuple[bytes, str]], tally: Tally) -> None:
         there = self._read_back([id_of(document) for document, _ in taken])
@@ -170,11 +185,7 @@ class Writer:
             mine = id_of(document)
             # Equal numbers of different types are one key, but not the same bytes.
             found = there.get(mine) or self._tied(mine)
-            if found is None and self._spec.follow:
-                # Another unique index: of two documents with one value, read at different times,
-                # one has changed since, and the rounds of following bring both as they are.
-                tally.documents += 1
-            elif found is None:
+            if found is None:
                 tally.reject(document, f"EMONGO{DUPLICATE_KEY}", why)  # another unique index
             elif found == document:
                 tally.documents += 1

@@ -155,6 +155,8 @@ class Link(NamedTuple):
     """The cluster time of its end."""
     log: bool = False
     """Its log is replayed up to there, instead of its shards."""
+    rows: int = 0
+    """Documents and deletions in it, or in its log about."""
 
 
 class Applied(NamedTuple):

@@ -1,11 +1,14 @@
 """How far a chain is restored, or a source is followed."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from ferrylog.views.fidelity import moment
 from ferrylog.views.shapes import ChainReport, FollowReport, IncrementReport, StatusReport
 from statemachine.state import State
 from statemachine.words import THE_JOB, Status, TaskKey, TaskKind
+
+SILENT_MS: Final = 5000
 
 
 def follows(state: State) -> bool:
@@ -14,13 +17,16 @@ def follows(state: State) -> bool:
     return follow and state.closed and not state.open_units
 
 
-def follow_report(state: State) -> FollowReport | None:
+def follow_report(state: State, silent_ms: int = 0) -> FollowReport | None:
+    """`silent_ms`: since the journal's last event. A round takes about a second; who has been
+    silent for longer may be that much further behind."""
     if not follows(state):
         return None
+    behind_ms = state.lag_ms + (silent_ms if silent_ms > SILENT_MS and not state.terminal else 0)
     return FollowReport(
         applied=state.reached or None,
         as_of=moment(state.reached) if state.reached else None,
-        lag_s=round(state.lag_ms / 1000, 3),
+        lag_s=round(behind_ms / 1000, 3),
         documents=state.upserted,
         erased=state.erased,
         cutover=state.cutover,

@@ -106,7 +106,7 @@ def status_report(
         damaged_places=damaged_places(state),
         damage=damage_reports(told.damage),
         left_behind=LeftBehind(users=state.users, roles=state.roles),
-        follow=follow_report(state),
+        follow=follow_report(state, max(0, clock.now_ms() - past.at_ms)),
         chain=chain_report(state),
         notes=told.notes,
         settings=state.settings.model_dump(mode="json") if state.settings else None,
@@ -299,6 +299,8 @@ def job_percent(state: State) -> float:
         excluded = unit.status is UnitStatus.EXCLUDED
         weight += unit.weight_done if excluded else unit.weight
         done += unit.weight_done
+    weight += sum(link.rows for link in state.links)
+    done += state.upserted + state.erased if state.links else 0
     return min(99.9, _share(done, weight))
 
 

@@ -6,6 +6,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from statemachine.decide.found import chunk_found
+from statemachine.decide.increments import CHAIN
 from statemachine.decide.isolation import not_carried
 from statemachine.events import (
     AnyEvent,
@@ -285,7 +286,7 @@ def _split(state: State, wish: SplitAsked) -> list[AnyEvent]:
         raise _Refused(f"{wish.chunk} is no open chunk of the job")
     if chunk.natural:
         raise _Refused(f"{wish.chunk} is read in insertion order and stays whole")
-    if state.from_dump:
+    if state.from_dump or (state.spec is not None and state.spec.incremental):
         raise _Refused(f"{wish.chunk} is a part of a dump and stays whole")
     if TaskKey(TaskKind.SPLIT, chunk.id) in state.tasks:
         raise _Refused(f"{wish.chunk} is being split already")
@@ -306,6 +307,8 @@ def _requeue(state: State, wish: RequeueAsked) -> list[AnyEvent]:
 
 
 def _again(state: State, wish: RequeueAsked) -> list[AnyEvent]:
+    if state.increment and wish.task not in CHAIN:
+        raise _Refused("increments lie on top of it: restore anew, with --new --drop")
     if wish.task is None:
         chunk = state.flawed.get(ChunkId(wish.entity))
         if chunk is None:

@@ -241,10 +241,11 @@ def captured_again(state: State) -> list[AnyEvent]:
 
 
 def of_a_moment(state: State, news: Failed) -> bool:
-    """Whether the task read the source as of the increment's time, and that is over."""
+    """Whether the task read the source as of the increment's time, and that is over; or the keys
+    that it needs are lost, which a capture brings again."""
     assert state.spec is not None
     reads = news.task.kind in (TaskKind.PLAN, TaskKind.DUMP)
-    return state.spec.incremental and reads and news.code == "ESNAP001"
+    return state.spec.incremental and reads and news.code in ("ESNAP001", "EKEYS001")
 
 
 # --- the bulk copy of a source that is followed ---

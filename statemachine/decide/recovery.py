@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from statemachine.decide.increments import CHAIN
 from statemachine.decide.isolation import alone, divisible, suspect
 from statemachine.decide.outcomes import give_up
 from statemachine.events import (
@@ -118,11 +119,12 @@ def _again(state: State, key: TaskKey) -> Resolved:
 
 def _requeue(state: State, by: str) -> list[AnyEvent]:
     """Going on after a pause is the operator's word that the cause is removed: dead letters of
-    units that were not given up are tried again."""
+    units that were not given up are tried again. On top of what increments lie on nothing is."""
     return [
         Requeued.of(key, by=by, request=0)
         for key, task in state.tasks.items()
         if task.status is Status.FAILED and not _given_up(state, key)
+        if not state.increment or key.kind in CHAIN
     ]
 
 

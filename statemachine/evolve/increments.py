@@ -68,7 +68,8 @@ def capture_invalidated(state: State, event: CaptureInvalidated) -> None:
 def chain_accepted(state: State, event: ChainAccepted) -> None:
     _phase(state, event.kind)
     state.links = tuple(
-        Link(each.number, each.digest, each.until, log=each.log) for each in event.links
+        Link(each.number, each.digest, each.until, each.log, each.documents + each.erased)
+        for each in event.links
     )
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from ferrylog import clock
 from ferrylog.past import Past
 from ferrylog.views.chained import is_milestone, note_on_increments, result_of_increments
 from ferrylog.views.human import status_text
@@ -39,7 +40,7 @@ TOLD = [event for event in SAID if note_on_increments(event)]
 
 def said(state: State) -> str:
     past = Past()
-    past.state = state
+    past.state, past.at_ms = state, clock.now_ms()
     return status_text(status_report("j", past, running=False))
 
 
@@ -112,6 +113,13 @@ def test_a_follower() -> None:
     story.succeed(FOLLOW, round_(3, drained=True))
     story.succeed(SETTLE_JOB, Settled())
     assert exit_code(story.state) == 0
+
+
+def test_a_follower_that_is_silent_may_be_further_behind() -> None:
+    story = following()
+    story.succeed(FOLLOW, round_(1))
+    lags = {silent: follow_report(story.state, silent) for silent in (0, 4000, 60_000)}
+    assert [each and each.lag_s for each in lags.values()] == [0.12, 0.12, 60.12]
 
 
 def test_a_bulk_copy_is_not_yet_following() -> None:
