@@ -57,7 +57,7 @@ def make_dump(
     """
     if lost := tuple(_lost(out.folder, effect, stop)):
         return Unfiled(lost)
-    log = _log(making, spec, effect)
+    log = _log(making, spec, effect, stop)
     _remove_unnamed(out.folder, effect, log)
     parts: dict[str, list[Part]] = {}
     for chunk in effect.filed:
@@ -86,10 +86,10 @@ def make_dump(
     )
 
 
-def _log(making: Making | None, spec: JobSpec, effect: Effect) -> tuple[Part, ...]:
+def _log(making: Making | None, spec: JobSpec, effect: Effect, stop: StopToken) -> tuple[Part, ...]:
     if making is None or not spec.keep_log:
         return ()
-    return log_parts(making.folder, effect.cluster_time)
+    return log_parts(making.folder, effect.cluster_time, stop)
 
 
 def _link(making: Making, effect: Effect, log: tuple[Part, ...]) -> Link:

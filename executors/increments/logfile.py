@@ -19,8 +19,9 @@ from typing import BinaryIO, Final, Literal, Self
 
 from executors.batches import BLOCK_BYTES, BLOCK_DOCUMENTS, Block
 from executors.chunkfile import (
-    READ_BYTES,
     DamagedFile,
+    Written,
+    blocks_of,
     compressor,
     framed,
     fresh_file,
@@ -30,6 +31,7 @@ from executors.chunkfile import (
 )
 from executors.dumps.model import Part
 from executors.increments.model import position_of
+from executors.protocol import Stopped, StopToken
 from executors.rawbson import TIMESTAMP, documents, elements, int32
 
 LOG: Final = "log"
@@ -123,11 +125,11 @@ class LogWriter:
             sync_directory(self._folder)
 
 
-def log_parts(folder: Path, until: str) -> tuple[Part, ...]:
+def log_parts(folder: Path, until: str, stop: StopToken) -> tuple[Part, ...]:
     """The files of the finished log for the link's manifest; `folder` is the link's.
 
     What happened after `until` is cut off; the files are durable. None where no log was kept.
-    Raises `DamagedFile`, `OSError`.
+    Raises `DamagedFile`, `Stopped`, `OSError`.
     """
     end, parts = position_of(until), list[Part]()
     cut, before = False, ""
@@ -135,39 +137,53 @@ def log_parts(folder: Path, until: str) -> tuple[Part, ...]:
         if cut:
             path.unlink()
             continue
-        cut, before = _is_beyond(path, end, before)
-        if cut:
-            write_chunk_file(path, _up_to(path, lambda event: time_of(event) <= end), "zstd")
-        parts.append(_part(path))
+        written, before = _looked_at(path, end, before, stop)
+        if cut := written is None:
+            kept = _up_to(path, lambda event: time_of(event) <= end, stop)
+            written = write_chunk_file(path, kept, "zstd")
+        parts.append(_part(path, written))
     if parts:
         sync_directory(folder / LOG)
     return tuple(parts)
 
 
-def _is_beyond(path: Path, end: tuple[int, int], before: str) -> tuple[bool, str]:
-    """Whether the file has events behind the end; and its last event's token. Raises
-    `DamagedFile` where events do not follow one another, the first of them `before`."""
-    for block, _ in read_blocks(path):
-        for event in documents(block.data):
-            if time_of(event) > end:
-                return True, before
-            if (token := token_of(event)) <= before:
-                raise DamagedFile(f"{path.name} holds events that do not follow one another")
-            before = token
-    return False, before
-
-
-def _part(path: Path) -> Part:
-    digest = hashlib.sha256()
+def _looked_at(
+    path: Path, end: tuple[int, int], before: str, stop: StopToken
+) -> tuple[Written | None, str]:
+    """What the file holds, `None` where it has events behind the end; and its last event's token.
+    Raises `DamagedFile` where events do not follow one another, the first of them `before`."""
+    digest, count, size, blocks = hashlib.sha256(), 0, 0, 0
     with path.open("rb") as file:
-        while piece := file.read(READ_BYTES):
+
+        def read(length: int) -> bytes:
+            piece = file.read(length)
             digest.update(piece)
-    count = size = 0
-    for block, _ in read_blocks(path):
-        count += block.documents
-        size += len(block.data)
-    name, file_bytes = f"{LOG}/{path.name}", path.stat().st_size
-    return Part(name, 0, file_bytes, count, size, digest.hexdigest())
+            return piece
+
+        for block, _ in blocks_of(read, path.name):
+            if stop.is_set():
+                raise Stopped
+            for event in documents(block.data):
+                if time_of(event) > end:
+                    return None, before
+                if (token := token_of(event)) <= before:
+                    raise DamagedFile(f"{path.name} holds events that do not follow one another")
+                before = token
+            count += block.documents
+            size += len(block.data)
+            blocks += 1
+        return Written(count, size, file.tell(), blocks, digest.hexdigest()), before
+
+
+def _part(path: Path, written: Written) -> Part:
+    return Part(
+        file=f"{LOG}/{path.name}",
+        at=0,
+        file_bytes=written.file_bytes,
+        documents=written.documents,
+        bytes=written.bytes,
+        sha256=written.sha256,
+    )
 
 
 # --- the files ---
@@ -216,10 +232,14 @@ def _first_token(path: Path) -> str:
     return next((token_of(event) for block in _up_to(path) for event in documents(block.data)), "")
 
 
-def _up_to(path: Path, holds: Callable[[bytes], bool] = lambda _: True) -> Iterator[Block]:
+def _up_to(
+    path: Path, holds: Callable[[bytes], bool] = lambda _: True, stop: StopToken | None = None
+) -> Iterator[Block]:
     """The events up to the first that does not hold any more, or to where the file is torn."""
     try:
         for block, _ in read_blocks(path):
+            if stop is not None and stop.is_set():
+                raise Stopped
             kept = list(takewhile(holds, documents(block.data)))
             if kept:
                 yield Block(b"".join(kept), len(kept))

@@ -15,6 +15,7 @@ from bson import Timestamp
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
+from executors.dumps.model import NeverStops
 from executors.increments.capture import USERS_NOTE, capture
 from executors.increments.errors import CappedCollection, CatalogueMoves, ClockStill
 from executors.increments.keys import Keys
@@ -403,5 +404,5 @@ def test_the_log_holds_each_event_once_and_in_order(
         with suppress(Killed):
             run(source, made, effect, keep_log=True, tell=tell)
     found = run(source, made, effect, keep_log=True)
-    parts = log_parts(made.folder, found.cluster_time)
+    parts = log_parts(made.folder, found.cluster_time, NeverStops())
     assert sum(part.documents for part in parts) == 20

@@ -69,7 +69,7 @@ def _told(folder: Path, before: tuple[Dumped, ...], events: list[bytes]) -> tupl
             writer.add(event)
         writer.flush()
     until = "4000000000.1"
-    return catalogue_at(before, folder, log_parts(folder, until), until, NeverStops())
+    return catalogue_at(before, folder, log_parts(folder, until, NeverStops()), until, NeverStops())
 
 
 @pytest.mark.parametrize("steps", [*STEPS, "expiry"])
@@ -97,7 +97,7 @@ def test_nothing_behind_the_time(pair: Pair, tmp_path: Path) -> None:
         for event in hearing.events():
             writer.add(event)
         writer.flush()
-    parts = log_parts(tmp_path, "4000000000.1")
+    parts = log_parts(tmp_path, "4000000000.1", NeverStops())
     (only,) = catalogue_at((), tmp_path, parts, until, NeverStops())
     assert only.namespace == "x.a"
 

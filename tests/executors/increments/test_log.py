@@ -25,6 +25,7 @@ from executors.protocol import Stopped
 from executors.rawbson import documents, id_of
 from statemachine.stimuli import Applying
 from tests.conftest import Pair
+from tests.executors.examples import Looks
 from tests.executors.increments.hearing import Hearing
 from tests.executors.increments.test_ddl import a_spec, described
 
@@ -67,10 +68,10 @@ def test_a_log_holds_what_was_added_between_since_and_until(tmp_path: Path) -> N
         for begin in range(1, 31, 5):
             _add(writer, range(begin, begin + 5))
             writer.flush()
-    parts = log_parts(tmp_path, "22.1")
+    parts = log_parts(tmp_path, "22.1", NeverStops())
     assert _held(tmp_path, parts) == list(range(4, 23))
     assert len(parts) > 2
-    assert log_parts(tmp_path, "22.1") == parts
+    assert log_parts(tmp_path, "22.1", NeverStops()) == parts
 
 
 def test_events_of_one_transaction_stay_together(tmp_path: Path) -> None:
@@ -79,14 +80,14 @@ def test_events_of_one_transaction_stay_together(tmp_path: Path) -> None:
         for number in range(2, 12):
             writer.add(_event(number, time=number // 3 + 1))
         writer.flush()
-    assert _held(tmp_path, log_parts(tmp_path, "3.1")) == [2, 3, 4, 5, 6, 7, 8]
+    assert _held(tmp_path, log_parts(tmp_path, "3.1", NeverStops())) == [2, 3, 4, 5, 6, 7, 8]
 
 
 def test_no_log_has_no_parts_and_an_empty_one_has_one(tmp_path: Path) -> None:
-    assert log_parts(tmp_path, "5.1") == ()
+    assert log_parts(tmp_path, "5.1", NeverStops()) == ()
     with LogWriter(tmp_path, 1, "", "1.1"):
         pass
-    assert [part.documents for part in log_parts(tmp_path, "5.1")] == [0]
+    assert [part.documents for part in log_parts(tmp_path, "5.1", NeverStops())] == [0]
 
 
 def test_a_log_through_crashes(tmp_path: Path) -> None:
@@ -123,7 +124,7 @@ def test_a_log_through_crashes(tmp_path: Path) -> None:
             other.__exit__()
         end = on_record + random.randrange(1, 12)
         expected = list(range(1, min(end, on_record + 9) + 1))
-        assert _held(folder, log_parts(folder, f"{end}.1")) == expected, seed
+        assert _held(folder, log_parts(folder, f"{end}.1", NeverStops())) == expected, seed
 
 
 def _tear(folder: Path, random: Random) -> None:
@@ -142,7 +143,24 @@ def test_a_log_that_is_not_in_order_is_refused(tmp_path: Path) -> None:
         _add(writer, range(1, 3))
         writer.flush()
     with pytest.raises(DamagedFile, match="follow one another"):
-        log_parts(tmp_path, "9.1")
+        log_parts(tmp_path, "9.1", NeverStops())
+
+
+def test_a_long_log_is_read_under_a_stop_token(tmp_path: Path) -> None:
+    """At each block there is a sign of life, and a stop is heard; also while it is cut."""
+    with LogWriter(tmp_path, 1, "", "0.1") as writer:
+        for number in range(1, 9):
+            _add(writer, range(number, number + 1))
+            writer.flush()
+    looks = Looks()
+    whole = log_parts(tmp_path, "9.1", looks)
+    assert looks.taken == 8
+    for until in ("9.1", "8.0"):
+        for most in range(8):
+            with pytest.raises(Stopped):
+                log_parts(tmp_path, until, Looks(most))
+        assert log_parts(tmp_path, "9.1", Looks()) == whole
+    assert _held(tmp_path, log_parts(tmp_path, "8.0", Looks())) == list(range(1, 8))
 
 
 # --- the replay ---
@@ -304,7 +322,7 @@ def _written(folder: Path, events: list[bytes], since: str, until: str) -> tuple
             if random.random() < 0.1:
                 writer.flush()
         writer.flush()
-    return log_parts(folder, until)
+    return log_parts(folder, until, NeverStops())
 
 
 def _opened(client: Client) -> None:

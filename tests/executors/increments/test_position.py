@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from executors.dumps.model import NeverStops
 from executors.expiry import FAR
 from executors.increments.log import LogWriter, log_parts, replay
 from executors.increments.position import (
@@ -267,7 +268,7 @@ def heard(pair: Pair, growing: Growing, folder: Path) -> None:
     pair.source_client.drop_database(END)
     number = growing.grow()
     *others, link = growing.chain.increments
-    parts = log_parts(folder, END_OF_TIME)
+    parts = log_parts(folder, END_OF_TIME, NeverStops())
     logged = replace(link, log=parts, dump=replace(link.dump, root=folder))
     growing.chain = replace(growing.chain, increments=(*others, logged))
     assert number == len(growing.chain.increments)
