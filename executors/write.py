@@ -35,7 +35,7 @@ from executors.rejected import Rejects, name_of, shown
 from executors.rows import rows
 from executors.source import data_of
 from statemachine.events import JobSpec
-from statemachine.policy import MAX_REPORTED
+from statemachine.policy import MAX_REPORTED, PASSING
 from statemachine.state import Done, Unit
 from statemachine.stimuli import Rejection
 from statemachine.words import Cause
@@ -162,9 +162,10 @@ class Writer:
             code, why = _said(refused[index])
             if code == DUPLICATE_KEY and not self._comes_again(refused[index]):
                 taken.append((document, why))
-            elif code == DUPLICATE_KEY:
-                tally.rejects.add(document)  # that it is missing now is known to who compares
+            elif code == DUPLICATE_KEY and self._spec.follow:
                 tally.documents += 1
+            elif code == DUPLICATE_KEY:
+                tally.reject(document, PASSING, why)  # until the first increment is applied
             else:
                 tally.reject(document, f"EMONGO{code:03d}", why)
         for at in range(0, len(taken), COMPARED_AT_ONCE):

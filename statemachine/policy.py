@@ -27,6 +27,9 @@ MAX_MOMENTS: Final = 20
 """Times that an increment goes on to a later cluster time, because the source cannot be read as of
 the one before, until the job fails."""
 
+PASSING: Final = "EUNIQUE001"
+"""Code of documents of a full dump that are rejected until the first increment brings them."""
+
 MAX_REPORTED: Final = 1000
 """Rejected documents of one chunk that the journal names; all are counted."""
 

@@ -238,6 +238,8 @@ class Unit:
     target_documents: int = 0
     """Counted by verification."""
     repaired: int = 0
+    passing: int = 0
+    """Of the rejected, those that the first increment brings."""
     differing: int = 0
     """Options and indexes on which source and target differ."""
     damaged: int = 0

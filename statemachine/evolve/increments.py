@@ -163,6 +163,8 @@ def increment_completed(state: State, event: IncrementCompleted) -> None:
     _phase(state, f"last_{event.kind}" if event.last else event.kind)
     state.applied = event.increment
     state.deadline_ms = 0
+    for unit in state.units.values():
+        unit.rejected, unit.passing = unit.rejected - unit.passing, 0
     for kind in (TaskKind.SHAPE, TaskKind.SETTLE):
         remove(state, TaskKey(kind, event.about))
 

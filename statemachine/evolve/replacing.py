@@ -7,6 +7,7 @@ from statemachine.events import (
     ChunkPlanned,
     ChunkReleased,
     ChunkReplaced,
+    DocumentRejected,
     DocumentsRepaired,
     FileFound,
     SplitRequested,
@@ -29,8 +30,9 @@ from statemachine.evolve.hands import (
     stands,
     the_chunk,
     the_unit,
+    told,
 )
-from statemachine.policy import US
+from statemachine.policy import PASSING, US
 from statemachine.state import Chunk, ChunkFile, State, Task
 from statemachine.transitions import next_unit_status
 from statemachine.words import (
@@ -38,6 +40,7 @@ from statemachine.words import (
     Status,
     TaskKey,
     TaskKind,
+    UnitId,
     UnitStatus,
 )
 
@@ -75,6 +78,14 @@ def file_found(state: State, event: FileFound) -> None:
         event.place,
     )
     state.files += event.place == "work"
+
+
+def document_rejected(state: State, event: DocumentRejected) -> None:
+    told(state, event)
+    if event.code == PASSING:
+        unit = state.units.get(UnitId(event.chunk.rpartition("#")[0]))
+        if unit is not None:
+            unit.passing += 1
 
 
 def documents_repaired(state: State, event: DocumentsRepaired) -> None:

@@ -17,7 +17,7 @@ from statemachine.events import (
     ShardPlanned,
 )
 from statemachine.evolve import evolve, fold
-from statemachine.policy import MAX_INTERRUPTIONS
+from statemachine.policy import MAX_INTERRUPTIONS, PASSING
 from statemachine.state import State, digest
 from statemachine.stimuli import (
     AddAsked,
@@ -28,6 +28,8 @@ from statemachine.stimuli import (
     Failed,
     PauseAsked,
     Progressed,
+    Rejection,
+    RequeueAsked,
     Restored,
     Settled,
     Shaped,
@@ -36,7 +38,7 @@ from statemachine.stimuli import (
     Tick,
 )
 from statemachine.transitions import PHASES, next_phase
-from statemachine.words import Cause, JobStatus, Phase, ShardId, Status, TaskKind
+from statemachine.words import Cause, JobStatus, Key, Phase, ShardId, Status, TaskKind
 from tests.statemachine.chain import WHOLE, Chain, link, part, settle, shape, shard, shards
 from tests.statemachine.examples import SETTINGS
 from tests.statemachine.story import (
@@ -427,3 +429,33 @@ def test_a_shard_nobody_knows() -> None:
     del story.state.shards[ShardId("link:1#1")]
     with pytest.raises(UnknownEntity):
         evolve(story.state, progress)
+
+
+def test_what_the_first_increment_brings_is_no_reject_any_more() -> None:
+    """A fuzzy full dump may hold two documents with one unique value."""
+    story = Chain(1).accepted()
+    story.succeed(PLAN, parts(1))
+    story.succeed(CREATE, Created(()))
+    bad = (Rejection(Key("1"), PASSING, ""), Rejection(Key("2"), "EMONGO014", ""))
+    story.succeed(RESTORE, Restored(50, 8, 80, 0, 2, bad))
+    unit = story.state.units[UNIT]
+    assert (unit.rejected, unit.passing) == (2, 1)
+    story.applied(1)
+    assert (unit.rejected, unit.passing) == (1, 0)
+    ended = story.events[-1]
+    assert isinstance(ended, JobCompleted) and ended.rejected == 1
+
+
+def test_nothing_beneath_increments_is_carried_again() -> None:
+    """A chunk of the full dump would bring back what a link has deleted."""
+    story = Chain(1).full()
+    wish = RequeueAsked("me", CHUNK, 7)
+    assert "increments lie on top of it" in refusal(story.state, wish)
+    story.fail(shape(1), Cause.TRANSIENT)
+    told = SETTINGS.model_copy(update={"max_retries": 1})
+    story.tell(began(told))
+    story.now += 10**6
+    story.tell(Tick())
+    story.fail(shape(1), Cause.TRANSIENT)
+    assert story.state.status is JobStatus.PAUSED
+    assert refusal(story.state, RequeueAsked("me", "link:1", 8, TaskKind.SHAPE)) == ""

@@ -5,8 +5,10 @@ import pytest
 from statemachine.decide.schedule import tick
 from statemachine.events import IncrementStarted
 from statemachine.evolve import evolve
+from statemachine.policy import MAX_DEATHS
 from statemachine.stimuli import (
     Applying,
+    Capturing,
     Created,
     FileDamaged,
     Planned,
@@ -22,6 +24,7 @@ from statemachine.stimuli import (
 from statemachine.words import Cause, JobStatus, Key, Millis, Phase, Status, TaskKind, index_task
 from tests.statemachine.chain import (
     CAPTURE,
+    TOKEN,
     WHOLE,
     Chain,
     captured,
@@ -121,6 +124,16 @@ def test_a_deadline_passes_while_the_job_rests() -> None:
     assert story.tell(began())[-1] == "job_failed"
 
 
+def test_progress_of_a_capture_does_not_go_back() -> None:
+    """I20: news told twice, and in another order."""
+    story = increment()
+    epoch = story.state.epoch
+    first, second = (Capturing(TOKEN, f"{t}.0", t) for t in (150, 160))
+    story.tell(Progressed(CAPTURE, 1, epoch, first), Progressed(CAPTURE, 1, epoch, second))
+    assert story.tell(Progressed(CAPTURE, 1, epoch, first)) == ["result_ignored"]
+    assert (story.state.reached, story.state.changes) == ("160.0", 160)
+
+
 def test_nothing_starts_between_a_moment_that_passed_and_the_next_capture() -> None:
     """I12: also not the manifest, nor a dump that waits for its retry."""
     story = increment()
@@ -157,3 +170,16 @@ def test_an_increment_starts_when_the_one_before_is_settled() -> None:
     assert story.state.increment == 1
     with pytest.raises(Exception, match="impossible"):
         evolve(story.state, IncrementStarted(increment=2, digest="", deadline_ms=Millis(0)))
+
+
+def test_no_document_of_an_increment_is_left_out() -> None:
+    """I33: a link without it would be wrong for all that follow; an operator has to look."""
+    story = increment()
+    story.succeed(CAPTURE, captured())
+    story.succeed(PLAN, Planned((), 1, natural=False))
+    kinds = story.fail(DUMP, Cause.PERMANENT, code="EMONGO001")
+    assert kinds == ["dump_dead_lettered", "pause_requested", "job_paused"]
+    for _ in range(MAX_DEATHS + 1):
+        story.tell(began())
+    assert story.status(DUMP) is Status.PROCESSING
+    assert not any(event.kind in ("split_requested", "chunk_dropped") for event in story.events)
