@@ -90,9 +90,15 @@ def last_link(root: Path, upto: int | None = None) -> Parent:
         base=chain.digest,
         until=last.until if last else chain.since,
         token=last.token if last else "",
-        uuids=_uuids(last.dump if last else chain.base),
+        uuids=_uuids(last.dump) if last else _uuids(chain.base) - _left_out(chain),
         names=_names(last.dump if last else chain.base),
     )
+
+
+def _left_out(chain: Chain) -> frozenset[str]:
+    """What the full dump lacks some of: the first increment holds it whole."""
+    lacking = {each.file for each in read_facts(chain.root).damage}
+    return frozenset(each.uuid for each in chain.base.namespaces if each.namespace in lacking)
 
 
 # --- how a link follows another --------------------------------------------------------------

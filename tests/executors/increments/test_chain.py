@@ -212,6 +212,16 @@ def test_what_the_next_link_follows(root: Path, making: Making) -> None:
     assert last_link(root).uuids == {B}
 
 
+def test_what_a_full_dump_lacks_is_not_held(tmp_path: Path) -> None:
+    """P10: the first increment dumps it whole; then the chain has it."""
+    chain = Making(tmp_path)
+    chain.full(FACTS.model_copy(update={"damage": (Damage("shop.a", 0, 0, "EDUMP036", "lost"),)}))
+    parent = last_link(tmp_path)
+    assert (parent.uuids, parent.names) == (frozenset(), {A: "shop.a"})
+    chain.link("200.1", namespaces=lambda at: [held("shop.a", A, whole=True)])
+    assert last_link(tmp_path).uuids == {A}
+
+
 @pytest.mark.parametrize("facts", [{"cluster_time": "", "since": ""}, {"cluster_time": ""}])
 def test_where_the_first_increment_begins(tmp_path: Path, facts: dict[str, str]) -> None:
     """A fuzzy dump: before anything was read; one that does not say so is followed by nothing."""
