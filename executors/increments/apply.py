@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 from pymongo import MongoClient, ReadPreference
 from pymongo.errors import DocumentTooLarge, OperationFailure
 
-from executors.batches import RAW, TOLERANT
+from executors.batches import RAW
 from executors.boundaries import from_key, to_key
 from executors.chunkfile import DamagedFile
 from executors.classify import without_values
@@ -37,6 +37,7 @@ from executors.increments.holders import (
     upsert,
 )
 from executors.increments.keyorder import order
+from executors.increments.places import ERRORS, Crowded, Error
 from executors.increments.row import is_erased, key_of
 from executors.metadata import acknowledged, concern
 from executors.partfile import check_file, file_blocks
@@ -198,7 +199,7 @@ class Target:
         odd = _odd(whole)
         if self._new_so_far:
             plain = [(each, each) for each in whole if each not in odd]
-            whole = [*odd, *self._sent(plain, self._insert)]
+            whole = [*odd, *(each.document for each in self._sent(plain, self._insert))]
             if not whole:
                 return
         keyed = [(_id_of(each), each) for each in whole]
@@ -224,7 +225,7 @@ class Target:
 
     def _sent(
         self, pairs: Sequence[tuple[bytes, bytes]], command: Callable[[Slab], dict[str, Any]]
-    ) -> list[bytes]:
+    ) -> list[Crowded]:
         """Send documents, each with its statement; those whose place others hold.
 
         Where the server refuses the whole for one document, that one is looked for by halves.
@@ -245,11 +246,11 @@ class Target:
             raise CountsDisagree(f"{len(pairs)} rows sent, {reply['n']} applied, {len(errors)} not")
         return [self._crowded(pairs[error["index"]][0], error) for error in errors]
 
-    def _crowded(self, document: bytes, error: dict[str, Any]) -> bytes:
+    def _crowded(self, document: bytes, error: Error) -> Crowded:
         code, why = reason(error)
         if code not in (DUPLICATE_KEY, OTHER_ID):
             raise self._refused(document, why)
-        return document
+        return Crowded(document, error)
 
     def _refused(self, document: bytes, why: str) -> Refused:
         return Refused(self._namespace, _id_of(document), why)
@@ -267,7 +268,7 @@ class Target:
         options: dict[str, Any] = {"ordered": False, "writeConcern": concern(self._spec)}
         if "delete" not in command:
             options["bypassDocumentValidation"] = True
-        return acknowledged(self._db.command({**command, **options}, codec_options=TOLERANT))
+        return acknowledged(self._db.command({**command, **options}, codec_options=ERRORS))
 
     def _must_be_there(self, whole: Rows, gone: Rows) -> None:
         expected: dict[bytes, bytes | None] = {order(key): None for key in gone}

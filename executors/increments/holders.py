@@ -7,14 +7,15 @@ unique indexes would not let live side by side. So who stands in the way of a ro
 by then: its own row is in the increment, too, and puts it where it belongs, whether that came
 before (then it does not stand in the way any more) or comes later. It may be removed.
 
-Nobody is removed on suspicion. What a query finds may only look like a holder (arrays, partial and
-sparse indexes, collations); a holder is a document that the server itself refuses beside the row.
-Each try is one transaction: all of it or nothing, and readers never see anything missing but what
-was removed for good.
+Nobody is removed on suspicion. The server tells which key of which index it does not take twice,
+and that index is asked what it holds under exactly this key: what a query would find may only look
+like a holder, or not look like one (arrays, missing fields, partial and sparse indexes). Each try
+is one transaction: all of it or nothing, and readers never see anything missing but what was
+removed for good.
 """
 
-from collections import deque
 from collections.abc import Collection, Iterator, Sequence
+from itertools import chain
 from typing import Any, Final, NamedTuple
 
 from bson import Int64
@@ -25,16 +26,16 @@ from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
-from executors.batches import RAW, TOLERANT
+from executors.batches import RAW
 from executors.boundaries import to_key
 from executors.classify import cause_of, without_values
 from executors.dumps.errors import shown
 from executors.increments.keyorder import order
+from executors.increments.places import ERRORS, Crowded, Error, Place, comparable, places_of
 from executors.increments.row import key_of
 from executors.metadata import concern
 from executors.protocol import Stopped, StopToken
-from executors.rawbson import Slab, elements, equals_query, id_of, in_query, wrap
-from executors.rows import rows as found_rows
+from executors.rawbson import Slab, equals_query, id_of, in_query, wrap
 from statemachine.errors import OperatorError
 from statemachine.events import JobSpec
 from statemachine.words import Cause
@@ -43,8 +44,10 @@ DUPLICATE_KEY: Final = 11000
 OTHER_ID: Final = 66
 """A replacement that would change `_id`: one key under a collation, and not the same bytes."""
 WRITE_CONFLICT: Final = 112
-MOST_CANDIDATES: Final = 1000
-"""For one row and one index; more are looked at when those are gone."""
+BAD_HINT: Final = 2
+"""`BadValue`: there is no such index to look into, or it is hidden."""
+MOST_AT_ONCE: Final = 200
+"""Rows of one transaction: it keeps others waiting, and servers end it after a minute."""
 MOST_TRIES: Final = 100
 """Of what another shard came in between: it holds a document for one command at most."""
 ALWAYS_ANOTHER: Final = "another shard came in between each time"
@@ -59,20 +62,24 @@ class Refused(OperatorError):
     def __init__(self, namespace: str, key: bytes, why: str) -> None:
         super().__init__(
             f"{shown(namespace)} does not take what changed under _id {shown(to_key(key))}: {why}",
-            remedy="remove what the target has and the source has not (a unique index, another "
-            "document), or restore to a server of the source's version; then resume",
+            remedy="if a unique index or a document that only the target has is in the way, remove "
+            "it and resume; else what the chain says does not go together on this server: begin "
+            "anew (--new --drop) with a new full dump, on a server of the source's version",
         )
 
 
 class Refusal(NamedTuple):
-    """Which row the server did not take, and what it says."""
+    """Which row of a try the server did not take, and what it says."""
 
     at: int
-    error: dict[str, Any]
+    error: Error
 
 
-class _Moved(Exception):
-    """A holder is not any more what it was: another shard was faster."""
+class Row(NamedTuple):
+    """A document to bring, and those of its places that others are known to have held."""
+
+    document: bytes
+    places: list[Place]
 
 
 def key_queries(keys: Sequence[bytes]) -> list[RawBSONDocument]:
@@ -98,7 +105,7 @@ def upsert(key: bytes, document: bytes) -> bytes:
     return wrap(b"\x03q\0" + query + b"\x04u\0" + pipeline + b"\x08upsert\0\1")
 
 
-def reason(error: dict[str, Any]) -> tuple[int, str]:
+def reason(error: Error) -> tuple[int, str]:
     """Code and reason of one row's error. Raises it where not the document is to blame."""
     code, why = int(error["code"]), without_values(str(error.get("errmsg", "")))
     if cause_of(code, why) is not Cause.PERMANENT:
@@ -126,6 +133,7 @@ class Holders:
         self._spec = spec
         self._stop = stop
         self._unique = unique
+        self._shown = set[str]()
         self.removed: list[bytes] = []
         """`{_id}`s of holders so far."""
 
@@ -150,93 +158,111 @@ class Holders:
             return
         raise OperationFailure(ALWAYS_ANOTHER, WRITE_CONFLICT)
 
-    def settle(self, documents: Sequence[bytes]) -> None:
+    def settle(self, crowded: Sequence[Crowded]) -> None:
         """Bring documents that a simple command could not, because others hold their places.
 
-        All at once first: most often they hold one another's. Raises `Refused`, `PyMongoError`,
+        Many at once first: most often they hold one another's. Raises `Refused`, `PyMongoError`,
         `Stopped`.
         """
-        todo = deque([documents])
+        if not crowded:
+            return
+        indexes = self._unique_indexes()
+        todo = [Row(each.document, places_of(each, indexes)) for each in _backwards(crowded)]
+        try:
+            self._settle(todo, indexes)
+        finally:
+            self._hide_again()
+
+    def _settle(self, todo: list[Row], indexes: Sequence[Any]) -> None:
+        many, conflicts = MOST_AT_ONCE, 0
         while todo:
-            some = todo.popleft()
-            if not some or (refusal := self._try(some)) is None:
-                continue
-            self._place(some[refusal.at])
-            todo.extendleft((some[refusal.at + 1 :], some[: refusal.at]))
-
-    def _place(self, document: bytes) -> None:
-        """Bring one document, and remove who stands in its way."""
-        holders: list[bytes] = []
-        in_vain = False
-        for _ in range(MOST_TRIES):
+            some = todo[:many]
             try:
-                if (refusal := self._try([document], holders)) is None:
-                    self.removed += map(id_of, holders)
-                    return
-                holders = self._holders_of(document)
-            except _Moved:
-                holders = []
+                refusal = self._try(some)
+            except OperationFailure as error:
+                if error.code not in (WRITE_CONFLICT, BAD_HINT) or conflicts == MOST_TRIES:
+                    raise
+                if error.code == BAD_HINT:
+                    self._show()
+                many, conflicts = max(1, len(some) // 2), conflicts + 1
                 continue
-            if not holders and in_vain:  # once, it may just have gone
-                raise self._refused(document, refusal.error)
-            in_vain = not holders
-        raise OperationFailure(ALWAYS_ANOTHER, WRITE_CONFLICT)
+            if refusal is None:
+                todo, many, conflicts = todo[many:], min(2 * many, MOST_AT_ONCE), 0
+                continue
+            self._learn(some, refusal, indexes)
+            many = max(1, min(refusal.at + 1, len(some) // 2))
 
-    def _holders_of(self, document: bytes) -> list[bytes]:
-        """The documents that cannot lie beside this one. The proof of each: with all others that
-        may be holders out of the way, it cannot be put back behind the document. As it was there
-        with the rest, it is the document that it does not bear with."""
-        candidates = self._candidates(document)
-        return [
-            each
-            for each in candidates
-            if (refusal := self._try([document, each], candidates, dry=True)) and refusal.at == 1
-        ]
+    def _learn(self, some: Sequence[Row], refusal: Refusal, indexes: Sequence[Any]) -> None:
+        """Which other place the refused row needs. Rows that came together may be in the way of
+        one another; of one alone that is not so."""
+        row = some[refusal.at]
+        new = places_of(Crowded(row.document, refusal.error), indexes)
+        if len(some) == 1 and (not new or new[0] in row.places):
+            raise self._refused(row.document, refusal.error)
+        row.places.extend(place for place in new if place not in row.places)
 
-    def _candidates(self, document: bytes) -> list[bytes]:
-        """What may be holders: documents with one of the row's values under each field of a unique
-        index. Not by the values that errors name: under a collation those are sort keys."""
-        found: dict[bytes, None] = {}
-        for index in self._unique_indexes():
-            wanted = [_any_of(name, document) for name in index["key"]]
-            if partial := index.get("partialFilterExpression"):
-                wanted.append(partial)
+    def _try(self, some: Sequence[Row]) -> Refusal | None:
+        """Remove who holds the rows' places, and bring their documents, in one transaction; what
+        the server refuses, if it does: then all is as it was."""
+        own = [id_of(row.document) for row in some]
+        with self._session() as session:
+            held = {order(key): key for key in self._all_holders(some, session)}
+            holders = [held[key] for key in held.keys() - set(map(order, own))]
+            self._delete([*own, *holders], session)
+            refusal = self._bring([row.document for row in some], session)
+            if refusal is None:
+                _commit(session)
+                self.removed += holders
+        return refusal
+
+    def _all_holders(self, some: Sequence[Row], session: ClientSession) -> Iterator[bytes]:
+        """Before anything is deleted: what is deleted stays in an index until the transaction
+        ends, and each look there would have to step over it."""
+        for place in chain.from_iterable(row.places for row in some):
+            yield from self._holder(place, session)
+
+    def _holder(self, place: Place, session: ClientSession) -> Iterator[bytes]:
+        """`{_id}` of the document that has the place, if one has."""
+        for begin in place.begins:
             command = {
                 "find": self._collection,
-                "filter": {"$and": wanted},
-                "collation": index.get("collation", {"locale": "simple"}),
-                "limit": MOST_CANDIDATES,
+                "hint": place.index,
+                "min": RawBSONDocument(begin),
+                "collation": place.collation,
+                "projection": {"_id": 1, "key": {"$meta": "indexKey"}},
+                "limit": 1,
             }
-            found |= dict.fromkeys(found_rows(self._client, self._db.name, command, self._stop))
-        key = order(id_of(document))
-        return [each for each in found if order(id_of(each)) != key]
+            reply = self._db.command(command, codec_options=RAW, session=session)
+            for found in reply["cursor"]["firstBatch"]:
+                if comparable(found["key"].raw) == place.key:
+                    yield id_of(found.raw)
+                    return
 
-    def _unique_indexes(self) -> Iterator[Any]:
+    def _unique_indexes(self) -> list[Any]:
         command = {"listIndexes": self._collection, "cursor": {"batchSize": 1000}}
-        for index in self._db.command(command, codec_options=RAW)["cursor"]["firstBatch"]:
-            known = self._unique is None or index["name"] in self._unique
-            if known and index.get("unique") and not index.get("clustered"):
-                yield index
+        return [
+            index
+            for index in self._db.command(command, codec_options=RAW)["cursor"]["firstBatch"]
+            if self._unique is None or index["name"] in self._unique
+            if index.get("unique") and not index.get("clustered")
+        ]
 
-    def _try(
-        self, documents: Sequence[bytes], holders: Sequence[bytes] = (), *, dry: bool = False
-    ) -> Refusal | None:
-        """Remove the holders, which must be as they were, and bring the documents, in one
-        transaction; what the server refuses, if it does. `dry`: leave all as it was."""
-        for _ in range(MOST_TRIES):
-            with self._session() as session:
-                try:
-                    self._must_be(holders, session)
-                    self._delete([id_of(each) for each in (*holders, *documents)], session)
-                    refusal = self._bring(documents, session)
-                    if refusal is None and not dry:
-                        _commit(session)
-                except OperationFailure as error:
-                    if error.code != WRITE_CONFLICT:
-                        raise
-                    continue
-            return refusal
-        raise OperationFailure(ALWAYS_ANOTHER, WRITE_CONFLICT)
+    def _show(self) -> None:
+        """Hidden indexes are as unique as others, but cannot be looked into."""
+        for index in self._unique_indexes():
+            if index.get("hidden"):
+                self._shown.add(index["name"])
+                self._hide(index["name"], hidden=False)
+
+    def _hide_again(self) -> None:
+        """Whoever shows an index hides it, so the last of many shards leaves it hidden. Another
+        that still looks into it shows it once more; after a kill, shaping hides it."""
+        while self._shown:
+            self._hide(self._shown.pop(), hidden=True)
+
+    def _hide(self, index: str, *, hidden: bool) -> None:
+        change = {"name": index, "hidden": hidden}
+        self._db.command({"collMod": self._collection, "index": change})
 
     def _session(self) -> ClientSession:
         """With a transaction begun; what is not committed is undone when the session ends."""
@@ -247,12 +273,6 @@ class Holders:
             ReadConcern("snapshot"), WriteConcern(**concern(self._spec)), ReadPreference.PRIMARY
         )
         return session
-
-    def _must_be(self, documents: Sequence[bytes], session: ClientSession) -> None:
-        if documents:
-            there = self._find(key_queries([id_of(each) for each in documents]), session)
-            if set(there) != set(documents):
-                raise _Moved
 
     def _find(self, queries: Sequence[RawBSONDocument], session: ClientSession) -> list[bytes]:
         found: list[bytes] = []
@@ -278,14 +298,14 @@ class Holders:
             "updates": [Slab(b"".join(statements))],
             "bypassDocumentValidation": True,
         }
-        reply = self._db.command(command, codec_options=TOLERANT, session=session)
+        reply = self._db.command(command, codec_options=ERRORS, session=session)
         for error in reply.get("writeErrors", []):
             if reason(error)[0] != DUPLICATE_KEY:
                 raise self._refused(documents[error["index"]], error)
             return Refusal(error["index"], error)
         return None
 
-    def _refused(self, document: bytes, error: dict[str, Any]) -> Refused:
+    def _refused(self, document: bytes, error: Error) -> Refused:
         return Refused(f"{self._db.name}.{self._collection}", key_of(document), reason(error)[1])
 
 
@@ -298,41 +318,7 @@ def _commit(session: ClientSession) -> None:
         session.commit_transaction()
 
 
-def _any_of(path: str, document: bytes) -> dict[str, Any]:
-    """A condition that every document fulfils which has one of this document's values there."""
-    values = list(_values(document, 0, len(document), path.encode().split(b".")))
-    return {
-        "$or": [
-            {path: RawBSONDocument(wrap(b"%c$eq\0%b" % (kind, value)))} for kind, value in values
-        ]
-    }
-
-
-def _values(raw: bytes, begin: int, end: int, path: list[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Type and value of all that an index over the path may hold of a document or an array."""
-    name, *below = path
-    missing = True
-    for kind, found, value, after in elements(raw, begin, end):
-        if found == name:
-            missing = False
-            yield from _beneath(raw, kind, value, after, below)
-    if missing:
-        yield 0x0A, b""
-
-
-def _beneath(
-    raw: bytes, kind: int, begin: int, end: int, path: list[bytes]
-) -> Iterator[tuple[int, bytes]]:
-    if not path:
-        yield kind, raw[begin:end]
-        if kind == 0x04:
-            yield from ((inner, raw[at:to]) for inner, _, at, to in elements(raw, begin, end))
-    elif kind == 0x03:
-        yield from _values(raw, begin, end, path)
-    elif kind == 0x04:
-        yield from _values(raw, begin, end, path)  # by its place
-        for inner, _, at, to in elements(raw, begin, end):
-            if inner == 0x03:
-                yield from _values(raw, at, to, path)
-    else:
-        yield 0x0A, b""
+def _backwards(crowded: Sequence[Crowded]) -> list[Crowded]:
+    """From the last key to the first: a server that looks whether a key is there steps over all
+    that the transaction deleted behind it, up to what it brought."""
+    return sorted(crowded, key=lambda each: order(id_of(each.document)), reverse=True)

@@ -4,97 +4,49 @@ import os
 import random
 import struct
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import bson
 import pytest
-from bson import Decimal128, Int64, ObjectId, Timestamp
+from bson import Decimal128, Int64, ObjectId
 from bson.raw_bson import RawBSONDocument
-from pymongo import MongoClient
-from pymongo.errors import OperationFailure, PyMongoError
 
-from executors.batches import Block
 from executors.boundaries import from_key
-from executors.chunkfile import DamagedFile, write_chunk_file
-from executors.classify import classify
-from executors.clients import connect
-from executors.increments.apply import Foreign, Target, apply
+from executors.chunkfile import DamagedFile
+from executors.increments.apply import Foreign, Target
 from executors.increments.holders import Refused
 from executors.increments.keyorder import order
-from executors.increments.row import erased, key_of
+from executors.increments.row import erased
 from executors.protocol import Stopped
 from executors.rawbson import id_of
-from executors.source import data_of
-from ferrylog.embedded import Mongod
-from statemachine.events import JobSpec
-from statemachine.state import Applied, ChunkFile, Shard
+from statemachine.state import Applied
 from statemachine.stimuli import Applying
-from statemachine.words import Cause, ShardId, UnitType
 from tests.conftest import Pair
 from tests.executors.bsons import IDS
-from tests.executors.examples import Client, Looks, fill, in_order, spec, there
+from tests.executors.examples import Looks, fill, in_order, there
+from tests.executors.increments.applying import (
+    CASELESS,
+    CHECKED,
+    EMPTY,
+    UNCHECKED,
+    Bench,
+    after,
+    by_key,
+    doc,
+    gone,
+    unique,
+)
 
 pytestmark = pytest.mark.server
-
-CHECKED = spec(kind="restore", write_concern="majority", verify=True)
-UNCHECKED = CHECKED.model_copy(update={"verify": False})
-EMPTY = Timestamp(0, 0)
-
-
-def doc(key: Any, /, **fields: Any) -> bytes:
-    return bson.encode({"_id": key, **fields})
-
-
-def gone(key: Any) -> bytes:
-    return erased(bson.encode({"_id": key}))
-
-
-class Bench:
-    """A target, and increments to apply to it."""
-
-    def __init__(self, client: Client, folder: Path) -> None:
-        self.client, self.folder = client, folder
-        self.stop: threading.Event | Looks = threading.Event()
-        self.kind: UnitType = "collection"
-
-    def shard(self, *rows: bytes, block: int = 1000) -> Shard:
-        """The rows in the order of their keys, `block` of them in a block."""
-        inside = sorted(rows, key=lambda row: order(key_of(row)))
-        blocks = (inside[at : at + block] for at in range(0, len(inside), block))
-        made = (Block(b"".join(each), len(each)) for each in blocks)
-        written = write_chunk_file(self.folder / "a.flb", made, "zstd")
-        whole = (written.documents, written.bytes, written.file_bytes, written.sha256)
-        file = ChunkFile("a.flb", *whole, place="dump")
-        return Shard(ShardId("shop.c#0"), "shop.c", "shop.c", self.kind, None, None, file)
-
-    def news(
-        self, shard: Shard, asked: JobSpec = CHECKED, client: Client | None = None
-    ) -> Iterator[Applying]:
-        path = self.folder / shard.file.name
-        return apply(client or self.client, shard, asked, path, self.stop)
-
-    def send(self, *rows: bytes, asked: JobSpec = CHECKED) -> Applying:
-        """The last news of rows in one block."""
-        return list(self.news(self.shard(*rows), asked))[-1]
-
-    def there(self) -> list[bytes]:
-        database, collection = data_of("shop.c", self.kind)
-        return there(self.client, f"{database}.{collection}")
 
 
 @pytest.fixture
 def bench(pair: Pair, tmp_path: Path) -> Bench:
     return Bench(pair.target_client, tmp_path)
-
-
-def after(shard: Shard, news: Applying) -> Shard:
-    """The shard as the journal has it after these news."""
-    done = Applied(news.position, news.documents, news.erased, news.bytes, news.last_key)
-    return replace(shard, done=done)
 
 
 # --- each key becomes what its row says -----------------------------------------------------------
@@ -267,8 +219,6 @@ def test_a_document_above_the_limit_is_named(bench: Bench, over: int, before: li
 
 # --- one key under a collation --------------------------------------------------------------------
 
-CASELESS = {"locale": "en", "strength": 2}
-
 
 @pytest.fixture
 def caseless(bench: Bench) -> Bench:
@@ -296,158 +246,6 @@ def test_many_keys_under_a_collation(caseless: Bench) -> None:
         caseless.send(*rows)
         kept = [doc(1.0), doc("A"), doc("B", v=2), doc("é"), doc(ObjectId(b"o" * 12))]
         assert caseless.there() == kept
-
-
-# --- unique indexes -------------------------------------------------------------------------------
-
-
-def unique(bench: Bench, *fields: str, **options: Any) -> None:
-    keys = [(name, 1) for name in fields]
-    bench.client.shop.c.create_index(keys, unique=True, **options)
-
-
-def by_key(rows: Sequence[bytes]) -> list[bytes]:
-    return sorted((row for row in rows if row[5]), key=lambda row: order(key_of(row)))
-
-
-SWAPS: dict[str, tuple[dict[str, Any], list[bytes], list[bytes]]] = {
-    "two change places": (
-        {"fields": ["e"]},
-        [doc(1, e=1), doc(2, e=2)],
-        [doc(1, e=2), doc(2, e=1)],
-    ),
-    "all move on by one": (
-        {"fields": ["e"]},
-        [doc(n, e=n) for n in range(50)],
-        [doc(n, e=n + 1) for n in range(50)],
-    ),
-    "all move back by one": (
-        {"fields": ["e"]},
-        [doc(n, e=n) for n in range(50)],
-        [doc(n, e=n - 1) for n in range(50)],
-    ),
-    "the holder is gone": ({"fields": ["e"]}, [doc(2, e=1)], [doc(1, e=1), gone(2)]),
-    "a new one takes it": ({"fields": ["e"]}, [doc(2, e=1)], [doc(1, e=1), doc(2)]),
-    "of no value": ({"fields": ["e"]}, [doc(2)], [doc(1), doc(2, e=1)]),
-    "of no value, sparse": (
-        {"fields": ["e"], "sparse": True},
-        [doc(0), doc(2, e=None), doc(3)],
-        [doc(1, e=None), doc(2, e=1)],
-    ),
-    "partial": (
-        {"fields": ["e"], "partialFilterExpression": {"on": True}},
-        [doc(0, e=1), doc(2, e=1, on=True), doc(3, e=1, on=False)],
-        [doc(1, e=1, on=True), doc(2, e=1)],
-    ),
-    "under a collation": (
-        {"fields": ["e"], "collation": CASELESS},
-        [doc(0, e="b"), doc(2, e="X"), doc(3, e={"y": "Z"})],
-        [doc(1, e="x"), doc(2, e={"y": "z"}), gone(3)],
-    ),
-    "arrays": (
-        {"fields": ["e"]},
-        [doc(0, e=[7, 8]), doc(2, e=[1, 2]), doc(3, e=3), doc(4, e=[])],
-        [doc(1, e=[2, 3, 4]), doc(2, e=1), doc(3, e=[]), doc(4, e=[5])],
-    ),
-    "an array of documents": (
-        {"fields": ["a.x", "a.y"]},
-        [doc(0, a=[{"x": 1, "y": 3}, {"x": 4, "y": 2}]), doc(2, a=[{"x": 1, "y": 2}])],
-        [doc(1, a=[{"x": 1, "y": 2}]), doc(2, a=[{"x": 9, "y": 9}])],
-    ),
-    "places in an array": (
-        {"fields": ["a.0"]},
-        [doc(0, a=[2, 1]), doc(2, a=[1, 2])],
-        [doc(1, a=[1]), doc(2, a=[3])],
-    ),
-    "numbers of other types": (
-        {"fields": ["e", "f"]},
-        [doc(2, e=1, f=None), doc(3, e=1, f=2)],
-        [doc(1, e=1.0), doc(2, e=Int64(2)), doc(3, e=Decimal128("1"), f=3)],
-    ),
-    "names with dollars": (
-        {"fields": ["e"]},
-        [doc(2, e={"$gt": 1}), doc(3, e=bson.Regex("a"))],
-        [doc(1, e={"$gt": 1}), doc(2, e=bson.Regex("a")), doc(3, e=1)],
-    ),
-    "as a far date": (
-        {"fields": ["e"]},
-        [doc(2, e=bson.datetime_ms.DatetimeMS(2**60))],
-        [doc(1, e=bson.datetime_ms.DatetimeMS(2**60)), gone(2)],
-    ),
-    "not of the first index": (
-        {"fields": ["e"], "name": "first"},
-        [doc(2, e=1, f=1), doc(3, e=2, f=2)],
-        [doc(1, e=1, f=2), doc(2, e=3, f=3), doc(3, e=4, f=4)],
-    ),
-}
-
-
-@pytest.mark.parametrize("apart", [1, 2, 1000])
-@pytest.mark.parametrize("case", SWAPS.values(), ids=SWAPS)
-def test_unique_values_change_hands(
-    bench: Bench, case: tuple[dict[str, Any], list[bytes], list[bytes]], apart: int
-) -> None:
-    """I33: in one block, or row by row in any order, as shards side by side would; and again."""
-    options, before, rows = case
-    unique(bench, *options["fields"], **{k: v for k, v in options.items() if k != "fields"})
-    if options.get("name") == "first":
-        unique(bench, "f")
-    fill(bench.client, [RawBSONDocument(each) for each in before])
-    changed = {key_of(row) for row in rows}
-    expected = by_key([each for each in before if key_of(each) not in changed] + rows)
-    for order_of in (list(rows), rows[::-1]):
-        for at in range(0, len(rows), apart):
-            bench.send(*order_of[at : at + apart])
-        assert bench.there() == expected
-
-
-def test_whoever_only_looks_like_a_holder_stays(bench: Bench) -> None:
-    """A document that a query takes for the holder, and the index does not."""
-    unique(bench, "a.x", "a.y")
-    alike = doc(0, a=[{"x": 1, "y": 3}, {"x": 4, "y": 2}])
-    fill(bench.client, [RawBSONDocument(alike), {"_id": 2, "a": [{"x": 1, "y": 2}]}])
-    target = Target(bench.client, "shop.c", "collection", CHECKED, threading.Event())
-    target.apply([doc(1, a=[{"x": 1, "y": 2}])])
-    assert bench.there() == [alike, doc(1, a=[{"x": 1, "y": 2}])]
-    assert len(target.removed) == 1
-
-
-def test_nobody_is_removed_for_an_index_that_the_source_has_not(bench: Bench) -> None:
-    """Its holder need not have changed on the source: it would be lost."""
-    unique(bench, "e", name="own")
-    fill(bench.client, [{"_id": 2, "e": 1}])
-    shard = bench.shard(doc(1, e=1))
-    path = bench.folder / "a.flb"
-    with pytest.raises(Refused) as caught:
-        list(apply(bench.client, shard, CHECKED, path, bench.stop, unique=["other"]))
-    assert "own" in str(caught.value)
-    assert bench.there() == [doc(2, e=1)]
-    list(apply(bench.client, shard, CHECKED, path, bench.stop, unique=["own"]))
-    assert bench.there() == [doc(1, e=1)]
-
-
-def test_permutations_by_many_shards_at_once(pair: Pair, tmp_path: Path) -> None:
-    """I33, Y15: unique values in another order, every shard on its own."""
-    client, draw = pair.target_client, random.Random(5)
-    client.shop.c.create_index("e", unique=True)
-    client.shop.c.create_index("f.g", unique=True)
-    count = 400
-    client.shop.c.insert_many([{"_id": n, "e": n, "f": [{"g": n}]} for n in range(count)])
-    places = draw.sample(range(count), count)
-    others = draw.sample(range(count), count)
-    rows = [doc(n, e=places[n], f=[{"g": others[n]}, {"g": -n - 1}]) for n in range(count)]
-
-    def work(at: int) -> None:
-        target = Target(client, "shop.c", "collection", UNCHECKED, threading.Event())
-        for begin in range(at, count, 80):
-            target.apply(rows[begin : begin + 20])
-
-    threads = [threading.Thread(target=work, args=(at,)) for at in range(0, 80, 20)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
-    assert there(client) == rows
 
 
 # --- parts, kills, damage -------------------------------------------------------------------------
@@ -591,91 +389,3 @@ def test_what_somebody_else_wrote_is_noticed(
             target.apply([doc(1, v=1), gone(2)])
         assert what in str(error.value)
         assert (error.value.code, error.value.exit_code) == ("EAPPLY002", 4)
-
-
-# --- failovers and write concerns -----------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def breaking_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mongod]:
-    options = ("--setParameter", "enableTestCommands=1")
-    with Mongod(tmp_path_factory.mktemp("breaking"), name="b", options=options) as mongod:
-        yield mongod
-
-
-@pytest.fixture
-def breaking(breaking_server: Mongod, tmp_path: Path) -> Iterator[Bench]:
-    with MongoClient[Any](breaking_server.uri) as client:
-        client.drop_database("shop")
-        yield Bench(client, tmp_path)
-        client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
-
-
-@contextmanager
-def failing(client: Client, command: str, **data: Any) -> Iterator[None]:
-    """The next command of this kind fails; of ferrylog's clients alone."""
-    where = {"failCommands": [command], "appName": "ferrylog", **data}
-    point = {"configureFailPoint": "failCommand", "mode": {"times": 1}, "data": where}
-    client.admin.command(point)
-    try:
-        yield
-    finally:
-        client.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
-
-
-LOST: dict[str, tuple[dict[str, Any], Cause]] = {
-    "stepped down before": ({"errorCode": 189}, Cause.UNAVAILABLE),
-    "connection broke before": ({"closeConnection": True}, Cause.UNAVAILABLE),
-    "write concern timed out": (
-        {"writeConcernError": {"code": 64, "errmsg": "waiting for replication timed out"}},
-        Cause.TRANSIENT,
-    ),
-    "stepped down behind": (
-        {"writeConcernError": {"code": 189, "errmsg": "primary stepped down"}},
-        Cause.UNAVAILABLE,
-    ),
-    "throttled": ({"errorCode": 16500}, Cause.UNAVAILABLE),
-}
-
-
-COMMANDS = ("insert", "update", "delete", "commitTransaction")
-BREAKS = {
-    f"{command}, {name}": (command, *lost) for command in COMMANDS for name, lost in LOST.items()
-}
-del BREAKS["commitTransaction, stepped down behind"]  # the driver waits 10 s and commits again
-
-
-@pytest.mark.parametrize(("command", "data", "cause"), BREAKS.values(), ids=BREAKS)
-def test_what_was_not_acknowledged_is_applied_again(
-    breaking_server: Mongod, breaking: Bench, command: str, data: dict[str, Any], cause: Cause
-) -> None:
-    """I31, I33: applied or not before it failed; no position is told for it."""
-    unique(breaking, "e")
-    before = [doc(n, e=n) for n in range(20)]
-    fill(breaking.client, [RawBSONDocument(each) for each in before])
-    first = [doc(0, e=100), gone(1)]
-    rows = [doc(5, e=6), doc(6, e=5), doc(7, e=107), gone(8), doc(30, e=30)]
-    shard = breaking.shard(*first, *rows, block=2)
-    ends = connect("target", breaking_server.uri)
-    parts = breaking.news(shard, client=ends.client)
-    told = [next(parts)]
-    with failing(breaking.client, command, **data):
-        try:
-            told += parts
-        except PyMongoError as error:
-            assert classify(error)[0] in (cause, Cause.TRANSIENT, Cause.UNAVAILABLE)  # noqa: PT017
-    told += breaking.news(after(shard, told[-1]), client=ends.client)
-    ends.close()
-    changed = {key_of(row) for row in (*first, *rows)}
-    kept = [each for each in before if key_of(each) not in changed]
-    assert there(breaking.client) == by_key([*kept, *first, *rows])
-    assert (told[-1].documents, told[-1].erased) == (5, 2)
-
-
-def test_a_write_concern_that_cannot_be_met_is_fatal(bench: Bench) -> None:
-    """P2: applied here is not acknowledged there; nothing is told."""
-    asked = CHECKED.model_copy(update={"write_concern": "2"})
-    parts = bench.news(bench.shard(doc(1)), asked)
-    with pytest.raises(OperationFailure) as caught:
-        next(parts)
-    assert classify(caught.value)[0] is Cause.FATAL
