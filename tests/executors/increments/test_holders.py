@@ -2,6 +2,8 @@
 
 import random
 import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from bson.raw_bson import RawBSONDocument
 from executors.increments.apply import Target, apply
 from executors.increments.holders import Refused
 from executors.increments.row import key_of
+from executors.rawbson import wrap
 from tests.conftest import Pair
 from tests.executors.examples import fill, there
 from tests.executors.increments.applying import (
@@ -150,6 +153,11 @@ def test_nobody_is_removed_for_an_index_that_the_source_has_not(bench: Bench) ->
     assert bench.there() == [doc(1, e=1)]
 
 
+def together(work: Callable[[int], None], places: Sequence[int]) -> None:
+    with ThreadPoolExecutor(len(places)) as pool:
+        list(pool.map(work, places))
+
+
 def test_permutations_by_many_shards_at_once(pair: Pair, tmp_path: Path) -> None:
     """I33, Y15: unique values in another order, every shard on its own."""
     client, draw = pair.target_client, random.Random(5)
@@ -166,9 +174,146 @@ def test_permutations_by_many_shards_at_once(pair: Pair, tmp_path: Path) -> None
         for begin in range(at, count, 80):
             target.apply(rows[begin : begin + 20])
 
-    threads = [threading.Thread(target=work, args=(at,)) for at in range(0, 80, 20)]
-    for each in threads:
-        each.start()
-    for each in threads:
-        each.join()
+    together(work, range(0, 80, 20))
     assert there(client) == rows
+
+
+# --- what an index makes of a document ------------------------------------------------------------
+
+
+def ending(key: int, element: bytes) -> bytes:
+    """A document that no driver would write."""
+    return wrap(doc(key)[4:-1] + element)
+
+
+def undefined(key: int) -> bytes:
+    return ending(key, b"\x06a\0")
+
+
+def no_text(key: int) -> bytes:
+    return ending(key, b"\x02a\0\x03\0\0\0\xff\xfe\0")
+
+
+A, AB = {"a": 1}, {"a.b": 1}
+SHAPES: dict[str, tuple[dict[str, Any], dict[str, Any], bytes, bytes]] = {
+    "null, of numbers in an array": (AB, {}, doc(2, a=[1, 2]), doc(1, a={"b": None})),
+    "null, of an empty array": (AB, {}, doc(2, a=[]), doc(1, a={"x": 1})),
+    "numbers in an array, of nothing": (AB, {}, doc(2), doc(1, a=[1, 2])),
+    "nothing, of a number": (AB, {}, doc(2, a=3), doc(1)),
+    "null, of one of many": (AB, {}, doc(2, a=[{"b": 7}, {"c": 7}]), doc(1, a=[{"c": 1}])),
+    "an empty array": (A, {}, doc(2, a=[]), doc(1, a=[])),
+    "undefined": (A, {}, undefined(2), undefined(1)),
+    "undefined, of an empty array": (A, {}, doc(2, a=[]), undefined(1)),
+    "an empty array, of undefined": (A, {}, undefined(2), doc(1, a=[])),
+    "no text": (A, {}, no_text(2), no_text(1)),
+    "an array in an array": (A, {}, doc(2, a=[[1, 2]]), doc(1, a=[3, [1, 2]])),
+    "a place or a name": ({"a.0": 1}, {}, doc(2, a={"0": 6}), doc(1, a=[6])),
+    "descending": ({"a": -1, "b.c": 1}, {}, doc(2, a=1, b=[]), doc(1, a=[3, 1.0])),
+    "shells make doubles": ({"a": 1.0}, {}, doc(2, a=Int64(1)), doc(1, a=Decimal128("1.0"))),
+    "sparse": ({"a": 1, "b": 1}, {"sparse": True}, doc(2, a=1), doc(1, a=1, b=None)),
+    "nothing, partial": (
+        AB,
+        {"partialFilterExpression": {"on": {"$gt": 0}}},
+        doc(2, on=1),
+        doc(1, a=[1], on=2),
+    ),
+    "collated, nothing": ({"a": 1, "b": 1}, {"collation": CASELESS}, doc(2, a="X"), doc(1, a="x")),
+    "collated, in arrays": (
+        {"a.x": 1, "a.y": 1},
+        {"collation": CASELESS},
+        doc(2, a=[{"x": "p", "y": "q"}, {"x": "R"}]),
+        doc(1, a=[{"x": "o", "y": "q"}, {"x": "r"}]),
+    ),
+    "collated, inside": (
+        A,
+        {"collation": CASELESS},
+        doc(2, a={"k": ["X"]}),
+        doc(1, a={"k": ["x"]}),
+    ),
+    "collated, no string": (AB, {"collation": CASELESS}, doc(2, a=[1]), doc(1)),
+    "words": ({"a": "text", "b": 1}, {}, doc(2, a="an apple", b=1), doc(1, a="apples", b=1)),
+    "on a globe": ({"a": "2dsphere"}, {}, doc(2, a=[1, 1]), doc(1, a=[1, 1])),
+    "on a plane": ({"a": "2d"}, {}, doc(2, a=[1, 1]), doc(1, a=[1, 1])),
+    "hidden": (A, {"hidden": True}, doc(2, a=1), doc(1, a=1)),
+    "under a name like an error": (A, {"name": "e index: a_1"}, doc(2, a=1), doc(1, a=1)),
+}
+
+
+def indexed(bench: Bench, key: dict[str, Any], **options: Any) -> None:
+    index = {"key": key, "unique": True, "name": "_".join(key), **options}
+    bench.client.shop.command({"createIndexes": "c", "indexes": [index]})
+
+
+@pytest.mark.parametrize("beside", [doc(1, a={"b": 5}), doc(1, a=5), None], ids=["b", "a", ""])
+@pytest.mark.parametrize("case", SHAPES.values(), ids=SHAPES)
+def test_holders_of_every_shape(
+    bench: Bench, case: tuple[dict[str, Any], dict[str, Any], bytes, bytes], beside: bytes | None
+) -> None:
+    """I33: what an index holds of nothing, of arrays, of texts and places; others stay."""
+    key, options, before, row = case
+    if "2d" in str(key):
+        beside = None
+    indexed(bench, key, **options)
+    others = [doc(n, a={"b": n}) for n in (10, 11)] if "b" in str(key) else []
+    fill(bench.client, [RawBSONDocument(each) for each in (before, beside, *others) if each])
+    kept = [each for each in others if each in bench.there()]
+    bench.send(row)
+    assert bench.there() == [row, *kept]
+    bench.send(gone(1))
+    bench.send(before)
+    assert bench.there() == [before, *kept]
+
+
+def test_a_hidden_index_is_hidden_again(bench: Bench) -> None:
+    """I33: it cannot be looked into; each shard shows it, and hides it when it is done."""
+    indexed(bench, A, hidden=True, name="own")
+    fill(bench.client, [{"_id": n, "a": n} for n in range(80)])
+    rows = [doc(n, a=(n + 33) % 80) for n in range(80)]
+
+    def work(at: int) -> None:
+        target = Target(bench.client, "shop.c", "collection", CHECKED, threading.Event())
+        for begin in range(at, 80, 20):
+            target.apply(rows[begin : begin + 5])
+
+    together(work, range(0, 20, 5))
+    assert bench.there() == rows
+    assert bench.client.shop.c.index_information()["own"]["hidden"] is True
+
+
+VALUES: list[Any] = [1, 1.0, 2, None, "x", "X", [], [1, 2], [[1]], {"b": 1}, {"b": None}, {"c": 1}]
+VALUES += [{"b": []}, {"b": ["x", 2]}, [{"b": 1}], [{"b": "X"}, {"b": None}], [{"b": [1]}, 3]]
+INDEXES: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    (A, {}),
+    (AB, {}),
+    ({"a.b": -1, "e": 1}, {}),
+    ({"a": 1, "e.b": 1}, {"sparse": True}),
+    ({"a.0": 1}, {"partialFilterExpression": {"e": {"$exists": True}}}),
+    (AB, {"collation": CASELESS}),
+    ({"e": 1, "a.b": 1}, {"collation": CASELESS}),
+    ({"a": 1}, {"collation": CASELESS, "sparse": True}),
+]
+
+
+def state(bench: Bench, draw: random.Random) -> dict[int, bytes]:
+    """Documents that the indexes bear with."""
+    bench.client.shop.c.delete_many({})
+    for n in range(12):
+        fields = {name: draw.choice(VALUES) for name in ("a", "e") if draw.random() < 0.7}
+        fill(bench.client, [{"_id": n, **fields}])
+    return {bson.decode(each)["_id"]: each for each in bench.there()}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_from_any_state_to_any_other(bench: Bench, seed: int) -> None:
+    """I33: rows one by one or some at once, in any order, under two indexes of any shape."""
+    draw = random.Random(seed)
+    for number, (key, options) in enumerate(draw.sample(INDEXES, 2)):
+        indexed(bench, key, name=str(number), **options)
+    after, before = state(bench, draw), state(bench, draw)
+    rows = [row for n, row in after.items() if before.get(n) != row]
+    rows += [gone(n) for n in before.keys() - after.keys()]
+    draw.shuffle(rows)
+    some = draw.choice([1, 3, 12])
+    for at in range(0, len(rows), some):
+        bench.send(*rows[at : at + some])
+    assert bench.there() == list(after.values())
