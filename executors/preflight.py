@@ -225,10 +225,11 @@ def _of_target(
         # A dry run tells by itself what it foresees of collections.
         if each.source in USERS or (spec.kind == "plan" and each.type != "view"):
             continue
-        yield from _in_the_way(target, each)
+        yield from in_the_way(target, each)
 
 
-def _in_the_way(target: Deployment, each: Needed) -> Iterator[OperatorError]:
+def in_the_way(target: Deployment, each: Needed) -> Iterator[OperatorError]:
+    """What bears the name on the target and is no empty thing of its kind."""
     database, collection = split(each.target)
     for there in namespaces(target.client, database, name=collection):
         if there.type != each.type:

@@ -11,7 +11,8 @@ from executors.dumps.named import dump_path
 from executors.folder import inside
 from executors.increments.apply import apply
 from executors.increments.capture import capture
-from executors.increments.catalogue import step_to
+from executors.increments.catalogue import Step, before_link, step_to
+from executors.increments.catalogue_at import catalogue_at
 from executors.increments.chain import check_link, links_to_apply, open_chain
 from executors.increments.follow import Follower, settle_followed
 from executors.increments.log import LOG, replay
@@ -19,6 +20,8 @@ from executors.increments.model import INCREMENTS, Chain, Increment, Making
 from executors.increments.position import must_be_alone
 from executors.increments.shaping import settle, settle_log, shape, shape_log
 from executors.placement import Places
+from executors.preflight import in_the_way
+from executors.privileges import Needed
 from executors.protocol import Report, StopToken
 from statemachine.effects import Effect
 from statemachine.events import ChainLink, JobSpec
@@ -93,10 +96,24 @@ class IncrementTasks:
         if self._target is not None:
             must_be_alone(self._target.client, self._job)
         for link in wanted:
-            if not link.log:
-                step_to(chain, link.number, self._spec)
-            check_link(chain.increments[link.number - 1], stop)
+            increment = chain.increments[link.number - 1]
+            check_link(increment, stop)
+            if link.log:
+                before, folder = before_link(chain, link.number), increment.dump.root
+                catalogue_at(before, folder, increment.log, link.until, stop)
+            elif self._target is not None:
+                self._must_have_room(self._target, step_to(chain, link.number, self._spec))
         return wanted
+
+    def _must_have_room(self, target: Deployment, step: Step) -> None:
+        """What a link makes or renames finds its name free on the target: the full dump's own names
+        were looked at by its restore. Raises `TargetNotEmpty`, `TargetDiffers`."""
+        before = {each.target for each in step.before}
+        for each in () if self._spec.drop else step.after:
+            if each.target not in before:
+                needed = Needed(each.dumped.namespace, each.target, each.dumped.type)
+                for finding in in_the_way(target, needed):
+                    raise finding
 
     def _capture(self, effect: Effect, stop: StopToken, report: Report) -> Captured:
         assert self._source is not None and self._making is not None

@@ -93,6 +93,8 @@ TYPE: dict[TaskKind, Type] = {
     TaskKind.INDEX: "index", TaskKind.DUMP: "chunk", TaskKind.RESTORE: "chunk",
     TaskKind.VERIFY: "chunk", TaskKind.RELEASE: "chunk", TaskKind.COPY: "chunk",
     TaskKind.SPLIT: "chunk", TaskKind.FINISH: "unit", TaskKind.MANIFEST: "job",
+    TaskKind.CAPTURE: "job", TaskKind.SHAPE: "job", TaskKind.APPLY: "job",
+    TaskKind.SETTLE: "job", TaskKind.FOLLOW: "job",
 }  # fmt: skip
 
 
