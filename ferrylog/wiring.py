@@ -15,7 +15,8 @@ from loguru import logger
 from executors import users
 from executors.clients import Deployment, Role, connect, secrets_of
 from executors.dispatch import Ends, MongoExecutor
-from executors.dumps.making import claim, out_of, refuse_existing
+from executors.dumps.claim import claim, release, take_over
+from executors.dumps.making import out_of, refuse_existing
 from executors.dumps.manifest import Facts
 from executors.dumps.named import must_be_the_same, open_archive, open_named
 from executors.dumps.restoring import DumpSource
@@ -86,10 +87,11 @@ class Run:
     settings: RunSettings
     live: Live
 
-    def start(self, job: JobId, spec: JobSpec) -> Engine:
-        """A new job, after everything that can be known before was asked."""
+    def start(self, job: JobId, spec: JobSpec, *, anew: bool = False) -> Engine:
+        """A new job, after everything that can be known before was asked. `anew`: in the place of a
+        link that another job left unfinished."""
         raise_first(self._examined(spec))
-        return self._drive(Engine(self.journal, job), spec, [JobAsked(operator(), spec)])
+        return self._drive(Engine(self.journal, job), spec, [JobAsked(operator(), spec)], anew=anew)
 
     def resume(self, job: JobId, past: Past) -> Engine:
         """Go on with a job of the journal."""
@@ -121,7 +123,9 @@ class Run:
         assert self.source is not None
         return examine(self.source, self.target, spec)
 
-    def _drive(self, engine: Engine, spec: JobSpec, first: list[Stimulus]) -> Engine:
+    def _drive(
+        self, engine: Engine, spec: JobSpec, first: list[Stimulus], *, anew: bool = False
+    ) -> Engine:
         warn_of_clock(self.journal)
         settings = self.settings
         if not settings.work_dir and engine.state.settings is not None:
@@ -131,11 +135,7 @@ class Run:
         if spec.kind in ("migrate", "restore") or ends.dump is not None or spec.incremental:
             prepare_folder(folder)
         if ends.out is not None and not _made(engine.state):
-            if ends.making is not None:
-                prepare_folder(ends.out.folder.parent)
-            prepare_folder(ends.out.folder)
-            if spec.layout == "chunks":
-                claim(ends.out.folder, engine.job)
+            _take(ends.out.folder, engine.job, spec, anew=anew)
         executor = MongoExecutor(ends, spec, folder)
         began = RunBegan(
             by=operator(),
@@ -150,6 +150,8 @@ class Run:
         with self.live:
             left_by = drive.run([*first, began])
         if engine.state.terminal:
+            if ends.making is not None and engine.state.status is JobStatus.FAILED:
+                release(ends.making.folder, engine.job)
             if spec.users and self.target is not None and not ended_before:
                 for place in users.clear(self.target.client, spec):
                     logger.warning("{} could not be removed from the target: drop it", place)
@@ -195,6 +197,17 @@ class Run:
             queries=spec.queries,
             users=spec.users,
         )
+
+
+def _take(folder: Path, job: JobId, spec: JobSpec, *, anew: bool) -> None:
+    """Make the folder that takes a dump, for that job alone."""
+    if spec.incremental:
+        prepare_folder(folder.parent)
+    prepare_folder(folder)
+    if spec.incremental and anew:
+        take_over(folder, job)
+    elif spec.layout == "chunks":
+        claim(folder, job, link=spec.incremental)
 
 
 def _made(state: State) -> bool:

@@ -1,7 +1,6 @@
 """What a job dumped becomes a dump: a manifest, or what mongodump would have left."""
 
 import os
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -11,12 +10,22 @@ from typing import BinaryIO, Final
 
 from executors.boundaries import from_text
 from executors.chunkfile import DamagedFile, check_chunk_file, fresh_file, sync_directory
-from executors.dumps.manifest import Facts, read_manifest, write_manifest
-from executors.dumps.model import Damage, Dumped, Link, Part
+from executors.dumps.claim import CLAIM, OURS, must_be_ours
+from executors.dumps.errors import DamagedDump, NoDump
+from executors.dumps.manifest import (
+    Facts,
+    read_facts,
+    read_link,
+    read_manifest,
+    write_manifest,
+)
+from executors.dumps.model import Damage, Dump, Dumped, Link, Part
 from executors.dumps.pack import must_be_packable, pack_archive, pack_directory
 from executors.errors import OutExists, OutUnwritable, StreamClosed
 from executors.folder import inside
+from executors.increments.chain import last_link, refuse_removal
 from executors.increments.dumping import is_changed
+from executors.increments.errors import CannotFollow
 from executors.increments.log import log_parts
 from executors.increments.model import Making
 from executors.protocol import StopToken
@@ -26,11 +35,8 @@ from statemachine.state import DUMP, Chunk, Unit
 from statemachine.stimuli import Manifested, Surveyed, Unfiled
 from statemachine.words import ChunkId
 
-CLAIM: Final = ".ferrylog-dump"
-"""In a folder whose dump is not whole yet: the job that makes it."""
-
-
-OURS: Final = re.compile(r"\d+-\d+\.flb(\.tmp)?")
+OF_WHAT: Final = ("cluster_time", "since", "include", "damage")
+"""Facts that tell one dump of a job from another one of it."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +59,13 @@ def make_dump(
     """Name every chunk file in a manifest, then pack them where another layout is wanted.
 
     A job that was taken up again looks at every file first: nobody knows what became of them
-    meanwhile. Run again, it leaves the same. Raises `OSError`, `Stopped`.
+    meanwhile. Run again, it leaves the same. What others build on is not written again: raises
+    `LinkNeeded`, and as `must_be_ours`; `OSError`, `Stopped`.
     """
+    must_be_ours(out.folder, out.facts().job, link=making is not None)
     if lost := tuple(_lost(out.folder, effect, stop)):
         return Unfiled(lost)
     log = _log(making, spec, effect, stop)
-    _remove_unnamed(out.folder, effect, log)
     parts: dict[str, list[Part]] = {}
     for chunk in effect.filed:
         parts.setdefault(chunk.unit, []).append(_part(chunk))
@@ -69,8 +76,51 @@ def make_dump(
         "include": (*spec.include, *effect.include) if spec.include else (),
         "damage": tuple(_missing(effect)),
     }
+    facts = out.facts().model_copy(update=told)
     link = _link(making, effect, log) if making is not None else None
-    sha256 = write_manifest(out.folder, out.facts().model_copy(update=told), namespaces, link)
+    sha256 = _standing(out.folder, facts, namespaces, link)
+    if not sha256:
+        if spec.layout == "chunks":
+            _refuse_to_break(out.folder, making)
+        _remove_unnamed(out.folder, effect, log)
+        sha256 = write_manifest(out.folder, facts, namespaces, link)
+    _pack(out, spec, stop)
+    return Manifested(
+        sha256 if spec.layout == "chunks" else "",
+        sum(each.documents for each in namespaces),
+        sum(each.bytes for each in namespaces),
+    )
+
+
+def _standing(folder: Path, facts: Facts, namespaces: Sequence[Dumped], link: Link | None) -> str:
+    """The SHA-256 of the manifest that stands there, if it says the same: the process that wrote it
+    died before it could tell, and others may have followed since."""
+    try:
+        made: tuple[Link | None, Dump]
+        made = read_link(folder) if link else (None, read_manifest(folder, alone=True))
+        before = read_facts(folder)
+    except (NoDump, DamagedDump):
+        return ""
+    wanted = (link, tuple(sorted(namespaces, key=lambda each: each.namespace)))
+    same = (made[0], made[1].namespaces) == wanted and all(
+        getattr(before, name) == getattr(facts, name) for name in OF_WHAT
+    )
+    return made[1].identity if same else ""
+
+
+def _refuse_to_break(folder: Path, making: Making | None) -> None:
+    """Raise `LinkNeeded` where links follow what would be written anew, `CannotFollow` where what
+    the link is to follow is another one now."""
+    if making is None:
+        refuse_removal(folder, 0)
+        return
+    root, parent = folder.parent.parent, making.parent
+    refuse_removal(root, parent.number + 1)
+    if last_link(root, parent.number).digest != parent.digest:
+        raise CannotFollow(str(root), "the link that the increment is to follow is another one now")
+
+
+def _pack(out: Out, spec: JobSpec, stop: StopToken) -> None:
     gzip = spec.compression == "gzip"
     if out.directory is not None:
         pack_directory(read_manifest(out.folder), out.directory, gzip=gzip, stop=stop)
@@ -79,11 +129,6 @@ def make_dump(
             pack_archive(read_manifest(out.folder), stream, gzip=gzip, stop=stop)
     else:
         (out.folder / CLAIM).unlink(missing_ok=True)
-    return Manifested(
-        sha256 if spec.layout == "chunks" else "",
-        sum(each.documents for each in namespaces),
-        sum(each.bytes for each in namespaces),
-    )
 
 
 def _log(making: Making | None, spec: JobSpec, effect: Effect, stop: StopToken) -> tuple[Part, ...]:
@@ -137,23 +182,6 @@ def _missing(effect: Effect) -> Iterator[Damage]:
             yield Damage(unit.id, 0, 0, "EDUMP036", why)
     for name in effect.left:
         yield Damage(name, 0, 0, "EDUMP036", "it was given up when the rest was dumped")
-
-
-def claim(folder: Path, job: str) -> None:
-    """Mark the folder of a dump that is being made; raises `OutExists` where another job is at
-    work."""
-    path = folder / CLAIM
-    try:
-        with _claimed(path) as file:
-            file.write(job.encode())
-    except FileExistsError:
-        if path.read_text(errors="replace") != job:
-            raise OutExists(str(folder), "takes the dump of another job already") from None
-
-
-def _claimed(path: Path) -> BinaryIO:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    return os.fdopen(os.open(path, flags, 0o600), "wb")
 
 
 def refuse_unpackable(spec: JobSpec, found: Surveyed) -> None:
@@ -220,6 +248,14 @@ class Stream:
             self._stdout.flush()
         except OSError as error:
             raise StreamClosed(error.strerror or str(error)) from None
+
+
+def refuse_reopening(spec: JobSpec) -> None:
+    """Raise `LinkNeeded` where increments follow the full dump: nothing is added to it any more."""
+    if spec.kind == "dump" and spec.layout == "chunks" and not spec.incremental:
+        folder = Path(spec.target.removeprefix(DUMP))
+        if folder.is_dir():
+            refuse_removal(folder, 0)
 
 
 def refuse_existing(spec: JobSpec) -> None:

@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from executors.batches import Block
 from executors.boundaries import from_text
-from executors.chunkfile import DamagedFile, blocks_of, sync_directory
+from executors.chunkfile import DamagedFile, blocks_of, fresh_file, sync_directory
 from executors.dumps.beneath import open_file
 from executors.dumps.errors import DamagedDump, NoDump
 from executors.dumps.fileset import beside
@@ -36,6 +36,7 @@ from executors.dumps.form import (
 )
 from executors.dumps.model import Dump, Dumped, Link, Part, StopToken
 from executors.dumps.names import must_be_names
+from executors.errors import OutExists
 from executors.flaws import Flaw
 from executors.increments.model import INCREMENTS
 from executors.metadata import split
@@ -65,23 +66,33 @@ def write_manifest(
     SHA-256.
 
     When this returns, the manifest is whole and durable; when it raises, there is none, or the
-    one that was there before. The chunk files are durable already.
+    one that was there before. The chunk files are durable already. A manifest of another job is
+    never replaced: raises `OutExists` then.
     """
     body = "".join(lines(facts, namespaces, link)).encode()
     digest = hashlib.sha256(body).hexdigest()
     temporary = root / (MANIFEST + ".tmp")
     try:
-        with temporary.open("wb") as file:
+        with fresh_file(temporary) as file:
             file.write(body)
             file.write(b'"sha256": "%b"}\n' % digest.encode())
             file.flush()
             os.fsync(file.fileno())
-        temporary.rename(root / MANIFEST)
-    except BaseException:
+        _put(temporary, root, facts.job)
+    finally:
         temporary.unlink(missing_ok=True)
-        raise
     sync_directory(root)
     return digest
+
+
+def _put(temporary: Path, root: Path, job: str) -> None:
+    """Give the manifest its name."""
+    try:
+        os.link(temporary, root / MANIFEST)
+    except OSError:  # one is there, or the file system has no links
+        if (root / MANIFEST).exists() and (by := read_facts(root).job) != job:
+            raise OutExists(str(root), f"holds the dump of job {by}") from None
+        temporary.rename(root / MANIFEST)
 
 
 def read_manifest(root: Path, *, alone: bool = False) -> Dump:

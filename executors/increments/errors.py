@@ -99,6 +99,33 @@ class LinkNeeded(OperatorError):
         )
 
 
+class LinkStands(OperatorError):
+    """A link is not written over."""
+
+    code, exit_code = "ECHAIN011", 2
+
+    def __init__(self, path: str, job: str) -> None:
+        super().__init__(
+            f"{shown(path)} stands already, made by job {job}",
+            remedy="`ferrylog dump --incremental` makes the link behind it; what this job was to "
+            "hold is in the chain then",
+        )
+
+
+class LinkClaimed(OperatorError):
+    """A link that another job makes, or began and did not finish."""
+
+    code, exit_code = "ECHAIN012", 2
+
+    def __init__(self, path: str, job: str) -> None:
+        super().__init__(
+            f"{shown(path)} is not finished, and job {job} makes it",
+            remedy=f"`ferrylog resume {job}` with the journal of that job goes on with it; if "
+            "nobody will, `dump --incremental --new` makes the link anew and removes what lies "
+            "there: nothing is lost",
+        )
+
+
 def cannot_be_applied(numbers: Sequence[int]) -> str:
     *others, last = map(str, numbers)
     named = f"links {', '.join(others)} and {last}" if others else f"link {last}"
@@ -163,7 +190,7 @@ class ChangeTooLarge(OperatorError):
     def __init__(self, since: str) -> None:
         super().__init__(
             f"a change behind {since} is larger than what the source can tell at once",
-            remedy="make the increment without --keep-log: it needs no more than the key",
+            remedy="`dump --incremental --new` without --keep-log: that needs no more than the key",
         )
 
 

@@ -22,9 +22,10 @@ OF_ITS_TIME = ("source", "target", "deadline_ms")
 Begun = tuple[JobId, Past] | None
 
 
-def start_or_continue(run: Run, spec: JobSpec, same: Begun) -> Engine:
+def start_or_continue(run: Run, spec: JobSpec, same: Begun, *, anew: bool = False) -> Engine:
+    """`anew`: as of `Run.start`."""
     if same is None:
-        return run.start(clock.new_job_id(), spec)
+        return run.start(clock.new_job_id(), spec, anew=anew)
     job, past = same
     typer.echo(f"continuing the unfinished job {job}; --new would begin another", err=True)
     return run.resume(job, past)

@@ -4,12 +4,13 @@ Ids are those that `list` names: the number of the event in the journal.
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from executors.dumps.making import refuse_reopening
 from executors.folder import inside
 from executors.rejected import as_json, find_rejected, rejected_path
 from ferrylog.asking import Answer, ask
@@ -38,7 +39,7 @@ from statemachine.errors import FerrylogError, OperatorError
 from statemachine.events import ChunkPlanned
 from statemachine.state import State
 from statemachine.stimuli import DropAsked, RequeueAsked
-from statemachine.words import JobId
+from statemachine.words import JobId, JobStatus
 
 app = typer.Typer(
     help="What was given up, refused or left out.", no_args_is_help=True, rich_markup_mode=None
@@ -127,6 +128,7 @@ def requeue(
     """Try them again with fresh attempts; of a rejected document, its chunk is carried again."""
     common = o.Common(journal, json, verbose, quiet)
     chosen = _chosen(journal, ids or [], job, everything=everything)
+    _refuse_to_reopen(journal, {of for of, _ in chosen})
     by = operator()
     _ask_all(common, chosen, lambda each: each.requeue(by))
 
@@ -168,6 +170,15 @@ def _chosen(
         jobs = {number: job_of(opened, number) for number in ids}
         states = {each: recall(opened, each).state for each in set(jobs.values())}
         return [(of, letter(opened, of, states[of], number)) for number, of in jobs.items()]
+
+
+def _refuse_to_reopen(journal: Path, jobs: Collection[JobId]) -> None:
+    """Raise `LinkNeeded` for a full dump that is done, and that increments follow."""
+    with collector_at_rest(), SqliteJournal.read_only(journal) as opened:
+        for each in jobs:
+            state = recall(opened, each).state
+            if state.spec is not None and state.status is JobStatus.COMPLETED:
+                refuse_reopening(state.spec)
 
 
 def _ask_all(

@@ -131,7 +131,7 @@ def dump(
             same = None if new else same_job(written, spec)
             settings = given(same[1].state.settings) if same else given(defaults(uri))
             with a_run(common, written, (side, None), settings) as run:
-                end(common, written, start_or_continue(run, spec, same))
+                end(common, written, start_or_continue(run, spec, same, anew=new))
 
 
 def _target(out: Path | None, archive: str | None, layout: o.Layout) -> str:

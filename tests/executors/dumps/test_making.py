@@ -8,17 +8,34 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from executors.dump import dump
+from executors.dumps.claim import CLAIM, claim
 from executors.dumps.errors import DamagedDump
-from executors.dumps.making import archive_file, make_dump, out_of, refuse_existing
-from executors.dumps.manifest import MANIFEST, Facts, check_file, read_facts, read_manifest
+from executors.dumps.making import (
+    archive_file,
+    make_dump,
+    out_of,
+    refuse_existing,
+    refuse_reopening,
+)
+from executors.dumps.manifest import (
+    MANIFEST,
+    Facts,
+    check_file,
+    read_facts,
+    read_manifest,
+    write_manifest,
+)
 from executors.dumps.model import NeverStops
 from executors.dumps.opening import open_dump
 from executors.dumps.restoring import DumpSource
 from executors.errors import OutExists
+from executors.increments.errors import LinkNeeded
+from executors.increments.model import INCREMENTS
 from executors.partfile import file_blocks
 from executors.plan import plan
 from executors.protocol import Stopped
@@ -160,7 +177,8 @@ def test_the_manifest_names_every_file(filled: Client, tmp_path: Path) -> None:
     told = job.make(cluster_time="7.3")
     made = read_manifest(tmp_path / "out")
     assert (made.identity, made.cluster_time, made.consistency) == (told.sha256, "7.3", "fuzzy")
-    assert read_facts(tmp_path / "out") == FACTS.model_copy(update={"cluster_time": "7.3"})
+    as_of = {"cluster_time": "7.3", "include": job.spec.include}
+    assert read_facts(tmp_path / "out") == FACTS.model_copy(update=as_of)
     parts = [part for each in made.namespaces for part in each.parts]
     assert {part.file for part in parts} | {MANIFEST} == set(files(tmp_path / "out"))
     for part in parts:
@@ -258,6 +276,86 @@ def test_an_archive_replaces_nothing_until_it_is_whole(tmp_path: Path) -> None:
     with archive_file(place, "job") as stream:
         stream.write(b"again")
     assert files(tmp_path) == {"x": b"again"}
+
+
+# --- a manifest that stands ---
+
+
+def told(job: Job, /, **facts: str) -> None:
+    """What a process says that takes the job up again, or another job."""
+    job.out = replace(job.out, facts=lambda: FACTS.model_copy(update=facts))
+
+
+def increment_beside(root: Path) -> None:
+    link = root / INCREMENTS / "0001"
+    link.mkdir(parents=True)
+    (link / MANIFEST).touch()
+
+
+def test_a_manifest_that_stands_is_not_written_again(filled: Client, tmp_path: Path) -> None:
+    """I12, I32: who wrote it died before it could tell, and a link may follow it by now."""
+    job = Job(filled, tmp_path / "work", tmp_path / "out")
+    claim(job.out.folder, "j")
+    first = job.make(cluster_time="7.3")
+    before = files(tmp_path / "out")
+    assert CLAIM not in before
+    told(job, created="2030-01-01T00:00:00Z", server_version="7.0.0")
+    for follow in (lambda _: None, increment_beside):
+        follow(tmp_path / "out")
+        claim(job.out.folder, "j")
+        assert job.make(cluster_time="7.3") == first
+        assert files(tmp_path / "out").items() >= before.items()
+        assert not (tmp_path / "out" / CLAIM).exists()
+
+
+def test_a_full_dump_that_increments_follow_stays(filled: Client, tmp_path: Path) -> None:
+    """I32: what was left out of it is not added any more."""
+    job = Job(filled, tmp_path / "work", tmp_path / "out")
+    *kept, last = job.filed
+    job.filed = kept
+    few = job.make()
+    job.filed = [*kept, last]
+    refuse_reopening(job.spec)
+    dump(filled, job.units[-1], last, job.spec, job.out.folder, 1, NeverStops())
+    assert job.make().documents > few.documents
+    before = files(tmp_path / "out")
+    job.filed = kept
+    increment_beside(tmp_path / "out")
+    with pytest.raises(LinkNeeded):
+        refuse_reopening(job.spec)
+    with pytest.raises(LinkNeeded, match="link 1 cannot be applied"):
+        job.make()
+    assert files(tmp_path / "out").items() >= before.items()
+
+
+def test_the_dump_of_another_job_is_not_written_over(filled: Client, tmp_path: Path) -> None:
+    """I17: it is named, and stays to the byte."""
+    job = Job(filled, tmp_path / "work", tmp_path / "out")
+    job.make()
+    before = files(tmp_path / "out")
+    told(job, job="other")
+    (tmp_path / "out" / "shop.x").mkdir()
+    (tmp_path / "out" / "shop.x" / "0-1.flb").touch()
+    with pytest.raises(OutExists, match="the dump of job j"):
+        claim(job.out.folder, "other")
+    with pytest.raises(OutExists, match="the dump of job j"):
+        job.make()
+    assert files(tmp_path / "out") == {**before, "shop.x/0-1.flb": b""}
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_last_step_never_replaces_a_manifest_of_another_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, links: bool
+) -> None:
+    """Also where the file system has no links."""
+    if not links:
+        monkeypatch.setattr("os.link", Mock(side_effect=PermissionError))
+    write_manifest(tmp_path, FACTS, [])
+    digest = write_manifest(tmp_path, FACTS.model_copy(update={"created": "later"}), [])
+    with pytest.raises(OutExists, match="the dump of job j"):
+        write_manifest(tmp_path, FACTS.model_copy(update={"job": "other"}), [])
+    assert read_manifest(tmp_path).identity == digest
+    assert set(files(tmp_path)) == {MANIFEST}
 
 
 # --- what is there already ------------------------------------------------------------------------

@@ -338,6 +338,7 @@ def test_a_chain_behind_a_dump_without_a_time(tmp_path: Path) -> None:
 
 
 def test_the_full_dump_was_made_anew(root: Path) -> None:
+    (root / MANIFEST).unlink()
     write_manifest(root, FACTS.model_copy(update={"job": "another"}), [])
     assert "belongs to another full dump" in refusal(root, errors.OtherParent, 1)
 
