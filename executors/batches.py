@@ -47,7 +47,7 @@ UNKNOWN_FIELD: Final = (9, 40415)
 WINDOW_OVER: Final = (
     "the source can no longer be read as of the snapshot's time: its history is kept for "
     "minSnapshotHistoryWindowInSeconds, and not over changes of a collection's definition; raise "
-    "that parameter on the source, or read with --consistency fuzzy, and begin anew"
+    "that parameter on the source, or (not of an increment) read with --consistency fuzzy"
 )
 _MAX_KEY: Final = RawBSONDocument(b"\x0a\0\0\0\x7f_id\0\0")
 

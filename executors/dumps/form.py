@@ -19,6 +19,7 @@ DUMP: Final = "dump/1"
 INCREMENT: Final = "increment/1"
 _HOW: Final = "SHA-256 of all bytes before the last line: head -n -1 manifest.json | sha256sum"
 
+_Uuid = Annotated[str, StringConstraints(pattern="^([0-9a-f]{32})?$")]
 _Sha256 = Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")]
 _ClusterTime = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,10}\.[0-9]{1,10}$")]
 
@@ -86,7 +87,7 @@ class IndexForm(_Strict):
 class NamespaceForm(_Strict):
     namespace: str
     type: Type
-    uuid: str
+    uuid: _Uuid
     options: str
     indexes: tuple[IndexForm, ...]
     documents: NonNegativeInt

@@ -17,7 +17,7 @@ from executors.dumps.archivestream import Source, source_of
 from executors.dumps.chunkwriter import ChunkWriter
 from executors.dumps.errors import DamagedDump, NoDump
 from executors.dumps.jsonmeta import Metadata, parse
-from executors.dumps.manifest import Facts, read_facts, read_manifest, write_manifest
+from executors.dumps.manifest import MANIFEST, Facts, read_facts, read_manifest, write_manifest
 from executors.dumps.model import Damage, Dump, Dumped, Part, Type
 from executors.dumps.names import must_be_names
 from executors.metadata import fields
@@ -66,6 +66,7 @@ def unpack_archive(
         parts = archive.write(
             folder, documents=documents, bytes_=bytes_, objcheck=objcheck, stop=stop
         )
+    (folder / MANIFEST).unlink(missing_ok=True)  # of an attempt that was killed
     write_manifest(folder, archive.facts(), archive.dumped(parts))
     return _unpacked(folder)
 

@@ -131,7 +131,7 @@ class _Capture:
                 break
         else:
             raise CatalogueMoves(len(PAUSES_S), self._last_move)
-        self._flush()
+        self._flush(self._batch.behind)
         batch, notes = self._batch, (*found.notes, *self._notes)
         return Captured(found.units, batch.behind, batch.cluster_time, self._changes, notes)
 
@@ -207,7 +207,7 @@ class _Capture:
         self._changes += len(batch.changes)
         at, changes = self._told
         if self._clock() - at >= TELL_S or self._changes - changes >= TELL_CHANGES:
-            self._flush()
+            self._flush(batch.token)
             self._tell(Capturing(batch.token, batch.cluster_time, self._changes))
             self._told = (self._clock(), self._changes)
 
@@ -218,11 +218,11 @@ class _Capture:
             carried(name, self._spec, self._added) for name in names if name
         )
 
-    def _flush(self) -> None:
+    def _flush(self, token: str) -> None:
         """The keys last: they hold the place at which both go on."""
         if self._log is not None:
             self._log.flush()
-        self._keys.flush(self._batch.token)
+        self._keys.flush(token)
 
 
 @contextmanager

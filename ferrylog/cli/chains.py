@@ -54,6 +54,7 @@ def increment_of(spec: JobSpec, *, keep_log: bool) -> JobSpec:
             "incremental": True,
             "parent": parent.digest,
             "keep_log": keep_log,
+            "users": False,  # change streams do not show them: those of the full dump stay
             "consistency": "snapshot",
         }
     )

@@ -244,7 +244,7 @@ def of_a_moment(state: State, news: Failed) -> bool:
     """Whether the task read the source as of the increment's time, and that is over; or the keys
     that it needs are lost, which a capture brings again."""
     assert state.spec is not None
-    reads = news.task.kind in (TaskKind.PLAN, TaskKind.DUMP)
+    reads = news.task.kind in (TaskKind.PLAN, TaskKind.DUMP, TaskKind.MANIFEST)
     return state.spec.incremental and reads and news.code in ("ESNAP001", "EKEYS001")
 
 
