@@ -40,7 +40,6 @@ from statemachine.words import (
     Status,
     TaskKey,
     TaskKind,
-    UnitId,
     UnitStatus,
 )
 
@@ -83,9 +82,7 @@ def file_found(state: State, event: FileFound) -> None:
 def document_rejected(state: State, event: DocumentRejected) -> None:
     told(state, event)
     if event.code == PASSING:
-        unit = state.units.get(UnitId(event.chunk.rpartition("#")[0]))
-        if unit is not None:
-            unit.passing += 1
+        the_unit(state, event.chunk.rpartition("#")[0], event).passing += 1
 
 
 def documents_repaired(state: State, event: DocumentsRepaired) -> None:

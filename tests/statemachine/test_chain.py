@@ -459,3 +459,13 @@ def test_nothing_beneath_increments_is_carried_again() -> None:
     story.fail(shape(1), Cause.TRANSIENT)
     assert story.state.status is JobStatus.PAUSED
     assert refusal(story.state, RequeueAsked("me", "link:1", 8, TaskKind.SHAPE)) == ""
+
+
+@pytest.mark.parametrize("wrong", [{"parent": "ff" * 32}, {"until": "200.0"}, {"until": "7.9"}])
+def test_links_that_do_not_follow_one_another_end_the_job(wrong: dict[str, str]) -> None:
+    """I32: order by time, parents by digest."""
+    story = Chain(2)
+    links = (link(1), link(2).model_copy(update=wrong))
+    story.succeed(SURVEY, Surveyed((found(),), links=links))
+    assert (story.state.status, story.state.code) == (JobStatus.FAILED, "ECHAIN002")
+    assert story.state.units == {}

@@ -8,13 +8,28 @@ from statemachine.stimuli import (
     CutoverAsked,
     PauseAsked,
     Planned,
+    Rejection,
+    Released,
+    RequeueAsked,
+    Restored,
     Settled,
     Surveyed,
 )
-from statemachine.words import Cause, JobStatus, Key, Status, TaskKind
+from statemachine.words import Cause, JobStatus, Key, Status, TaskKey, TaskKind
 from tests.statemachine.chain import FOLLOW, SETTLE_JOB, TOKEN, following, round_
 from tests.statemachine.examples import SETTINGS
-from tests.statemachine.story import CREATE, DUMP, PLAN, SURVEY, Story, began, found
+from tests.statemachine.story import (
+    CHUNK,
+    CREATE,
+    DUMP,
+    DUMPED,
+    PLAN,
+    RESTORE,
+    SURVEY,
+    Story,
+    began,
+    found,
+)
 
 
 def test_rounds_begin_when_the_bulk_copy_is_done() -> None:
@@ -138,3 +153,17 @@ def test_one_that_is_not_followed_is_not_left() -> None:
     story = following()
     story.fail(FOLLOW, Cause.PERMANENT, code="EGONE001")
     assert "unit_excluded" not in [event.kind for event in story.events]
+
+
+def test_what_was_rejected_is_not_carried_again_beneath_rounds() -> None:
+    """A chunk as it is now would meet what following has moved on."""
+    story = Story(follow=True)
+    story.succeed(SURVEY, Surveyed((found(),), since="100.1"))
+    story.succeed(CREATE, Created(()))
+    story.succeed(PLAN, Planned((), 10, natural=False))
+    story.succeed(DUMP, DUMPED)
+    story.succeed(RESTORE, Restored(50, 9, 90, 0, 1, (Rejection(Key("1"), "E", ""),)))
+    story.succeed(TaskKey(TaskKind.RELEASE, CHUNK), Released())
+    assert refusal(story.state, RequeueAsked("me", CHUNK, 7)) == ""
+    story.succeed(FOLLOW, round_(1))
+    assert "rounds of following have gone on" in refusal(story.state, RequeueAsked("me", CHUNK, 7))
