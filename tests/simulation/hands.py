@@ -108,6 +108,8 @@ def _survey(world: World, effect: Effect) -> Iterator[News]:
     wanted = (unit for unit in world.source if unit not in world.hidden or unit in effect.include)
     units = tuple(found(world, unit) for unit in wanted)
     links = links_of(world) if world.from_dump and world.past is not None else ()
+    if links and world.lots.strikes("unreadable"):
+        links = links[:-1]
     yield success(effect, Surveyed(units, since="0.0", links=links))
 
 

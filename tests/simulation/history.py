@@ -68,6 +68,8 @@ class History:
         """What the job is about to fail of."""
         self.captured = self.moments = 0
         """Up to which cluster time; how often it had to go on to a later one."""
+        self.token = ""
+        """Where the stream of changes goes on."""
         self.outdated = self.cutover = self.told_of_it = self.drained = False
         self._moment_of: dict[TaskKey, int] = {}
         """When a task was started last: after how many such times."""

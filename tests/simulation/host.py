@@ -43,6 +43,7 @@ from tests.simulation.news import BLOCK, DOCUMENT, News
 from tests.simulation.world import Crash, World
 
 JOB = JobId("simulated")
+ON_A_STREAM = (TaskKind.CAPTURE, TaskKind.FOLLOW, TaskKind.MANIFEST)
 PATIENCE = 40
 """Steps without news after which the operator kills the process."""
 
@@ -206,6 +207,8 @@ class Host:
         if effect.task.kind is not TaskKind.RELEASE:
             assert self.chronicle.last[effect.task] is Verb.STARTED, "P2"
             assert self.chronicle.attempts[effect.task] == effect.attempt, "P2"
+        if effect.task.kind in ON_A_STREAM:
+            assert effect.token == self.chronicle.token, "I1: it goes on elsewhere"
         if effect.shard is not None:
             self._goes_on(effect.shard)
         self.flying[effect.task, effect.attempt] = Flight(carry_out(self.world, effect))

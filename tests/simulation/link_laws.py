@@ -31,7 +31,7 @@ from statemachine.events import (
     Started,
     TaskEvent,
 )
-from statemachine.words import Cause, Key, TaskKey, TaskKind, Verb
+from statemachine.words import Cause, TaskKey, TaskKind, Verb
 from tests.simulation import laws
 from tests.simulation.history import AT_WORK, History
 from tests.simulation.link_hands import shards_of, time_of
@@ -226,7 +226,7 @@ class LinkLaws(History):
                 assert time_of(event.cluster_time) >= self.captured, "a capture that goes back"
                 assert event.token == str(time_of(event.cluster_time)), "another place"
                 assert self.past.read >= set(range(1, self.captured + 1)), "I17: not durable"
-                self.captured = time_of(event.cluster_time)
+                self.captured, self.token = time_of(event.cluster_time), event.token
                 if isinstance(event, CaptureCompleted):
                     self.world.source = self.past.rows_by_name(0, self.captured)
             case MomentPassed():
@@ -272,7 +272,7 @@ class LinkLaws(History):
             case FollowCompleted():
                 reached = time_of(event.cluster_time)
                 assert reached >= self.captured, "a round that goes back"
-                self.captured = reached
+                self.captured, self.token = reached, event.token
                 if reached >= self.past.furthest:
                     lost = laws.dropped_of(self.world, self.records)
                     laws.same_documents(self.world, self.past.moments[reached], lost)
@@ -293,7 +293,3 @@ class LinkLaws(History):
             assert (self.state.phase or "") == self.phase, "I35"
             where = (self.state.increment, self.state.applied, self.state.deadline_ms)
             assert where == (self.increment, self.completed, self.increment_due), "I32"
-
-    def _resumes(self, entity: str, last_key: Key | None) -> None:
-        """I31: strictly above what was recorded last."""
-        assert last_key == self.last_keys.get(entity), "I31: it goes on elsewhere"

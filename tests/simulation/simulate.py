@@ -45,7 +45,7 @@ INCREMENTS: dict[str, dict[str, object]] = {
     "follow": {"kind": "migrate", "follow": True},
 }
 """What sets jobs of increments apart from others."""
-EVERY_KIND = (*KINDS, *["chain"] * 7, *["increment"] * 4, *["follow"] * 4)
+EVERY_KIND = (*KINDS, *["chain"] * 7, *["increment"] * 5, *["follow"] * 6)
 BEGIN_MS = 1_000_000
 FROM_DUMP = {"restore": 1.0, "verify": 0.6, "plan": 0.3}
 """How often the source is a dump."""

@@ -104,8 +104,8 @@ def small_past(world: World) -> None:
     first = first_moment(world.source, world.views)
     one, two = first.names
     a, b, c = UnitId("db.a"), UnitId("db.b"), UnitId("db.c")
-    changed = {key: f"{key}@1" for key in range(3, 30, 3)}
-    new = {key: f"{key}@1" for key in range(6)}
+    changed = {key: f"{key}@1" for key in range(3, 15, 3)}
+    new = {key: f"{key}@1" for key in range(5)}
     second = Moment({one: c, two: a, "new": b}, {**first.held, one: changed, "new": new})
     third = Moment({one: a, "new": b}, {one: {**changed, 1: "1@2"}, "new": new})
     world.past = Past([first, second, third, third])

@@ -18,7 +18,7 @@ from tests.counts import count
 from tests.simulation.simulate import Simulation
 from tests.simulation.world import Odds
 
-SHORT = 200
+SHORT = 240
 LONG = 5000
 
 

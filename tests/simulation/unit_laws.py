@@ -77,6 +77,7 @@ class UnitLaws(History):
                 if self._units[unit] == "completed":
                     self._units[unit] = "open"
             case ChunkDropped():
+                assert not self.spec.incremental, "I33: a link without one of its documents"
                 self._leave(event.chunk)
                 self._owed = {key for key in self._owed if key.entity != event.chunk}
             case ChunkReleased() | ChunkKept():

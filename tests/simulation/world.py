@@ -43,7 +43,7 @@ class Odds:
     """Of a document: whoever carries it fails, or dies."""
     unwritten: float = 0.7
     """A manifest, for whatever reason."""
-    unreadable: float = 0.3
+    unreadable: float = 0.5
     """Of a unit of a dump: in places its file holds no documents."""
     # of news
     duplicate: float = 0.2
