@@ -8,11 +8,12 @@ only makes sure that all is still there: documents may have come.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from pymongo import MongoClient
 
 from executors.batches import TOLERANT
+from executors.boundaries import from_text
 from executors.compare import fields, is_index, wanted_index
 from executors.errors import TargetDiffers
 from executors.expiry import AFTER, delayed
@@ -51,6 +52,10 @@ from statemachine.stimuli import Settled, Shaped
 
 OFF = "off"
 """No expiry, in a change of a collection."""
+
+
+INDEX_NOT_FOUND: Final = 27
+"""It was given up in the full dump."""
 
 
 def shape(
@@ -104,6 +109,7 @@ def settle(
     position = position_at(client, job, chain, number)
     Target(client, spec, step, stop).must_hold(step.after, position.collections)
     changes = tuple(_built(client, spec, step, stop))
+    _hide(client, spec, step)
     differing: tuple[MetadataDifference, ...] = ()
     if last:
         differing = tuple(_finished(client, spec, chain, step.after, position.collections, stop))
@@ -292,6 +298,19 @@ def _standing(client: MongoClient[Any], entries: tuple[Entry, ...]) -> Iterator[
 
 
 # --- settling ---
+
+
+def _hide(client: MongoClient[Any], spec: JobSpec, step: Step) -> None:
+    """Unique indexes that are hidden: applying shows one for the moment in which it looks who holds
+    a value, and a killed process leaves it so."""
+    for each in step.after:
+        for name, index in each.indexes.items():
+            if index.unique and fields(from_text(index.spec)).get("hidden"):
+                database, collection = split(each.target)
+                hidden = {"collMod": collection, "index": {"name": name, "hidden": True}}
+                asked = {**hidden, "writeConcern": concern(spec)}
+                db = client.get_database(database)
+                acknowledged(db.command(asked, allowable_errors=[INDEX_NOT_FOUND]))
 
 
 def _built(client: MongoClient[Any], spec: JobSpec, step: Step, stop: StopToken) -> Iterator[str]:
