@@ -250,7 +250,9 @@ class LinkLaws(History):
         self.outdated = self._surveyed = False
         for key in list(self.last):
             del self.last[key]
-            self._forget(key)
+            if key.kind is not TaskKind.CAPTURE:  # which goes on
+                self._forget(key)
+                self._not_before.pop(key, None)
         kept: tuple[dict[str, object] | set[str], ...]
         for kept in (self._units, self._chunks, self._files, self._gone, self._changed):  # type: ignore[assignment]
             kept.clear()
