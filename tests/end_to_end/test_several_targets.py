@@ -167,8 +167,8 @@ def hashed(document: bytes, of: int) -> int:
     return int.from_bytes(sha256(order(id_of(document))).digest()[:8], "big") % of
 
 
-@pytest.mark.parametrize("of", [2, 3])
-@pytest.mark.parametrize("link", [0, 2])
+@pytest.mark.parametrize("of", [pytest.param(2, marks=pytest.mark.deep), 3])
+@pytest.mark.parametrize("link", [pytest.param(0, marks=pytest.mark.deep), 2])
 def test_by_hash(of: int, link: int, made: tuple[Path, list[Content]], targets: Targets) -> None:
     """I22, I33: a full dump alone, and a chain."""
     chain, states = made
@@ -188,8 +188,8 @@ def test_by_hash(of: int, link: int, made: tuple[Path, list[Content]], targets: 
             assert "ferrylog" not in client.list_database_names()
 
 
-@pytest.mark.parametrize("of", [2, 3])
-@pytest.mark.parametrize("link", [0, 1, 2])
+@pytest.mark.parametrize("of", [2, pytest.param(3, marks=pytest.mark.deep)])
+@pytest.mark.parametrize("link", [*(pytest.param(n, marks=pytest.mark.deep) for n in (0, 1)), 2])
 def test_by_range(of: int, link: int, made: tuple[Path, list[Content]], targets: Targets) -> None:
     """I22, I33: each target has lower keys than the next; a later link moves no boundary."""
     chain, states = made
@@ -267,6 +267,7 @@ def large(servers: Pair, tmp_path: Path) -> Path:
     return tmp_path / "dump"
 
 
+@pytest.mark.deep
 @pytest.mark.parametrize(("moment", "placement"), [("full", "hash"), ("increment", "range")])
 def test_a_target_that_dies_stops_its_own_job_only(
     moment: str, placement: str, large: Path, targets: Targets, servers: Pair
@@ -294,7 +295,9 @@ def test_a_target_that_dies_stops_its_own_job_only(
     assert targets.jobs() == before
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how", [pytest.param(signal.SIGINT, marks=pytest.mark.deep), signal.SIGKILL]
+)
 def test_the_program_ends_in_the_middle(
     how: signal.Signals, large: Path, targets: Targets, servers: Pair
 ) -> None:
