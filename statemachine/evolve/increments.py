@@ -21,7 +21,7 @@ from statemachine.evolve.hands import answered, healed, once_more, put, remove, 
 from statemachine.evolve.tasks import done, moved
 from statemachine.state import Applied, ChunkFile, Link, Shard, State, Task
 from statemachine.transitions import next_phase
-from statemachine.words import THE_JOB, ShardId, TaskKey, TaskKind, link_entity
+from statemachine.words import THE_JOB, Phase, ShardId, TaskKey, TaskKind, link_entity
 
 # --- capture ---
 
@@ -117,9 +117,9 @@ def shard_planned(state: State, event: ShardPlanned) -> None:
 
 
 def shape_completed(state: State, event: ShapeCompleted) -> None:
+    phase = _next_phase(state, event.kind)
     done(state, event)
-    _phase(state, event.kind)
-    state.proposed = True
+    state.phase, state.proposed = phase, True
 
 
 def apply_progressed(state: State, event: ApplyProgressed) -> None:
@@ -176,9 +176,13 @@ def proposed_again(state: State) -> None:
 
 
 def _phase(state: State, event: str) -> None:
+    state.phase = _next_phase(state, event)
+
+
+def _next_phase(state: State, event: str) -> Phase:
     if state.phase is None:
         raise ImpossibleTransition(entity=THE_JOB, status="no chain", event=event)
-    state.phase = next_phase(state.phase, event)
+    return next_phase(state.phase, event)
 
 
 def _the_shard(state: State, event: ApplyProgressed | ApplyCompleted) -> Shard:

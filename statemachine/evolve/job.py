@@ -41,9 +41,10 @@ def job_moved_on(state: State, event: AnyEvent) -> None:
     """Move the job along its table. Nothing happens to a job that nobody asked for."""
     if state.spec is None:
         raise UnknownEntity(entity=THE_JOB, event=event.kind)
-    state.status = next_job_status(state.status, event.kind)
-    if state.phase is not None and event.kind in OF_PHASES:
-        state.phase = next_phase(state.phase, event.kind)
+    status, phase = next_job_status(state.status, event.kind), state.phase
+    if phase is not None and event.kind in OF_PHASES:
+        phase = next_phase(phase, event.kind)
+    state.status, state.phase = status, phase
 
 
 OF_PHASES: Final = ("run_started", "job_completed", "job_failed")

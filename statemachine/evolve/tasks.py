@@ -78,13 +78,15 @@ def _index_moved(state: State, key: TaskKey, change: int) -> None:
 
 
 def started(state: State, event: Started) -> None:
+    phase = state.phase
+    if phase is not None and event.kind == "shape_started":
+        phase = next_phase(phase, event.kind)
     task = moved(state, event)
     task.attempt = event.attempt
     task.epoch = state.epoch
+    state.phase = phase
     if state.spec is not None and state.spec.incremental:
         state.highest = max(state.highest, event.attempt)
-    if event.kind == "shape_started" and state.phase is not None:
-        state.phase = next_phase(state.phase, event.kind)
     breaker = state.breakers[POOL_OF[TASK_OF[event.kind]]]
     if breaker.opened:
         breaker.probe = event.task

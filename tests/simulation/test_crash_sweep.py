@@ -220,7 +220,7 @@ def calm_run(tmp_path: Path, case: str) -> tuple[End, list[Point]]:
     end, appends, effects = run(tmp_path / "calm" / "journal.db", frozenset(), case)
     points = list(points_of(appends, effects))
     assert end.status is JobStatus.COMPLETED
-    assert len(end.completed) > (20 if end.built else 12)
+    assert len(end.completed) > (20 if end.built else 10)
     assert bool(end.dumped) == (CASES[case].get("kind") == "dump")
     return end, points
 

@@ -172,8 +172,12 @@ def test_chunks_are_cut_by_keys_and_by_what_they_weigh(work: Work) -> None:
 
 def test_which_units_are_dumped_by_their_changes(pair: Pair, tmp_path: Path) -> None:
     """All that the chain does not hold, or that no change stream speaks of, is dumped whole."""
-    held = frozenset(["aa"])
+    held = frozenset(["aa", "cc"])
     making = Making(Parent(0, "", "", "1.1", "", held), tmp_path, tmp_path / "keys.db")
+    with ChangedKeys(making.keys, 1 << 20) as keys:
+        keys.dropped("cc")
+        keys.flush()
+    assert not is_changed(making, plain_unit("shop.c", uuid="cc")), "made again under its UUID"
     assert is_changed(making, plain_unit("shop.c", uuid="aa"))
     assert not is_changed(making, plain_unit("shop.c", uuid="bb"))
     assert not is_changed(making, plain_unit("shop.v", uuid="", type="view"))
