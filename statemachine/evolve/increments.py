@@ -117,7 +117,7 @@ def shard_planned(state: State, event: ShardPlanned) -> None:
 
 
 def shape_completed(state: State, event: ShapeCompleted) -> None:
-    phase = _next_phase(state, event.kind)
+    phase = _next_phase(state, event.kind) if event.task in state.tasks else None
     done(state, event)
     state.phase, state.proposed = phase, True
 
