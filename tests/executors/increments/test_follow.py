@@ -354,6 +354,7 @@ def test_a_round_begins_where_it_is_told(bench: Bench) -> None:
     bench.must_be_alike()
 
 
+@pytest.mark.deep  # it is timed
 def test_the_target_is_less_than_two_seconds_behind(bench: Bench) -> None:
     """At 1,000 changes a second; what is told of it is not less than what is so."""
     things = bench.source.shop.things
