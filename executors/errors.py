@@ -214,7 +214,8 @@ class TargetNotEmpty(OperatorError):
     def __init__(self, namespace: str, documents: int) -> None:
         super().__init__(
             f"the target already holds {namespace} with about {documents} documents",
-            remedy="--drop replaces it; --on-conflict skip or overwrite merges into it",
+            remedy="--drop replaces it; --on-conflict skip or overwrite merges into it, which "
+            "increments cannot",
         )
 
 

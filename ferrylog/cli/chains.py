@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from executors.dumps.manifest import read_facts
-from executors.increments.chain import last_link, open_chain, time_to_link
+from executors.increments.chain import last_link, links_to_apply, open_chain, time_to_link
 from executors.increments.errors import CannotFollow, OtherSource
 from executors.increments.model import INCREMENTS
 from executors.select import carried
@@ -57,6 +57,18 @@ def increment_of(spec: JobSpec, *, keep_log: bool) -> JobSpec:
             "users": False,  # change streams do not show them: those of the full dump stay
             "consistency": "snapshot",
         }
+    )
+
+
+def increments_foretold(spec: JobSpec) -> str:
+    """What a restore would apply to the full dump, whose own plan a dry run tells. Raises as
+    `open_chain`."""
+    chain = open_chain(Path(spec.source.removeprefix(DUMP)), upto=spec.links + bool(spec.at))
+    links = links_to_apply(chain, spec.links, spec.at)
+    written, erased = sum(each.documents for each in links), sum(each.erased for each in links)
+    return (
+        f"then {len(links)} increments, up to {links[-1].until}: {written:,} documents written, "
+        f"{erased:,} deleted; what they meet on the target is looked at when the restore begins"
     )
 
 

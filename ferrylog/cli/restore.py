@@ -13,7 +13,7 @@ from executors.select import renames_of
 from ferrylog import clock
 from ferrylog.cli import options as o
 from ferrylog.cli.beginning import same_job, start_or_continue
-from ferrylog.cli.chains import links_wanted
+from ferrylog.cli.chains import increments_foretold, links_wanted
 from ferrylog.cli.plan import end_plan
 from ferrylog.cli.running import a_run, end, tell_end
 from ferrylog.cli.settings import DEFAULTS, run_settings
@@ -237,6 +237,8 @@ def _carry(
     with a_run(common, written, (None, side), settings) as run:
         engine = start_or_continue(run, spec, same)
         if spec.kind == "plan":
+            if spec.links or spec.at:
+                typer.echo(increments_foretold(spec), err=True)
             end_plan(common, run, engine)
         code = tell_end(common, written, engine)
     asked = spec.place and not engine.state.terminal and must_rest(written, engine.job)

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 
@@ -349,7 +348,7 @@ def test_the_last_step_never_replaces_a_manifest_of_another_job(
 ) -> None:
     """Also where the file system has no links."""
     if not links:
-        monkeypatch.setattr("os.link", Mock(side_effect=PermissionError))
+        monkeypatch.setattr("os.link", no_links)
     write_manifest(tmp_path, FACTS, [])
     digest = write_manifest(tmp_path, FACTS.model_copy(update={"created": "later"}), [])
     with pytest.raises(OutExists, match="the dump of job j"):
@@ -389,3 +388,8 @@ def test_an_archive_is_not_written_over_anything(tmp_path: Path) -> None:
             refuse_existing(asked)
         assert caught.value.exit_code == 2
     refuse_existing(spec(kind="dump", target="file:-", layout="archive"))
+
+
+def no_links(*_: object) -> None:
+    """As on a file system without hard links."""
+    raise PermissionError
