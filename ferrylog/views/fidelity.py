@@ -85,12 +85,15 @@ def _differing(report: StatusReport) -> Iterator[str]:
     if report.differing_metadata:
         things = f"{report.differing_metadata:,} thing{'s' * (report.differing_metadata > 1)}"
         yield f"  source and target are described differently in {things}"
-    named = [(unit.namespace, each) for unit in report.units for each in unit.differing]
-    for namespace, each in named[:MAX_LINES]:
-        yield f"    {namespace}: {difference(each)}"
+    named = [
+        f"{unit.namespace}: {difference(each)}" for unit in report.units for each in unit.differing
+    ]
+    named += map(difference, report.differing)
+    for line in named[:MAX_LINES]:
+        yield f"    {line}"
     hidden = report.differing_metadata - min(len(named), MAX_LINES)
     if hidden > 0:
-        yield f"    and {hidden:,} more: see `ferrylog inspect events --kind finish_completed`"
+        yield f"    and {hidden:,} more: see `ferrylog inspect events --kind '*_completed'`"
 
 
 def difference(each: MetadataDifference) -> str:

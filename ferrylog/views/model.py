@@ -35,7 +35,7 @@ from ferrylog.views.told import Told
 from ferrylog.views.work import done, estimate
 from statemachine.events import StopRequested
 from statemachine.state import State, Unit
-from statemachine.words import JobStatus, Status, TaskKind, UnitStatus
+from statemachine.words import THE_JOB, JobStatus, Status, TaskKind, UnitStatus
 
 __all__ = [
     "Report",
@@ -103,6 +103,7 @@ def status_report(
         dropped_indexes=state.dropped,
         mismatched_chunks=sum(unit.mismatched for unit in state.units.values()),
         differing_metadata=state.differing + sum(unit.differing for unit in state.units.values()),
+        differing=told.differing.get(THE_JOB, ()),
         damaged_places=damaged_places(state),
         damage=damage_reports(told.damage),
         left_behind=LeftBehind(users=state.users, roles=state.roles),

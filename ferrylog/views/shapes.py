@@ -291,6 +291,8 @@ class StatusReport(Report):
     mismatched_chunks: int
     differing_metadata: int
     """Options, indexes and the like on which source and target differ."""
+    differing: tuple[MetadataDifference, ...]
+    """Of them, those at the end of a chain or of following; each names its namespace."""
     damaged_places: int
     damage: tuple[DamageReport, ...]
     """The first of them."""

@@ -17,11 +17,21 @@ from statemachine.events import (
     MetadataDifference,
     PauseRequested,
     RetryScheduled,
+    SettleCompleted,
     StopRequested,
     SurveyCompleted,
 )
 from statemachine.state import State
-from statemachine.words import Alert, JobId, JobStatus, Status, TaskKey, TaskKind, UnitStatus
+from statemachine.words import (
+    THE_JOB,
+    Alert,
+    JobId,
+    JobStatus,
+    Status,
+    TaskKey,
+    TaskKind,
+    UnitStatus,
+)
 
 HELD: Final = (JobStatus.PAUSING, JobStatus.PAUSED, JobStatus.STOPPING, JobStatus.STOPPED)
 RECENT: Final = 100
@@ -149,7 +159,8 @@ def _damage(
 def _differing(
     journal: SqliteJournal, job: JobId, state: State, until: int
 ) -> dict[str, tuple[MetadataDifference, ...]]:
-    """As each unit was found last."""
+    """As each unit was found last; under the job's own name what was found at the end of a chain or
+    of following."""
     found = dict[str, tuple[MetadataDifference, ...]]()
     differing = (unit.id for unit in state.units.values() if unit.differing)
     for unit in islice(differing, DIFFERING):
@@ -157,4 +168,8 @@ def _differing(
         for recorded in audit.find(journal, wanted, tail=1):
             if isinstance(recorded.event, FinishCompleted):
                 found[unit] = recorded.event.differing
+    settled = Wanted(job, kind="settle_completed", until=until)
+    for recorded in audit.find(journal, settled, tail=1) if state.differing else ():
+        if isinstance(recorded.event, SettleCompleted):
+            found[THE_JOB] = recorded.event.differing
     return found

@@ -9,6 +9,7 @@ from ferrylog.views.human import status_text
 from ferrylog.views.increments import chain_report, follow_report
 from ferrylog.views.model import exit_code, phase, status_report
 from ferrylog.views.notes import note_on
+from ferrylog.views.told import Told
 from statemachine.events import AnyEvent, CaptureProgressed, MetadataDifference
 from statemachine.state import State
 from statemachine.stimuli import CutoverAsked, Progressed, Settled
@@ -79,6 +80,20 @@ def test_what_differs_at_the_end_of_a_chain_is_a_mismatch() -> None:
     differing = (MetadataDifference(what="index n_1", source="there", target=""),)
     story.succeed(settle(1), Settled(differing))
     assert exit_code(story.state) == 4
+
+
+def test_what_differs_at_the_end_is_named() -> None:
+    story = Chain(1).full()
+    story.applied(1)
+    past = Past()
+    past.state, past.at_ms = story.state, clock.now_ms()
+    story.state.differing = 1
+    found = (MetadataDifference(what="shop.c: index n_1", source="{}", target=""),)
+    report = status_report("j", past, running=False, told=Told(differing={"job": found}))
+    text = status_text(report)
+    assert "described differently in 1 thing" in text
+    assert "    shop.c: index n_1: {} on the source, missing on the target" in text
+    assert "more: see" not in text
 
 
 @pytest.mark.parametrize(("code", "left"), [("ECHAIN006", 4), ("EDUMP069", 4), ("EAPPLY001", 1)])
