@@ -143,5 +143,5 @@ def verify_completed(state: State, event: VerifyCompleted) -> None:
 
 
 def finish_completed(state: State, event: FinishCompleted) -> None:
-    the_unit(state, event.entity, event).differing = len(event.differing)
     done(state, event)
+    the_unit(state, event.entity, event).differing = len(event.differing)

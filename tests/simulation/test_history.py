@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -24,12 +24,12 @@ from tests.simulation.valves import POOLS
 from tests.statemachine.examples import examples
 
 
-@dataclass(repr=False)
+@dataclass
 class History:
-    """A journal and what it holds; quiet, for it is shown with every failing example."""
+    """A journal and what it holds, which is not shown with a failing example."""
 
     path: Path
-    records: list[Recorded]
+    records: list[Recorded] = field(repr=False)
 
 
 FOLD = """
