@@ -78,8 +78,13 @@ def _shards(fields: Fields) -> Fields:
     return {**fields, "settings": {**came_later, **fields["settings"]}}
 
 
+def _undo(fields: Fields) -> Fields:
+    came_later = {"undo": False, "swap": "", "title": "", "continue_on_error": False}
+    return {**fields, "spec": {**came_later, **fields["spec"]}}
+
+
 STEPS: Final[Mapping[str, tuple[Step, ...]]] = {
-    "job_requested": (_mode, _formats, _increments),
+    "job_requested": (_mode, _formats, _increments, _undo),
     "job_completed": (_with(damaged=0),),
     "survey_completed": (
         _with(cluster_time="", users=0, roles=0, notes=[]),
@@ -89,7 +94,7 @@ STEPS: Final[Mapping[str, tuple[Step, ...]]] = {
     "run_started": (_settings, _shards),
     "dump_completed": (_with(erased=0),),
     "pause_requested": (_with(request=0, immediate=False),),
-    "create_completed": (_with(uuid=""),),
+    "create_completed": (_with(uuid=""), _with(found="")),
     **{
         f"{task}_requeued": (_with(request=0),)
         for task in ("survey", "create", "plan", "dump", "restore", "index", "verify")

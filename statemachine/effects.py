@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
-from statemachine.state import Chunk, Link, Shard, State, Task, Unit
+from statemachine.state import Chunk, Link, Operation, Shard, State, Task, Undo, Unit
 from statemachine.words import (
     ChunkId,
+    OperationId,
     ShardId,
     Status,
     TaskKey,
@@ -64,6 +65,13 @@ class Effect:
     last: bool = False
     """The increment is the last one; of a settling, so is the task."""
     shard: Shard | None = None
+    operation: Operation | None = None
+    """Of an operation of a group, and of its undo."""
+    undo: Undo | None = None
+    chunks: tuple[Undo, ...] = ()
+    """Of the undo of a creation: what was to be undone of the unit's chunks."""
+    force: bool = False
+    """Of an undo: collections that the job made go, whatever others wrote to them since."""
 
 
 def wanted_effects(state: State) -> Iterator[Effect]:
@@ -96,6 +104,11 @@ def effect(state: State, key: TaskKey) -> Effect:
     task = state.tasks[key]
     if key.kind in OF_INCREMENTS:
         return _of_increment(state, key, task)
+    if key.kind is TaskKind.OPERATION:
+        operation = replace(state.operations[OperationId(key.entity)])
+        return Effect(key, task.attempt, task.epoch, unit=None, operation=operation)
+    if key.kind is TaskKind.UNDO:
+        return _of_undo(state, key, task)
     unit = unit_of(key)
     chunk = state.chunks.get(ChunkId(key.entity))
     return Effect(
@@ -145,6 +158,26 @@ def _of_increment(state: State, key: TaskKey, task: Task) -> Effect:
         link=state.links[state.increment - 1] if links else None,
         last=state.increment == len(state.links),
         shard=replace(shard) if shard is not None else None,
+    )
+
+
+def _of_undo(state: State, key: TaskKey, task: Task) -> Effect:
+    undo = state.undos[key.entity]
+    unit = state.units[undo.unit] if undo.unit is not None else None
+    creation = undo.task is TaskKind.CREATE
+    chunks = (each for each in state.undos.values() if each.chunk and each.unit == undo.unit)
+    operation = state.operations.get(OperationId(undo.entity))
+    return Effect(
+        key,
+        task.attempt,
+        task.epoch,
+        unit=replace(unit) if unit is not None else None,
+        read_preference=state.settings.read_preference if state.settings else "primary",
+        cluster_time=state.cluster_time,
+        operation=replace(operation) if operation is not None else None,
+        undo=undo,
+        chunks=tuple(chunks) if creation else (),
+        force=state.forced,
     )
 
 

@@ -52,6 +52,8 @@ POOLS: Final[Mapping[Pool, tuple[TaskKind, ...]]] = {
         TaskKind.SHAPE,
         TaskKind.SETTLE,
         TaskKind.FOLLOW,
+        TaskKind.OPERATION,
+        TaskKind.UNDO,
     ),
     Pool.APPLY: (TaskKind.APPLY,),
 }

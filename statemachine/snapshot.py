@@ -8,6 +8,7 @@ runs, so that a state of 100,000 chunks is read in a fraction of a second.
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Final
 
@@ -20,9 +21,11 @@ from statemachine.state import (
     ChunkFile,
     Done,
     Link,
+    Operation,
     Shard,
     State,
     Task,
+    Undo,
     Unit,
 )
 from statemachine.words import (
@@ -38,12 +41,15 @@ from statemachine.words import (
     TaskKind,
     UnitId,
     UnitStatus,
+    undo_task,
 )
 
 _task: Final = attrgetter(*Task.__slots__)
 _chunk: Final = attrgetter(*Chunk.__slots__)
 _unit: Final = attrgetter(*Unit.__slots__)
 _shard: Final = attrgetter(*Shard.__slots__)
+_operation: Final = attrgetter(*Operation.__slots__)
+_undo: Final = attrgetter(*Undo.__slots__)
 _breaker: Final = attrgetter(*Breaker.__slots__)
 MAPS: Final = (
     "units",
@@ -60,6 +66,8 @@ MAPS: Final = (
     "releasing",
     "links",
     "shards",
+    "operations",
+    "undos",
 )
 PLAIN: Final = tuple(name for name in State.__slots__ if name not in MAPS)
 """Fields of a state that are one value each."""
@@ -90,6 +98,8 @@ def freeze(state: State) -> dict[str, Any]:
         "releasing": list(state.releasing.items()),
         "links": [list(link) for link in state.links],
         "shards": [_shard(shard) for shard in state.shards.values()],
+        "operations": [_operation(each) for each in state.operations.values()],
+        "undos": [_undo(each) for each in state.undos.values()],
     }
 
 
@@ -125,6 +135,9 @@ def thaw(data: dict[str, Any]) -> State:
     state.phase = Phase(data["phase"]) if data["phase"] is not None else None
     state.links = tuple(Link(*link) for link in data["links"])
     state.shards = {shard.id: shard for shard in map(_thawed_shard, data["shards"])}
+    state.operations = {each.id: each for each in map(_thawed_operation, data["operations"])}
+    undos = map(_thawed_undo, data["undos"])
+    state.undos = {undo_task(each.task, each.entity).entity: each for each in undos}
     return state
 
 
@@ -237,6 +250,17 @@ def _thawed_shard(values: list[Any]) -> Shard:
     id_, namespace, target, kind, lower, upper, file, done = values
     where = ShardId(id_), namespace, target, kind, lower, upper
     return Shard(*where, ChunkFile(*file), Applied(*done))
+
+
+def _thawed_operation(values: list[Any]) -> Operation:
+    id_, forward, compensation, wait_for, rollback_wait_for, *rest = values
+    return Operation(id_, forward, compensation, tuple(wait_for), tuple(rollback_wait_for), *rest)
+
+
+def _thawed_undo(values: list[Any]) -> Undo:
+    number, task, *rest = values
+    undo = Undo(number, KINDS[task], *rest)
+    return replace(undo, file=ChunkFile(*undo.file)) if undo.file is not None else undo
 
 
 UNIT_INDEXES: Final = Unit.__slots__.index("indexes")

@@ -17,8 +17,10 @@ from statemachine.words import (
     Alert,
     BsonText,
     ChunkId,
+    Found,
     JobStatus,
     Key,
+    OperationId,
     Phase,
     Place,
     Pool,
@@ -44,6 +46,8 @@ STAGES: Final[dict[tuple[str, str], tuple[TaskKind, ...]]] = {
     ("restore", "direct"): (TaskKind.RESTORE, TaskKind.VERIFY),
     ("plan", "coordinated"): (),
     ("plan", "direct"): (),
+    ("group", "coordinated"): (),
+    ("group", "direct"): (),
 }
 """What is done with a chunk, in order, by the kind and the mode of its job."""
 
@@ -188,6 +192,39 @@ class Shard:
 
 
 @dataclass(slots=True)
+class Operation:
+    """One operation of a group."""
+
+    id: OperationId
+    forward: BsonText
+    compensation: BsonText
+    wait_for: tuple[OperationId, ...] = ()
+    rollback_wait_for: tuple[OperationId, ...] = ()
+    target: str = ""
+    tries: int = 3
+    cancelled: bool = False
+    """It will never start."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """One undo of a rollback; see `events.UndoPlanned`."""
+
+    number: int
+    task: TaskKind
+    entity: str
+    unit: UnitId | None = None
+    chunk: ChunkId | None = None
+    lower: Key | None = None
+    upper: Key | None = None
+    natural: bool = False
+    file: ChunkFile | None = None
+    """Where its documents lay, if in a file."""
+    documents: int = 0
+    digest: str = ""
+
+
+@dataclass(slots=True)
 class Unit:
     """A collection or view: what it is, and its counters. Documents and bytes are sums."""
 
@@ -203,6 +240,8 @@ class Unit:
     target_uuid: str = ""
     created: bool = False
     """The target has it."""
+    found: Found = ""
+    """What lay under its name before."""
     built: tuple[str, ...] = ()
     """Names of the indexes that stood before the data came."""
     status: UnitStatus = UnitStatus.PENDING
@@ -373,10 +412,25 @@ class State:
     upserted: int = 0
     erased: int = 0
     """Documents, over all increments and rounds."""
+    operations: dict[OperationId, Operation] = field(default_factory=dict)
+    """Of a group, as they were planned."""
+    undos: dict[str, Undo] = field(default_factory=dict)
+    """Of the rollback under way, by the entity of their task, in the order of undoing."""
+    undone: int = 0
+    skipped: int = 0
+    undo_kept: int = 0
+    """Over all rollbacks: undos done, undos left out, and what others changed and stays."""
+    rolled_to: str = ""
+    """Of the last rollback: the operation after which all was undone."""
+    forced: bool = False
+    persevering: bool = False
+    """Of the last rollback: see `events.RollbackStarted`."""
+    committed: bool = False
+    """Nobody can take the job back any more."""
 
     @property
     def terminal(self) -> bool:
-        return self.status in (JobStatus.COMPLETED, JobStatus.FAILED)
+        return self.status in (JobStatus.COMPLETED, JobStatus.FAILED, JobStatus.ROLLED_BACK)
 
     @property
     def resting(self) -> bool:
@@ -411,7 +465,13 @@ class State:
         return sum([self.size(kind, Status.PROCESSING) for kind in pool])
 
 
-RESTING: Final = (JobStatus.PAUSED, JobStatus.STOPPED, JobStatus.MOVED)
+RESTING: Final = (
+    JobStatus.PAUSED,
+    JobStatus.STOPPED,
+    JobStatus.ROLLBACK_PAUSED,
+    JobStatus.ROLLBACK_FAILED,
+    JobStatus.MOVED,
+)
 
 
 def digest(state: State) -> str:
@@ -446,7 +506,13 @@ def plain(state: State) -> dict[str, Any]:
         "releasing": state.releasing,
         "links": [list(link) for link in state.links],
         "shards": {shard.id: _shard(shard) for shard in state.shards.values()},
+        "operations": [asdict(each) for each in state.operations.values()],
+        "undos": [plain_undo(each) for each in state.undos.values()],
     }
+
+
+def plain_undo(undo: Undo) -> dict[str, Any]:
+    return {**asdict(undo), "file": list(undo.file) if undo.file is not None else None}
 
 
 def _chunk(chunk: Chunk) -> dict[str, Any]:
@@ -470,5 +536,6 @@ SCALARS: Final = (
     "done_documents", "done_bytes", "since", "token", "reached", "changes", "outdated", "moments",
     "highest", "forgotten", "lag_ms", "cutover", "drained", "differing", "phase", "increment",
     "applied", "deadline_ms", "proposed", "shards_planned", "upserted", "erased",
+    "undone", "skipped", "undo_kept", "rolled_to", "forced", "persevering", "committed",
 )  # fmt: skip
 """Fields of a state that are one plain value each."""

@@ -10,13 +10,15 @@ from statemachine.events import (
     MetadataDifference,
     RunSettings,
 )
-from statemachine.state import ChunkFile
+from statemachine.state import ChunkFile, Undo
 from statemachine.words import (
     Alert,
     BsonText,
     Cause,
     ChunkId,
+    Found,
     Key,
+    OperationId,
     TaskKey,
     TaskKind,
     UnitId,
@@ -30,6 +32,28 @@ class JobAsked:
 
     by: str
     spec: JobSpec
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedOperation:
+    """One operation of a group that is wanted; see `events.OperationPlanned`."""
+
+    id: OperationId
+    forward: BsonText
+    compensation: BsonText
+    wait_for: tuple[OperationId, ...] = ()
+    rollback_wait_for: tuple[OperationId, ...] = ()
+    target: str = ""
+    tries: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class GroupAsked:
+    """A new group of operations is wanted."""
+
+    by: str
+    spec: JobSpec
+    operations: tuple[PlannedOperation, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +160,28 @@ class CutoverAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class RollbackAsked:
+    """What the job did is to be taken back; `undos`: all of that, in the order of undoing."""
+
+    by: str
+    why: str
+    undos: tuple[Undo, ...]
+    request: int = 0
+    to: str = ""
+    """Only what was started after this operation."""
+    force: bool = False
+    continue_on_error: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CommitAsked:
+    """Nobody is to take the job back any more."""
+
+    by: str
+    request: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Gauge:
     """One measured value that may raise or clear an alert."""
 
@@ -212,6 +258,8 @@ class Surveyed:
 class Created:
     built: tuple[str, ...]
     uuid: str = ""
+    found: Found = ""
+    """What lay under the name before this job came, over all attempts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,6 +467,23 @@ class Followed:
 
 
 @dataclass(frozen=True, slots=True)
+class Operated:
+    """An operation of a group is applied."""
+
+    changes: tuple[str, ...] = ()
+    """In words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """What an operation did is taken back; see `events.UndoCompleted`."""
+
+    documents: int = 0
+    kept: int = 0
+    changes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Released:
     """A chunk file is gone."""
 
@@ -442,6 +507,8 @@ Result = (
     | Applying
     | Settled
     | Followed
+    | Operated
+    | Undone
     | Released
 )
 
@@ -505,8 +572,19 @@ Asked = (
     | RequeueAsked
     | DropAsked
     | CutoverAsked
+    | RollbackAsked
+    | CommitAsked
 )
 """What operators ask of a job; each gets an answer in the journal."""
 Stimulus = (
-    JobAsked | RunBegan | Asked | Measured | ExportAsked | ImportAsked | Tick | Progressed | Outcome
+    JobAsked
+    | GroupAsked
+    | RunBegan
+    | Asked
+    | Measured
+    | ExportAsked
+    | ImportAsked
+    | Tick
+    | Progressed
+    | Outcome
 )

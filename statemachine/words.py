@@ -14,12 +14,16 @@ ChunkId = NewType("ChunkId", str)
 """A chunk is one key range of a unit; its id is `db.collection#index`."""
 ShardId = NewType("ShardId", str)
 """A shard is one key range of one collection in one increment; its id is `link:number#index`."""
+OperationId = NewType("OperationId", str)
+"""An operation of a group; its id is the name that its author gave it."""
 Key = NewType("Key", str)
 """A document's `_id` as text. Opaque here: only `executors.boundaries` makes and reads it."""
 BsonText = NewType("BsonText", str)
 """One BSON document as text, exact to the byte. Opaque here, like `Key`."""
 Millis = NewType("Millis", int)
 UnitType = Literal["collection", "view", "timeseries"]
+Found = Literal["", "nothing", "empty", "documents"]
+"""What lay under a name before a job came; empty: nobody looked."""
 Place = Literal["work", "dump"]
 """Where a chunk file lies: in the job's work folder, which is cleared, or in a dump."""
 
@@ -63,6 +67,10 @@ class TaskKind(StrEnum):
     """Of an increment, or of a job that followed: indexes are built, what stands is compared."""
     FOLLOW = "follow"
     """Of a job that follows its source: one round of changes to the target."""
+    OPERATION = "operation"
+    """Of an operation of a group: what it does."""
+    UNDO = "undo"
+    """Of a rollback: what one operation did is taken back."""
 
 
 class Status(StrEnum):
@@ -118,6 +126,12 @@ class JobStatus(StrEnum):
     """As paused, by an operator's word that it is not to go on by itself."""
     COMPLETED = "completed"
     FAILED = "failed"
+    ROLLING_BACK = "rolling_back"
+    """What the job did is being taken back."""
+    ROLLBACK_PAUSED = "rollback_paused"
+    ROLLBACK_FAILED = "rollback_failed"
+    """An undo failed: nothing more happens before somebody goes on."""
+    ROLLED_BACK = "rolled_back"
     MOVED = "moved"
     """Exported to go on elsewhere: this journal may only look."""
 
@@ -177,7 +191,8 @@ class TaskKey(NamedTuple):
 
     kind: TaskKind
     entity: str
-    """`job`, a unit id, a chunk id, `<unit id>@<index name>`, `link:<number>`, or a shard id."""
+    """`job`, a unit id, a chunk id, `<unit id>@<index name>`, `link:<number>`, a shard id, an
+    operation id, or, of an undo, the kind and the entity of what is undone."""
 
 
 THE_JOB = "job"
@@ -191,6 +206,8 @@ def unit_of(key: TaskKey) -> UnitId | None:
             return None
         case TaskKind.SHAPE | TaskKind.APPLY | TaskKind.SETTLE:
             return None
+        case TaskKind.OPERATION | TaskKind.UNDO:
+            return None
         case TaskKind.CREATE | TaskKind.PLAN | TaskKind.FINISH:
             return UnitId(key.entity)
         case TaskKind.INDEX:
@@ -203,6 +220,11 @@ def index_task(unit_id: UnitId, name: str) -> TaskKey:
     """The task that builds this index; index names may hold any character but NUL."""
     escaped = name.replace("%", "%25").replace("@", "%40")
     return TaskKey(TaskKind.INDEX, f"{unit_id}@{escaped}")
+
+
+def undo_task(of: TaskKind, entity: str) -> TaskKey:
+    """The task that takes back what this one did."""
+    return TaskKey(TaskKind.UNDO, f"{of} {entity}")
 
 
 def link_entity(number: int) -> str:

@@ -8,6 +8,7 @@ from typing import assert_never
 
 from statemachine.decide.asked import asked
 from statemachine.decide.measured import measured
+from statemachine.decide.operations import group_asked
 from statemachine.decide.outcomes import failed, file_damaged, progressed, succeeded
 from statemachine.decide.recovery import run_began
 from statemachine.decide.schedule import tick
@@ -23,6 +24,7 @@ from statemachine.stimuli import (
     ExportAsked,
     Failed,
     FileDamaged,
+    GroupAsked,
     ImportAsked,
     JobAsked,
     Measured,
@@ -42,6 +44,8 @@ def decide(state: State, stimulus: Stimulus, now: Millis) -> list[AnyEvent]:
     match stimulus:
         case JobAsked():
             return [] if state.spec else [JobRequested(by=stimulus.by, spec=stimulus.spec)]
+        case GroupAsked():
+            return group_asked(state, stimulus)
         case RunBegan():
             return run_began(state, stimulus)
         case Measured():

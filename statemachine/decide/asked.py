@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from statemachine.decide.found import chunk_found
 from statemachine.decide.increments import CHAIN
 from statemachine.decide.isolation import not_carried
+from statemachine.decide.operations import no_rollback, rollback
 from statemachine.events import (
     AnyEvent,
     ChunkDropped,
@@ -16,6 +17,7 @@ from statemachine.events import (
     CutoverRequested,
     IndexDropped,
     InDoubt,
+    JobCommitted,
     JobPaused,
     JobReopened,
     JobStopped,
@@ -35,6 +37,7 @@ from statemachine.state import State, is_whole
 from statemachine.stimuli import (
     AddAsked,
     Asked,
+    CommitAsked,
     CutoverAsked,
     DropAsked,
     ExcludeAsked,
@@ -42,6 +45,7 @@ from statemachine.stimuli import (
     PauseAsked,
     PriorityAsked,
     RequeueAsked,
+    RollbackAsked,
     SetAsked,
     SplitAsked,
     StopAsked,
@@ -69,6 +73,8 @@ VERBS: Final = {
     RequeueAsked: "requeue",
     DropAsked: "drop",
     CutoverAsked: "cutover",
+    RollbackAsked: "rollback",
+    CommitAsked: "commit",
 }
 """What each request is called in the journal."""
 COMPLETED: Final = JobStatus.COMPLETED
@@ -154,6 +160,9 @@ def _answer(state: State, wish: Asked) -> list[AnyEvent]:
 
 def _pause(state: State, wish: PauseAsked) -> list[AnyEvent]:
     """A second, immediate one hastens the first, also where that was a stop."""
+    if state.status is JobStatus.ROLLING_BACK:
+        why = {"by": wish.by, "why": wish.why, "request": wish.request, "immediate": True}
+        return [PauseRequested.model_validate(why), *_at_once(state, JobPaused())]
     if state.status is JobStatus.STOPPING and wish.immediate:
         stop = StopAsked(wish.by, wish.why, wish.request, wish.immediate, state.rollback)
         return _stop(state, stop)
@@ -166,6 +175,8 @@ def _pause(state: State, wish: PauseAsked) -> list[AnyEvent]:
 
 def _stop(state: State, wish: StopAsked) -> list[AnyEvent]:
     """A pause under way becomes a stop; a second, immediate one hastens the first."""
+    if state.status is JobStatus.ROLLING_BACK:
+        return _pause(state, PauseAsked(wish.by, wish.why, wish.request, wish.immediate))
     hastens = state.status is JobStatus.STOPPING and wish.immediate
     if state.terminal or state.status in (JobStatus.STOPPED, JobStatus.PENDING):
         raise _Refused(f"the job is {state.status}")
@@ -190,6 +201,24 @@ def _at_once(state: State, end: JobPaused | JobStopped) -> list[AnyEvent]:
         if task.status is Status.PROCESSING
     ]
     return [*doubts, end]
+
+
+# --- taking back ---
+
+
+def _rollback(state: State, wish: RollbackAsked) -> list[AnyEvent]:
+    """Only of a job at which nobody is at work: what runs is stopped first."""
+    if why := no_rollback(state):
+        raise _Refused(why)
+    return rollback(state, wish)
+
+
+def _commit(state: State, wish: CommitAsked) -> list[AnyEvent]:
+    if state.committed:
+        raise _Refused("the job is committed already")
+    if not state.terminal:
+        raise _Refused(f"the job is {state.status}: it has to end first")
+    return [JobCommitted(by=wish.by)]
 
 
 # --- how it runs ---
@@ -393,7 +422,16 @@ ANSWERS: Final[Mapping[type, Callable[[State, Any], list[AnyEvent]]]] = {
     AddAsked: _add,
     SplitAsked: _split,
     CutoverAsked: _cutover,
+    RollbackAsked: _rollback,
+    CommitAsked: _commit,
 }
 """A test holds that every request has its answer."""
-ALWAYS: Final = (PauseAsked, StopAsked, RequeueAsked, DropAsked)
+ALWAYS: Final = (
+    PauseAsked,
+    StopAsked,
+    RequeueAsked,
+    DropAsked,
+    RollbackAsked,
+    CommitAsked,
+)
 """They answer for a job that has ended too."""

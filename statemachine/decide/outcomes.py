@@ -15,6 +15,7 @@ from statemachine.decide.increments import (
     progress,
 )
 from statemachine.decide.isolation import cancelled, isolated, isolates, letter_of
+from statemachine.decide.operations import operation_failed, undo_failed
 from statemachine.events import (
     AnyEvent,
     Cancelled,
@@ -37,6 +38,7 @@ from statemachine.events import (
     JobFailed,
     JobSpec,
     ManifestCompleted,
+    OperationCompleted,
     PauseRequested,
     PlanCompleted,
     RequestRefused,
@@ -47,6 +49,7 @@ from statemachine.events import (
     RunSettings,
     SplitCompleted,
     SurveyCompleted,
+    UndoCompleted,
     UnitRegistered,
     UnitSkipped,
     VerifyCompleted,
@@ -75,6 +78,7 @@ from statemachine.stimuli import (
     Followed,
     FoundUnit,
     Manifested,
+    Operated,
     Planned,
     PlannedFiles,
     Progressed,
@@ -86,6 +90,7 @@ from statemachine.stimuli import (
     Split,
     Succeeded,
     Surveyed,
+    Undone,
     Unfiled,
     Verified,
 )
@@ -155,6 +160,8 @@ def failed(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
         return _released(state, news)
     if not _awaited(state, news):
         return [_ignored(state, news, "failure")]
+    if news.task.kind is TaskKind.UNDO and _is_final(state, news):
+        return undo_failed(state, news)
     if news.cause is Cause.FATAL:
         return [cancelled(news), *_pause(state, f"{news.code}: {news.why}")]
     if of_a_moment(state, news):
@@ -176,6 +183,8 @@ def failed(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
         return [letter_of(news), JobFailed(code=news.code, why=news.why)]
     if over:
         letter = letter_of(news)
+        if news.task.kind is TaskKind.OPERATION:
+            return [letter, *breaker, *operation_failed(state, letter)]
         return [letter, *breaker, *_give_up_once(state, letter)]
     delay = backoff_ms(task, news.jitter, state.settings)
     if news.cause is Cause.UNAVAILABLE:
@@ -192,6 +201,15 @@ def failed(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
         not_before_ms=Millis(now + delay),
     )
     return [scheduled, *breaker]
+
+
+def _is_final(state: State, news: Failed) -> bool:
+    """Whether no further attempt of an undo is made by itself."""
+    assert state.settings is not None
+    if news.cause is Cause.FATAL:
+        return True
+    breaker = state.breakers[POOL_OF[news.task.kind]]
+    return exhausted(news.cause, state.tasks[news.task], breaker, state.settings)
 
 
 def _reads_dump(state: State, task: TaskKey) -> bool:
@@ -294,7 +312,7 @@ def _completions(state: State, task: TaskKey, result: Result) -> list[AnyEvent]:
         case Surveyed():
             return _surveyed(state, task, result)
         case Created():
-            return [CreateCompleted.of(task, built=result.built, uuid=result.uuid)]
+            return [_created(task, result)]
         case Planned() | PlannedFiles():
             return _planned(state, UnitId(task.entity), result)
         case Split():
@@ -334,10 +352,27 @@ def _completions(state: State, task: TaskKey, result: Result) -> list[AnyEvent]:
         case Captured() | Shaped() | Applying() | Settled() | Followed():
             found = result.units if isinstance(result, Captured) else ()
             return [*_registered(state, found), *completion(state, task, result)]
+        case Operated():
+            return [OperationCompleted(entity=task.entity, changes=result.changes)]
+        case Undone():
+            return [_undone(task, result)]
         case Released() | Unfiled():
             raise AssertionError("these have paths of their own")
         case _:
             assert_never(result)
+
+
+def _created(task: TaskKey, result: Created) -> AnyEvent:
+    return CreateCompleted.of(task, built=result.built, uuid=result.uuid, found=result.found)
+
+
+def _undone(task: TaskKey, result: Undone) -> AnyEvent:
+    return UndoCompleted(
+        entity=task.entity,
+        documents=result.documents,
+        kept=result.kept,
+        changes=result.changes,
+    )
 
 
 def _ended(task: TaskKey, result: Finished | Manifested) -> AnyEvent:

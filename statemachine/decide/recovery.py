@@ -14,6 +14,7 @@ from statemachine.events import (
     JobSpec,
     Requeued,
     Resolved,
+    RollbackContinued,
     RunSettings,
     RunStarted,
 )
@@ -59,6 +60,8 @@ def run_began(state: State, began: RunBegan) -> list[AnyEvent]:
             events += _decided(state, key, died=task.status is Status.PROCESSING)
     if state.status in WAITING:
         events.append(JobResumed(by=began.by))
+    if state.status in (JobStatus.ROLLBACK_PAUSED, JobStatus.ROLLBACK_FAILED):
+        events.append(RollbackContinued(by=began.by))
     events += _requeue(state, began.by)
     letters = [event for event in events if isinstance(event, DeadLettered)]
     dropped = {event.chunk for event in events if isinstance(event, ChunkDropped)}

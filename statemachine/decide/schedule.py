@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Final
 
 from statemachine.decide.increments import captured_again, next_increment, overdue
+from statemachine.decide.operations import left_behind, next_undo, waits_for
 from statemachine.events import (
     AnyEvent,
     JobCompleted,
@@ -54,6 +55,8 @@ def tick(state: State, now: Millis) -> list[AnyEvent]:
     job (A10-A14)."""
     if state.status in (JobStatus.PAUSING, JobStatus.STOPPING):
         return _paused(state)
+    if state.status is JobStatus.ROLLING_BACK:
+        return next_undo(state, now)
     if state.status is not JobStatus.RUNNING:
         return []
     return (
@@ -62,6 +65,7 @@ def tick(state: State, now: Millis) -> list[AnyEvent]:
         or _starts(state, now)
         or _finished_units(state)
         or next_increment(state, now)
+        or left_behind(state)
         or _finished_job(state)
         or _blocked(state)
     )
@@ -208,6 +212,8 @@ def _ready(state: State, key: TaskKey) -> bool:
         return chunk.file is not None and state.units[chunk.unit].created
     if key.kind is TaskKind.SETTLE:
         return not state.shards
+    if key.kind is TaskKind.OPERATION:
+        return waits_for(state, key) == ()
     if key.kind is TaskKind.FINISH:
         unit = state.units[UnitId(key.entity)]
         return unit.settled + unit.dropped == unit.planned and not unit.indexing

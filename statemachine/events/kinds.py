@@ -41,6 +41,20 @@ from statemachine.events.job import (
     RunStarted,
     StopRequested,
 )
+from statemachine.events.operations import (
+    GroupCommitted,
+    JobCommitted,
+    JobRolledBack,
+    OperationCompleted,
+    OperationDropped,
+    OperationPlanned,
+    RollbackContinued,
+    RollbackFailed,
+    RollbackStarted,
+    UndoCompleted,
+    UndoPlanned,
+    UndoSkipped,
+)
 from statemachine.events.outcomes import (
     CopyCompleted,
     CopyProgressed,
@@ -103,6 +117,8 @@ Completed = (
     | ApplyCompleted
     | SettleCompleted
     | FollowCompleted
+    | OperationCompleted
+    | UndoCompleted
 )
 
 
@@ -164,5 +180,15 @@ AnyEvent = (
     | ApplyProgressed
     | IncrementCompleted
     | CutoverRequested
+    | GroupCommitted
+    | JobCommitted
+    | JobRolledBack
+    | OperationDropped
+    | OperationPlanned
+    | RollbackContinued
+    | RollbackFailed
+    | RollbackStarted
+    | UndoPlanned
+    | UndoSkipped
     | Completed
 )

@@ -7,6 +7,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from statemachine.events.base import Value
 from statemachine.events.tasks import TaskEvent
 from statemachine.words import (
+    Found,
     Key,
     Verb,
 )
@@ -38,6 +39,8 @@ class CreateCompleted(TaskEvent):
     """Names of the indexes that stand already."""
     uuid: str
     """Of the target collection, hexadecimal; empty for a view."""
+    found: Found = ""
+    """What lay under the name before; empty: that was not recorded."""
 
 
 class PlanCompleted(TaskEvent):

@@ -13,8 +13,8 @@ from statemachine.words import (
 class JobSpec(Value):
     """What a job is to do; fixed for its life. URIs stand here without credentials."""
 
-    kind: Literal["migrate", "dump", "restore", "verify", "plan"]
-    """`plan` is a dry run: what a migration would do, and nothing done."""
+    kind: Literal["migrate", "dump", "restore", "verify", "plan", "group"]
+    """`plan` is a dry run: what a migration would do, and nothing done; `group` runs operations."""
     mode: Literal["coordinated", "direct"]
     source: str
     """A deployment, or `file:` and the path of a dump."""
@@ -73,6 +73,15 @@ class JobSpec(Value):
     """When the job is to have ended, since the Unix epoch; 0: whenever."""
     increment_ms: NonNegativeInt = 0
     """How long the restore of one increment may take; 0: as long as it takes."""
+    undo: bool = False
+    """What the job changes on the target is recorded before it does, and can be taken back."""
+    swap: str = ""
+    """Collections are filled under names with this in them, and take their own names when they are
+    whole; empty: they have them from the beginning."""
+    title: str = ""
+    """Of a group: what it is for."""
+    continue_on_error: bool = False
+    """Of a group: a failed operation stops only those that wait for it."""
     place: str = ""
     """Of a restore to several targets: which documents this one gets, `hash:K/N` or `range:K/N`;
     empty: all."""

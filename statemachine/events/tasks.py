@@ -58,6 +58,8 @@ class Started(TaskEvent):
         "apply_started",
         "settle_started",
         "follow_started",
+        "operation_started",
+        "undo_started",
     ]
     attempt: PositiveInt
 
@@ -83,6 +85,8 @@ class RetryScheduled(TaskEvent):
         "apply_retry_scheduled",
         "settle_retry_scheduled",
         "follow_retry_scheduled",
+        "operation_retry_scheduled",
+        "undo_retry_scheduled",
     ]
     attempt: PositiveInt
     cause: Cause
@@ -114,6 +118,8 @@ class DeadLettered(TaskEvent):
         "apply_dead_lettered",
         "settle_dead_lettered",
         "follow_dead_lettered",
+        "operation_dead_lettered",
+        "undo_dead_lettered",
     ]
     attempt: NonNegativeInt
     cause: Cause
@@ -142,6 +148,8 @@ class Cancelled(TaskEvent):
         "apply_cancelled",
         "settle_cancelled",
         "follow_cancelled",
+        "operation_cancelled",
+        "undo_cancelled",
     ]
     attempt: PositiveInt
     code: str
@@ -169,6 +177,8 @@ class InDoubt(TaskEvent):
         "apply_in_doubt",
         "settle_in_doubt",
         "follow_in_doubt",
+        "operation_in_doubt",
+        "undo_in_doubt",
     ]
     attempt: PositiveInt
 
@@ -194,6 +204,8 @@ class Resolved(TaskEvent):
         "apply_resolved",
         "settle_resolved",
         "follow_resolved",
+        "operation_resolved",
+        "undo_resolved",
     ]
     decision: Literal["discard", "continue"]
     position: NonNegativeInt
@@ -220,6 +232,8 @@ class Requeued(TaskEvent):
         "apply_requeued",
         "settle_requeued",
         "follow_requeued",
+        "operation_requeued",
+        "undo_requeued",
     ]
     by: str
     request: NonNegativeInt

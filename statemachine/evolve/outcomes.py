@@ -53,6 +53,7 @@ def create_completed(state: State, event: CreateCompleted) -> None:
     done(state, event)
     unit = the_unit(state, event.entity, event)
     unit.built, unit.target_uuid, unit.created = event.built, event.uuid, True
+    unit.found = event.found
     if state.spec is not None and state.spec.kind == "restore":
         open_indexes(state, unit)  # of an empty unit: there is no chunk whose end could do it
     elif unit.type != "view":
