@@ -38,6 +38,7 @@ UNIT_TRANSITIONS: Final[Mapping[UnitStatus, Mapping[str, UnitStatus]]] = {
 
 JOB_TRANSITIONS: Final[Mapping[JobStatus, Mapping[str, JobStatus]]] = {
     JobStatus.PENDING:   {"run_started":     JobStatus.RUNNING,
+                          "job_failed":      JobStatus.FAILED,
                           "job_exported":    JobStatus.MOVED},
     JobStatus.RUNNING:   {"run_started":     JobStatus.RUNNING,
                           "pause_requested": JobStatus.PAUSING,

@@ -42,19 +42,14 @@ __all__ = ["decide"]
 def decide(state: State, stimulus: Stimulus, now: Millis) -> list[AnyEvent]:
     """What happens because of this news, given all that happened before it."""
     match stimulus:
-        case JobAsked():
-            return [] if state.spec else [JobRequested(by=stimulus.by, spec=stimulus.spec)]
-        case GroupAsked():
-            return group_asked(state, stimulus)
+        case JobAsked() | GroupAsked():
+            return [] if state.spec else _requested(stimulus)
         case RunBegan():
             return run_began(state, stimulus)
         case Measured():
             return measured(state, stimulus)
-        case ExportAsked():
-            return _export_asked(state, stimulus)
-        case ImportAsked():
-            moved = state.status is JobStatus.MOVED
-            return [JobImported(by=stimulus.by, host=stimulus.host)] if moved else []
+        case ExportAsked() | ImportAsked():
+            return _moved(state, stimulus)
         case Tick():
             return tick(state, now)
         case Succeeded():
@@ -71,8 +66,17 @@ def decide(state: State, stimulus: Stimulus, now: Millis) -> list[AnyEvent]:
             assert_never(stimulus)
 
 
-def _export_asked(state: State, asked: ExportAsked) -> list[AnyEvent]:
+def _requested(asked: JobAsked | GroupAsked) -> list[AnyEvent]:
+    if isinstance(asked, GroupAsked):
+        return group_asked(asked)
+    return [JobRequested(by=asked.by, spec=asked.spec)]
+
+
+def _moved(state: State, asked: ExportAsked | ImportAsked) -> list[AnyEvent]:
     """A job leaves as it stands: what is at work is in doubt where it arrives."""
+    if isinstance(asked, ImportAsked):
+        moved = state.status is JobStatus.MOVED
+        return [JobImported(by=asked.by, host=asked.host)] if moved else []
     if state.spec is None or state.terminal or state.status is JobStatus.MOVED:
         return []
     return [JobExported(epoch=state.epoch + 1, by=asked.by, host=asked.host)]

@@ -31,6 +31,7 @@ from statemachine.events import (
     SplitRequested,
     StopRequested,
     SurveyInvalidated,
+    UndoSkipped,
     UnitExcluded,
 )
 from statemachine.state import State, is_whole
@@ -336,7 +337,7 @@ def _requeue(state: State, wish: RequeueAsked) -> list[AnyEvent]:
 
 
 def _again(state: State, wish: RequeueAsked) -> list[AnyEvent]:
-    if state.increment and wish.task not in CHAIN:
+    if state.increment and wish.task not in (*CHAIN, TaskKind.UNDO):
         raise _Refused("increments lie on top of it: restore anew, with --new --drop")
     if wish.task is None:
         chunk = state.flawed.get(ChunkId(wish.entity))
@@ -394,6 +395,9 @@ def _drop(state: State, wish: DropAsked) -> list[AnyEvent]:
     task = state.tasks.get(key)
     if task is None or task.status is not Status.FAILED:
         raise _Refused(f"the {wish.task} of {wish.entity} is not a dead letter")
+    if key.kind is TaskKind.UNDO:
+        why = f"left out by {wish.by}: {task.code}: {task.why}"
+        return [UndoSkipped(entity=key.entity, by=wish.by, request=wish.request, why=why)]
     if key.kind is TaskKind.INDEX:
         return [IndexDropped(entity=key.entity, by=wish.by, request=wish.request)]
     chunk = state.chunks.get(ChunkId(wish.entity))

@@ -8,9 +8,11 @@ from statemachine.events import (
     AnyEvent,
     DeadLettered,
     GroupCommitted,
+    InDoubt,
     JobFailed,
     JobRequested,
     JobRolledBack,
+    JobSpec,
     OperationDropped,
     OperationPlanned,
     RollbackFailed,
@@ -35,10 +37,8 @@ from statemachine.words import (
 Waits = Mapping[OperationId, Sequence[OperationId]]
 
 
-def group_asked(state: State, asked: GroupAsked) -> list[AnyEvent]:
+def group_asked(asked: GroupAsked) -> list[AnyEvent]:
     """Planned one by one, and committed when all of them are in order (I36, P8)."""
-    if state.spec is not None:
-        return []
     events: list[AnyEvent] = [JobRequested(by=asked.by, spec=asked.spec)]
     if wrong := "; ".join(flaws(asked.operations)):
         return [*events, JobFailed(code="EOPS001", why=wrong)]
@@ -128,13 +128,14 @@ def _stands(state: State, operation: OperationId, status: Status) -> bool:
     return task is not None and task.status is status
 
 
-def operation_failed(state: State, letter: DeadLettered) -> list[AnyEvent]:
+def operation_given_up(letter: DeadLettered, spec: JobSpec) -> list[AnyEvent]:
     """The whole group is taken back, when what else runs has ended; or only those are left out
-    that wait for the failed one (M6)."""
-    assert state.spec is not None
-    if state.spec.continue_on_error or state.status is not JobStatus.RUNNING:
+    that wait for the failed one (M6). An undo stops the rollback."""
+    why = f"{letter.task.kind} {letter.entity} failed: {letter.code}: {letter.why}"
+    if letter.task.kind is TaskKind.UNDO:
+        return [RollbackFailed(code="EUNDO001", why=why)]
+    if spec.continue_on_error:
         return []
-    why = f"{letter.entity} failed: {letter.code}: {letter.why}"
     return [StopRequested(by=US, why=why, request=0, immediate=False, rollback=True)]
 
 
@@ -187,6 +188,11 @@ def rollback(state: State, asked: RollbackAsked) -> list[AnyEvent]:
             for each in state.operations
             if _never_started(state, each)
         ]
+    events += [
+        InDoubt.of(key, attempt=task.attempt)
+        for key, task in state.tasks.items()
+        if task.status is Status.PROCESSING
+    ]
     events += [_undo_planned(number, each) for number, each in enumerate(undos, 1)]
     started = RollbackStarted(
         by=asked.by,
@@ -281,7 +287,5 @@ def _rollback_waits(state: State, undo: Undo) -> tuple[OperationId, ...]:
 def undo_failed(state: State, news: Failed) -> list[AnyEvent]:
     """It stops the rollback, loudly, unless somebody wants the others undone all the same."""
     letter = letter_of(news)
-    if state.persevering:
-        return [letter]
-    why = f"undo of {news.task.entity}: {news.code}: {news.why}"
-    return [letter, RollbackFailed(code="EUNDO001", why=why)]
+    assert state.spec is not None
+    return [letter] if state.persevering else [letter, *operation_given_up(letter, state.spec)]

@@ -15,7 +15,7 @@ from statemachine.decide.increments import (
     progress,
 )
 from statemachine.decide.isolation import cancelled, isolated, isolates, letter_of
-from statemachine.decide.operations import operation_failed, undo_failed
+from statemachine.decide.operations import operation_given_up, undo_failed
 from statemachine.events import (
     AnyEvent,
     Cancelled,
@@ -48,6 +48,7 @@ from statemachine.events import (
     RetryScheduled,
     RunSettings,
     SplitCompleted,
+    StopRequested,
     SurveyCompleted,
     UndoCompleted,
     UnitRegistered,
@@ -100,6 +101,7 @@ from statemachine.words import (
     JobStatus,
     Key,
     Millis,
+    OperationId,
     Phase,
     Status,
     TaskKey,
@@ -160,18 +162,22 @@ def failed(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
         return _released(state, news)
     if not _awaited(state, news):
         return [_ignored(state, news, "failure")]
-    if news.task.kind is TaskKind.UNDO and _is_final(state, news):
-        return undo_failed(state, news)
     if news.cause is Cause.FATAL:
+        if news.task.kind is TaskKind.UNDO:
+            return undo_failed(state, news)
         return [cancelled(news), *_pause(state, f"{news.code}: {news.why}")]
     if of_a_moment(state, news):
         return moment_passed(state, news)
-    if gone := collection_gone(state, news):
-        return gone
-    assert state.settings is not None
-    task = state.tasks[news.task]
+    return collection_gone(state, news) or _given_up(state, news, now) or _again(state, news, now)
+
+
+def _given_up(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
+    """What becomes of a task for which no further attempt is made by itself; nothing of one that
+    is tried again."""
     breaker = breaker_opened(state, news, now)
-    over = exhausted(news.cause, task, state.breakers[POOL_OF[news.task.kind]], state.settings)
+    over = _is_over(state, news)
+    if over and news.task.kind is TaskKind.UNDO:
+        return undo_failed(state, news)
     if over and news.cause is Cause.UNAVAILABLE:
         return [cancelled(news), *_outage(state, news)]
     if isolates(state, news.task, news.cause, news.code):
@@ -183,9 +189,13 @@ def failed(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
         return [letter_of(news), JobFailed(code=news.code, why=news.why)]
     if over:
         letter = letter_of(news)
-        if news.task.kind is TaskKind.OPERATION:
-            return [letter, *breaker, *operation_failed(state, letter)]
         return [letter, *breaker, *_give_up_once(state, letter)]
+    return []
+
+
+def _again(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
+    assert state.settings is not None
+    task = state.tasks[news.task]
     delay = backoff_ms(task, news.jitter, state.settings)
     if news.cause is Cause.UNAVAILABLE:
         asked = min(news.retry_after_ms, state.settings.retry_cap_ms)
@@ -200,16 +210,18 @@ def failed(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
         jitter=news.jitter,
         not_before_ms=Millis(now + delay),
     )
-    return [scheduled, *breaker]
+    return [scheduled, *breaker_opened(state, news, now)]
 
 
-def _is_final(state: State, news: Failed) -> bool:
-    """Whether no further attempt of an undo is made by itself."""
-    assert state.settings is not None
-    if news.cause is Cause.FATAL:
-        return True
+def _is_over(state: State, news: Failed) -> bool:
+    """An operation of a group brings its own number of tries."""
+    settings = state.settings
+    assert settings is not None
+    operation = state.operations.get(OperationId(news.task.entity))
+    if operation is not None and news.task.kind is TaskKind.OPERATION:
+        settings = settings.model_copy(update={"max_retries": operation.tries})
     breaker = state.breakers[POOL_OF[news.task.kind]]
-    return exhausted(news.cause, state.tasks[news.task], breaker, state.settings)
+    return exhausted(news.cause, state.tasks[news.task], breaker, settings)
 
 
 def _reads_dump(state: State, task: TaskKey) -> bool:
@@ -271,7 +283,8 @@ def _give_up_once(state: State, letter: DeadLettered) -> list[AnyEvent]:
     assert state.settings is not None and state.spec is not None
     given_up = give_up(letter, state.settings, state.spec)
     if state.status in (JobStatus.PAUSING, JobStatus.STOPPING):
-        return [event for event in given_up if not isinstance(event, PauseRequested)]
+        asked = PauseRequested | StopRequested
+        return [event for event in given_up if not isinstance(event, asked)]
     return given_up
 
 
@@ -282,6 +295,8 @@ def give_up(letter: DeadLettered, settings: RunSettings, spec: JobSpec) -> list[
     A failed index never fails the data; an outage that outlasted its attempts still pauses, for
     it says nothing about the index.
     """
+    if letter.task.kind in (TaskKind.OPERATION, TaskKind.UNDO):
+        return operation_given_up(letter, spec)
     outage = letter.cause is not Cause.PERMANENT and settings.on_exhausted == "pause"
     if letter.task.kind in (TaskKind.INDEX, TaskKind.FINISH) and not outage:
         return []
@@ -347,15 +362,11 @@ def _completions(state: State, task: TaskKey, result: Result) -> list[AnyEvent]:
                     differing=result.differing,
                 )
             ]
-        case Finished() | Manifested():
+        case Finished() | Manifested() | Operated() | Undone():
             return [_ended(task, result)]
         case Captured() | Shaped() | Applying() | Settled() | Followed():
             found = result.units if isinstance(result, Captured) else ()
             return [*_registered(state, found), *completion(state, task, result)]
-        case Operated():
-            return [OperationCompleted(entity=task.entity, changes=result.changes)]
-        case Undone():
-            return [_undone(task, result)]
         case Released() | Unfiled():
             raise AssertionError("these have paths of their own")
         case _:
@@ -366,16 +377,16 @@ def _created(task: TaskKey, result: Created) -> AnyEvent:
     return CreateCompleted.of(task, built=result.built, uuid=result.uuid, found=result.found)
 
 
-def _undone(task: TaskKey, result: Undone) -> AnyEvent:
-    return UndoCompleted(
-        entity=task.entity,
-        documents=result.documents,
-        kept=result.kept,
-        changes=result.changes,
-    )
-
-
-def _ended(task: TaskKey, result: Finished | Manifested) -> AnyEvent:
+def _ended(task: TaskKey, result: Finished | Manifested | Operated | Undone) -> AnyEvent:
+    if isinstance(result, Operated):
+        return OperationCompleted(entity=task.entity, changes=result.changes)
+    if isinstance(result, Undone):
+        return UndoCompleted(
+            entity=task.entity,
+            documents=result.documents,
+            kept=result.kept,
+            changes=result.changes,
+        )
     if isinstance(result, Finished):
         return FinishCompleted(entity=task.entity, differing=result.differing)
     return ManifestCompleted(

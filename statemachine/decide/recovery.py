@@ -54,13 +54,15 @@ def run_began(state: State, began: RunBegan) -> list[AnyEvent]:
     if state.terminal:
         return events
     for key, task in state.tasks.items():
+        if state.status in TAKING_BACK and key.kind is not TaskKind.UNDO:
+            continue  # what became of it does not matter any more
         if task.status in (Status.PROCESSING, Status.IN_DOUBT):
             if task.status is Status.PROCESSING:
                 events.append(InDoubt.of(key, attempt=task.attempt))
             events += _decided(state, key, died=task.status is Status.PROCESSING)
     if state.status in WAITING:
         events.append(JobResumed(by=began.by))
-    if state.status in (JobStatus.ROLLBACK_PAUSED, JobStatus.ROLLBACK_FAILED):
+    if state.status in TAKING_BACK and state.status is not JobStatus.ROLLING_BACK:
         events.append(RollbackContinued(by=began.by))
     events += _requeue(state, began.by)
     letters = [event for event in events if isinstance(event, DeadLettered)]
@@ -69,6 +71,11 @@ def run_began(state: State, began: RunBegan) -> list[AnyEvent]:
     return events + (_give_up(left, began.settings, state.spec) if state.spec else [])
 
 
+TAKING_BACK: Final = (
+    JobStatus.ROLLING_BACK,
+    JobStatus.ROLLBACK_PAUSED,
+    JobStatus.ROLLBACK_FAILED,
+)
 WAITING: Final = (JobStatus.PAUSING, JobStatus.PAUSED, JobStatus.STOPPING, JobStatus.STOPPED)
 
 
@@ -127,7 +134,8 @@ def _requeue(state: State, by: str) -> list[AnyEvent]:
         Requeued.of(key, by=by, request=0)
         for key, task in state.tasks.items()
         if task.status is Status.FAILED and not _given_up(state, key)
-        if not state.increment or key.kind in CHAIN
+        if not state.increment or key.kind in CHAIN or key.kind is TaskKind.UNDO
+        if (key.kind is TaskKind.UNDO) is (state.status in TAKING_BACK)
     ]
 
 

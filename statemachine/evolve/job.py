@@ -32,7 +32,8 @@ def job_requested(state: State, event: JobRequested) -> None:
         raise ImpossibleTransition(entity="", status=state.status, event=event.kind)
     state.spec = event.spec
     first = TaskKind.CAPTURE if event.spec.incremental else TaskKind.SURVEY
-    put(state, TaskKey(first, THE_JOB), Task())
+    if event.spec.kind != "group":
+        put(state, TaskKey(first, THE_JOB), Task())
     if restores_chain(event.spec):
         state.phase = Phase.INVALID
 
