@@ -1,0 +1,43 @@
+"""What operations of a group can do: one performer for each kind of action."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from pymongo import MongoClient
+
+from executors.protocol import StopToken
+from statemachine.stimuli import Operated, Undone
+
+Endpoints = Mapping[str, MongoClient[Any]]
+"""By name; the empty name is the job's target."""
+Action = Mapping[str, Any]
+"""A forward action or a compensation: a document whose `do` names the performer."""
+
+
+class Performer(Protocol):
+    """Does an action, and takes it back. Both may run again after any crash, as often as it takes,
+    and leave the world as one run would; what must be known for that lies in `record`, a path
+    that is this operation's alone (nothing lies there at first, nor do its parents).
+
+    Failures of the world are raised: `PyMongoError`, `OSError`, `OperatorError`; and `Stopped`.
+    """
+
+    def run(
+        self, endpoints: Endpoints, action: Action, stop: StopToken, record: Path
+    ) -> Operated: ...
+
+    def undo(
+        self,
+        endpoints: Endpoints,
+        action: Action,
+        forward: Action,
+        stop: StopToken,
+        record: Path,
+    ) -> Undone:
+        """`action` is the compensation. Where `forward` was never applied, nothing is done."""
+        ...
+
+
+ACTIONS: Final[dict[str, Performer]] = {}
+"""By the word under `do`; a module of performers enters its own when it is imported."""
