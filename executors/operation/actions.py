@@ -17,14 +17,14 @@ Action = Mapping[str, Any]
 
 class Performer(Protocol):
     """Does an action, and takes it back. Both may run again after any crash, as often as it takes,
-    and leave the world as one run would; what must be known for that lies in `record`, a path
-    that is this operation's alone (nothing lies there at first, nor do its parents).
+    and leave the world as one run would; what must be known for that lies in `folder`, which is
+    this operation's alone and is made by whoever writes there first.
 
     Failures of the world are raised: `PyMongoError`, `OSError`, `OperatorError`; and `Stopped`.
     """
 
     def run(
-        self, endpoints: Endpoints, action: Action, stop: StopToken, record: Path
+        self, endpoints: Endpoints, action: Action, stop: StopToken, folder: Path
     ) -> Operated: ...
 
     def undo(
@@ -33,7 +33,7 @@ class Performer(Protocol):
         action: Action,
         forward: Action,
         stop: StopToken,
-        record: Path,
+        folder: Path,
     ) -> Undone:
         """`action` is the compensation. Where `forward` was never applied, nothing is done."""
         ...
