@@ -31,6 +31,10 @@ _TYPE: Final[dict[str, Type]] = {
     "settle": "job",
     "follow": "job",
     "cutover": "job",
+    "operation": "job",
+    "group": "job",
+    "undo": "job",
+    "rollback": "job",
     "unit": "unit",
     "create": "unit",
     "plan": "unit",
@@ -50,8 +54,8 @@ _TYPE: Final[dict[str, Type]] = {
     "index": "index",
     "breaker": "pool",
 }
-"""By the first word of the event's kind; those of priorities and alerts do not tell. Increments and
-their shards are parts of the job, with names that no unit has."""
+"""By the first word of the event's kind; those of priorities and alerts do not tell. Increments,
+their shards, the operations of a group and undos are parts of the job."""
 _MARK: Final = {"chunk": "#", "index": "@"}
 """Between the unit's name and the rest, in which it does not occur."""
 

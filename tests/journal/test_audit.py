@@ -95,6 +95,7 @@ TYPE: dict[TaskKind, Type] = {
     TaskKind.SPLIT: "chunk", TaskKind.FINISH: "unit", TaskKind.MANIFEST: "job",
     TaskKind.CAPTURE: "job", TaskKind.SHAPE: "job", TaskKind.APPLY: "job",
     TaskKind.SETTLE: "job", TaskKind.FOLLOW: "job",
+    TaskKind.OPERATION: "job", TaskKind.UNDO: "job",
 }  # fmt: skip
 
 

@@ -16,13 +16,17 @@ from statemachine.events import (
     IndexSpec,
     JobSpec,
     MetadataDifference,
+    OperationCompleted,
     PriorityChanged,
     RunSettings,
     SettleCompleted,
     ShapeCompleted,
     TaskEvent,
+    UndoCompleted,
+    UndoPlanned,
+    UndoSkipped,
 )
-from statemachine.words import Alert, BsonText, Cause, Key, Pool
+from statemachine.words import Alert, BsonText, Cause, Key, OperationId, Pool, TaskKind
 
 SPEC = JobSpec(
     kind="migrate",
@@ -160,6 +164,25 @@ FIELDS: dict[str, Any] = {
     "drained": False,
     "changes": 40,
     "last": True,
+    "found": "empty",
+    "operations": 2,
+    "operation": OperationId("shard"),
+    "forward": BsonText('{"command":{"create":"a"}}'),
+    "compensation": BsonText('{"command":{"drop":"a"}}'),
+    "wait_for": (OperationId("create"),),
+    "rollback_wait_for": (),
+    "tries": 3,
+    "number": 2,
+    "file_at": 1024,
+    "file_place": "dump",
+    "file_documents": 10,
+    "undos": 2,
+    "to": "",
+    "force": False,
+    "continue_on_error": False,
+    "kept": 1,
+    "undone": 2,
+    "skipped": 0,
 }
 
 
@@ -190,10 +213,12 @@ def example(cls: type[AnyEvent], kind: str) -> AnyEvent:
             "shape": "link:1",
             "settle": "link:1",
             "apply": "link:1#0",
+            "operation": "shard",
+            "undo": "restore shop.orders#0",
         }.get(kind.partition("_")[0], "shop.orders#0")
     if cls in (CaptureCompleted, CaptureProgressed, FollowCompleted):
         fields["cluster_time"] = "1700000060.5"
-    if cls in (ShapeCompleted, SettleCompleted, FollowCompleted):
+    if cls in (ShapeCompleted, SettleCompleted, FollowCompleted, OperationCompleted, UndoCompleted):
         fields["changes"] = ("created shop.orders",)
     if cls in (FinishCompleted, SettleCompleted):
         fields["differing"] = (MetadataDifference(what="option capped", source="true", target=""),)
@@ -203,10 +228,10 @@ def example(cls: type[AnyEvent], kind: str) -> AnyEvent:
         fields["was"] = 0
     if cls in (AlertRaised, AlertCleared):
         fields["value"] = 0.75
+    if cls is UndoSkipped:
+        fields["entity"] = "restore shop.orders#0"
     if "task" in cls.model_fields:
-        from statemachine.words import TaskKind
-
-        fields["task"] = TaskKind.DUMP
+        fields["task"] = TaskKind.RESTORE if cls is UndoPlanned else TaskKind.DUMP
     return cls.model_validate({"kind": kind, **fields})
 
 

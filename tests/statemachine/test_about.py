@@ -51,6 +51,10 @@ def test_about(event: AnyEvent) -> None:
         assert event.about == "link:1"
     elif event.kind.startswith(("apply_", "shard_planned")):
         assert event.about == "link:1#0"
+    elif event.kind.startswith("operation_"):
+        assert event.about == "shard"
+    elif event.kind.startswith("undo_"):
+        assert event.about == "restore shop.orders#0"
     elif event.kind.startswith("breaker_"):
         assert event.about == "dump pool"
     else:

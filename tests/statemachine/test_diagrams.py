@@ -33,6 +33,7 @@ completed: chunk_replaced → processing
 """
 JOBS = """
 pending: run_started → running
+pending: job_failed → failed
 pending: job_exported → moved
 running: run_started → running
 running: pause_requested → pausing
@@ -48,6 +49,7 @@ pausing: job_resumed → running
 pausing: job_failed → failed
 pausing: job_exported → moved
 paused: run_started → paused
+paused: rollback_started → rolling_back
 paused: stop_requested → stopping
 paused: job_resumed → running
 paused: job_exported → moved
@@ -58,12 +60,30 @@ stopping: job_resumed → running
 stopping: job_failed → failed
 stopping: job_exported → moved
 stopped: run_started → stopped
+stopped: rollback_started → rolling_back
 stopped: job_resumed → running
 stopped: job_exported → moved
+rolling_back: run_started → rolling_back
+rolling_back: pause_requested → rolling_back
+rolling_back: stop_requested → rolling_back
+rolling_back: job_paused → rollback_paused
+rolling_back: rollback_failed → rollback_failed
+rolling_back: job_rolled_back → rolled_back
+rollback_paused: run_started → rollback_paused
+rollback_paused: rollback_continued → rolling_back
+rollback_failed: run_started → rollback_failed
+rollback_failed: rollback_continued → rolling_back
+rolled_back: run_started → rolled_back
+rolled_back: rollback_started → rolling_back
+rolled_back: job_committed → rolled_back
 moved: job_imported → paused
 completed: run_started → completed
 completed: job_reopened → paused
+completed: rollback_started → rolling_back
+completed: job_committed → completed
 failed: run_started → failed
+failed: rollback_started → rolling_back
+failed: job_committed → failed
 """
 
 
