@@ -1,0 +1,110 @@
+"""What a writer writes down before it changes documents: rows that `documents` takes back.
+
+The rows of one log are of one collection, which its first row names:
+
+    {k: "documents", ns, type}
+    {k: "inserted", ids, sums}    keys that were not there; each `{_id}`, and 8 bytes of the sum
+                                  of our document, one after another
+    {k: "stamped", ours}          the same of one document whose empty timestamps a server fills
+    {k: "replaced", sum, before}  what lay there, and the sum of ours
+    {k: "erased", before}         what lay there
+"""
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Final
+
+import bson
+
+from executors.fingerprint import key_of
+from executors.rawbson import (
+    MALFORMED,
+    as_stored,
+    has_empty_timestamp,
+    may_have_empty_timestamp,
+    wrap,
+)
+from executors.undo.log import UndoLog
+from statemachine.words import UnitType
+
+SUM_BYTES: Final = 8
+_INSERTED: Final = b"\x02k\0\x09\0\0\0inserted\0"
+_STAMPED: Final = b"\x02k\0\x08\0\0\0stamped\0"
+_REPLACED: Final = b"\x02k\0\x09\0\0\0replaced\0"
+_ERASED: Final = b"\x02k\0\x07\0\0\0erased\0"
+
+
+class Recorder:
+    """Writes down what is about to be done to the documents of one collection."""
+
+    def __init__(self, log: UndoLog, namespace: str, kind: UnitType) -> None:
+        self._log = log
+        self._head: bytes | None = head(namespace, kind)
+
+    def inserted(self, documents: Iterable[bytes]) -> None:
+        """Under whose `_id`s nothing lies."""
+        self._add(*inserted(documents))
+
+    def replaced(self, ours: bytes, before: bytes) -> None:
+        self._add(replaced(ours, before))
+
+    def erased(self, before: bytes) -> None:
+        self._add(erased(before))
+
+    def sync(self) -> None:
+        """All that was told is durable when this returns: now it may be done. Raises `OSError`."""
+        self._log.sync()
+
+    def _add(self, *rows: bytes) -> None:
+        if rows and self._head is not None:  # each attempt says it again: it is the first row
+            self._log.add(self._head)
+            self._head = None
+        for row in rows:
+            self._log.add(row)
+
+
+def head(namespace: str, kind: UnitType) -> bytes:
+    """The first row of a log of documents."""
+    return bson.encode({"k": "documents", "ns": namespace, "type": kind})
+
+
+def sum_of(document: bytes) -> bytes:
+    """What tells a document, as a server stores it, from others under its `_id`."""
+    return blake2b(document, digest_size=SUM_BYTES).digest()
+
+
+def inserted(documents: Iterable[bytes]) -> list[bytes]:
+    """Rows for documents under whose `_id`s nothing lies. What has no `_id` that anybody can read
+    is passed over: no server takes it."""
+    read = [(key, as_stored(each)) for each in documents if (key := key_of(each)) is not None]
+    stamped: list[bytes] = []
+    if may_have_empty_timestamp(b"".join([each for _, each in read])):
+        stamped = [each for _, each in read if _is_stamped(each)]
+        read = [(key, each) for key, each in read if not _is_stamped(each)]
+    rows = [wrap(_STAMPED + b"\x03ours\0" + each) for each in stamped]
+    if read:
+        keys = b"".join([key for key, _ in read])
+        sums = b"".join([sum_of(each) for _, each in read])
+        rows.append(wrap(_INSERTED + _binary(b"ids", keys) + _binary(b"sums", sums)))
+    return rows
+
+
+def replaced(ours: bytes, before: bytes) -> bytes:
+    """The row for a document that takes the place of another."""
+    return wrap(_REPLACED + _binary(b"sum", sum_of(as_stored(ours))) + b"\x03before\0" + before)
+
+
+def erased(before: bytes) -> bytes:
+    """The row for a document that is taken away."""
+    return wrap(_ERASED + b"\x03before\0" + before)
+
+
+def _is_stamped(document: bytes) -> bool:
+    try:
+        return has_empty_timestamp(document)
+    except MALFORMED:  # a dump may hold anything
+        return False
+
+
+def _binary(name: bytes, value: bytes) -> bytes:
+    return b"\x05%b\0%b\0%b" % (name, len(value).to_bytes(4, "little"), value)
