@@ -1,8 +1,8 @@
 """Who does what: one effect in, one outcome out, whatever the world does."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -77,6 +77,8 @@ class Ends:
     """Of a job that makes one."""
     making: Making | None = None
     """Of a job that makes an increment."""
+    endpoints: Mapping[str, Deployment] = field(default_factory=dict)
+    """Of a group whose operations run at several places, by name."""
 
 
 class MongoExecutor:

@@ -12,6 +12,8 @@ from executors.errors import BadFolder
 REJECTED: Final = "rejected"
 """Where the documents lie that the target refused; no unit's folder has this name, for a unit's
 has a dot."""
+UNDO: Final = "undo"
+"""Where the undo logs lie, a folder for each kind of operation."""
 LONGEST_NAME: Final = 200
 """Bytes of a folder's name; file systems take 255."""
 
@@ -38,15 +40,23 @@ def inside(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def remove_folder(folder: Path, *, keep_files: bool, keep_rejected: Collection[Path]) -> None:
+def remove_folder(
+    folder: Path,
+    *,
+    keep_files: bool,
+    keep_rejected: Collection[Path],
+    keep_undo: bool = False,
+) -> None:
     """Remove what a finished job left in its folder: all but these files of rejected documents,
-    and on demand but whole chunk files.
+    and on demand but whole chunk files, and what brings the target back.
 
     The job is done: what cannot be removed stays, and is no reason to say otherwise.
     """
     for path in sorted(folder.rglob("*"), reverse=True):
         rejected = path.is_relative_to(folder / REJECTED)
         kept = path in keep_rejected if rejected else keep_files
+        if path.is_relative_to(folder / UNDO):
+            kept = keep_undo
         with suppress(OSError):
             if path.is_dir():
                 path.rmdir()

@@ -9,9 +9,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from journal.inbox import Request
 from statemachine.decide.asked import VERBS
-from statemachine.stimuli import Asked
+from statemachine.stimuli import Asked, RollbackAsked
 
-CLASSES: Final = {verb: cls for cls, verb in VERBS.items()}
+CLASSES: Final = {verb: cls for cls, verb in VERBS.items() if cls is not RollbackAsked}
 ENVELOPE: Final = ("by", "request")
 """Fields that the inbox keeps itself."""
 WHY: Final = "asked for"

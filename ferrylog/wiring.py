@@ -3,9 +3,9 @@
 import os
 import platform
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -38,6 +38,7 @@ from ferrylog.jobs import operator
 from ferrylog.past import Past
 from ferrylog.recall import Keeper
 from ferrylog.redact import learn
+from ferrylog.rollbacks import TakingBack, first_stimuli, going_on
 from ferrylog.views.live import Live
 from journal.errors import JobMoved
 from journal.inbox import Inbox
@@ -46,7 +47,7 @@ from journal.sqlite import SqliteJournal
 from statemachine.errors import OperatorError
 from statemachine.events import JobSpec, RunSettings
 from statemachine.state import State, reads_dump, restores_chain
-from statemachine.stimuli import JobAsked, RunBegan, Stimulus
+from statemachine.stimuli import GroupAsked, JobAsked, PlannedOperation, RunBegan, Stimulus
 from statemachine.words import THE_JOB, JobId, JobStatus, Status, TaskKey, TaskKind
 
 CLOCK_SLACK_MS: Final = 1000
@@ -86,6 +87,8 @@ class Run:
     target: Deployment | None
     settings: RunSettings
     live: Live
+    endpoints: Mapping[str, Deployment] = field(default_factory=dict)
+    """Of a group whose operations run at several places, by name."""
 
     def start(self, job: JobId, spec: JobSpec, *, anew: bool = False) -> Engine:
         """A new job, after everything that can be known before was asked. `anew`: in the place of a
@@ -99,10 +102,23 @@ class Run:
             raise JobMoved(job, past.state.why)
         engine = Engine(self.journal, job, past)
         assert engine.state.spec is not None
+        if going_on(engine.state):
+            return self.rollback(engine, TakingBack(operator(), engine.state.why))
         if not engine.state.terminal:
             raise_first(examine_resume(self.source, self.target, engine.state))
             must_be_the_same(engine.state.spec, self._folder(job, engine.state))
         return self._drive(engine, engine.state.spec, [])
+
+    def group(self, job: JobId, spec: JobSpec, operations: tuple[PlannedOperation, ...]) -> Engine:
+        """A new group of operations; one that fails is taken back at once."""
+        asked = GroupAsked(operator(), spec, operations)
+        return self._drive(Engine(self.journal, job), spec, [asked])
+
+    def rollback(self, engine: Engine, how: TakingBack) -> Engine:
+        """Take back what a job did, or go on with that. Raises `Refused`, `Usage`."""
+        assert engine.state.spec is not None
+        first = first_stimuli(self.journal, engine, how)
+        return self._drive(engine, engine.state.spec, first)
 
     def _examined(self, spec: JobSpec) -> Sequence[OperatorError]:
         findings = examine_deployments(self.source, self.target, spec)
@@ -132,7 +148,11 @@ class Run:
             settings = settings.model_copy(update={"work_dir": engine.state.settings.work_dir})
         folder = self._folder(engine.job, engine.state)
         ends = self._ends(engine.job, spec, folder, made=_made(engine.state))
-        if spec.kind in ("migrate", "restore") or ends.dump is not None or spec.incremental:
+        if (
+            spec.kind in ("migrate", "restore", "group")
+            or ends.dump is not None
+            or spec.incremental
+        ):
             prepare_folder(folder)
         if ends.out is not None and not _made(engine.state):
             _take(ends.out.folder, engine.job, spec, anew=anew)
@@ -145,10 +165,14 @@ class Run:
             settings=settings,
         )
         observers = (self.live, Keeper(self.journal, engine.job))
-        drive = Drive(engine, executor, Inbox(self.journal.path), observers)
+        inbox = Inbox(self.journal.path)
         ended_before = engine.state.terminal
         with self.live:
-            left_by = drive.run([*first, began])
+            left_by = Drive(engine, executor, inbox, observers).run([*first, began])
+            if not left_by and engine.state.status is JobStatus.STOPPED and engine.state.rollback:
+                how = TakingBack(operator(), engine.state.why)
+                back = [*first_stimuli(self.journal, engine, how), began]
+                left_by = Drive(engine, executor, inbox, observers).run(back)
         if engine.state.terminal:
             if ends.making is not None and engine.state.status is JobStatus.FAILED:
                 release(ends.making.folder, engine.job)
@@ -165,10 +189,7 @@ class Run:
         return engine
 
     def _folder(self, job: JobId, state: State) -> Path:
-        """The job's work folder: as named now, as named before, or beside the journal."""
-        before = state.settings.work_dir if state.settings is not None else ""
-        named = self.settings.work_dir or before
-        return inside(Path(named) if named else work_path(self.journal.path), job)
+        return job_folder(self.journal, job, state, self.settings.work_dir)
 
     def _ends(self, job: JobId, spec: JobSpec, folder: Path, *, made: bool) -> Ends:
         """`made`: the job's dump stands, and nothing is added to it."""
@@ -180,7 +201,7 @@ class Run:
         if spec.incremental and out is not None and not made:
             making = increment_to_make(spec, folder)
             out = replace(out, folder=making.folder)
-        return Ends(self.source, self.target, dump, out, making)
+        return Ends(self.source, self.target, dump, out, making, self.endpoints)
 
     def _facts(self, job: JobId, spec: JobSpec) -> Facts:
         assert self.source is not None
@@ -197,6 +218,13 @@ class Run:
             queries=spec.queries,
             users=spec.users,
         )
+
+
+def job_folder(journal: SqliteJournal, job: JobId, state: State, named: str = "") -> Path:
+    """The job's work folder: as named now, as named before, or beside the journal."""
+    before = state.settings.work_dir if state.settings is not None else ""
+    path = named or before
+    return inside(Path(path) if path else work_path(journal.path), job)
 
 
 def _take(folder: Path, job: JobId, spec: JobSpec, *, anew: bool) -> None:
@@ -223,7 +251,8 @@ def _tidy(folder: Path, state: State) -> None:
     rejected = {rejected_path(folder, chunk.unit, chunk.id) for chunk in missing}
     packed = state.spec is not None and state.spec.kind == "dump"
     kept = state.kept > 0 or ((state.from_dump or packed) and bool(state.flawed))
-    remove_folder(folder, keep_files=kept, keep_rejected=rejected)
+    undo = not (state.committed or (state.status is JobStatus.ROLLED_BACK and not state.rolled_to))
+    remove_folder(folder, keep_files=kept, keep_rejected=rejected, keep_undo=undo)
 
 
 def warn_of_clock(journal: SqliteJournal) -> None:

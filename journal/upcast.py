@@ -79,7 +79,13 @@ def _shards(fields: Fields) -> Fields:
 
 
 def _undo(fields: Fields) -> Fields:
-    came_later = {"undo": False, "swap": "", "title": "", "continue_on_error": False}
+    came_later = {
+        "undo": False,
+        "swap": "",
+        "title": "",
+        "endpoints": [],
+        "continue_on_error": False,
+    }
     return {**fields, "spec": {**came_later, **fields["spec"]}}
 
 

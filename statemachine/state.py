@@ -242,6 +242,8 @@ class Unit:
     """The target has it."""
     found: Found = ""
     """What lay under its name before."""
+    swapped: bool = False
+    """It has its own name: see `JobSpec.swap`."""
     built: tuple[str, ...] = ()
     """Names of the indexes that stood before the data came."""
     status: UnitStatus = UnitStatus.PENDING

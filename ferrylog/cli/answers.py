@@ -29,11 +29,6 @@ from statemachine.events import (
 )
 from statemachine.stimuli import StopAsked
 
-NOT_YET = (
-    "undoing what the job created is not built yet: that it was asked for stands in the journal, "
-    "and the target keeps what it has"
-)
-
 
 class AnswerReport(Report):
     verb: str
@@ -72,8 +67,10 @@ def lines(answer: Answer) -> Iterator[str]:
         text = _sentence(answer.job, each.event)
         if text:
             yield text
-    if isinstance(answer.wish, StopAsked) and answer.wish.rollback:
-        yield NOT_YET
+    wish = answer.wish
+    if isinstance(wish, StopAsked) and wish.rollback:
+        who = "it takes back what it did" if answer.request else "`ferrylog rollback` takes it back"
+        yield f"when it has stopped, {who}"
 
 
 def _sentence(job: str, event: AnyEvent) -> str:

@@ -43,6 +43,7 @@ def same_job(journal: SqliteJournal, spec: JobSpec) -> Begun:
                 for name in JobSpec.model_fields
                 if name not in ("source", "target", "deadline_ms")
                 and getattr(known, name) != getattr(spec, name)
+                and not (name == "swap" and known.swap and spec.swap)  # drawn anew each time
             ]
             if past.state.status is JobStatus.MOVED:
                 raise JobMoved(job, past.state.why)

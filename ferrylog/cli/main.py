@@ -43,6 +43,8 @@ COMMANDS: Final = {
     "replay": "replay",
     "verify": "verify",
     "cutover": "cutover",
+    "rollback": "rollback",
+    "commit": "commit",
     "pause": "pause",
     "stop": "stop",
     "set": "set_",

@@ -334,6 +334,16 @@ def whole_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) < 10
 
 
+Endpoints = Annotated[
+    list[str] | None,
+    typer.Option("--endpoint", metavar="NAME=URI", help="A place of a group; may come again."),
+]
+EndpointFiles = Annotated[
+    list[str] | None,
+    typer.Option("--endpoint-uri-file", metavar="NAME=FILE", help="The same, URI in a file."),
+]
+
+
 def uri(role: str, given: str | None, file: Path | None, fallback: str | None = None) -> str:
     """The connection string: from the nearest source that names one (flag, environment, settings
     file), directly or as a file; else what the journal remembers. Two at once are refused."""

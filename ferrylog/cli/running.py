@@ -1,7 +1,7 @@
 """What commands that run a job share: the run itself, its last words, its exit code."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -53,20 +53,22 @@ def a_run(
     journal: SqliteJournal,
     sides: Sides,
     settings: RunSettings,
+    endpoints: Mapping[str, Deployment] | None = None,
 ) -> Iterator[Run]:
     quiet = common.quiet or (common.json and not common.verbose)
     live = Live(quiet=quiet, digest_every=digest_every())
     configure(verbose=common.verbose, quiet=quiet, sink=live.print)
-    yield Run(journal, *sides, settings, live)
+    yield Run(journal, *sides, settings, live, endpoints or {})
 
 
-def end(common: Common, journal: SqliteJournal, engine: Engine) -> NoReturn:
-    """Say how it ended, and leave with that exit code."""
-    raise typer.Exit(tell_end(common, journal, engine))
+def end(common: Common, journal: SqliteJournal, engine: Engine, *, asked: bool = False) -> NoReturn:
+    """Say how it ended, and leave with that exit code. `asked`: as of `tell_end`."""
+    raise typer.Exit(tell_end(common, journal, engine, asked=asked))
 
 
-def tell_end(common: Common, journal: SqliteJournal, engine: Engine) -> int:
-    """Say how it ended; the exit code that this means."""
+def tell_end(common: Common, journal: SqliteJournal, engine: Engine, *, asked: bool = False) -> int:
+    """Say how it ended; the exit code that this means. `asked`: for a rollback, which is what was
+    wanted then, and not what is left of a failure."""
     logger.info("state digest seq={} digest={}", engine.position.seq, digest(engine.state))
     facts = told(journal, engine.job, engine.past)
     report = status_report(engine.job, engine.past, running=False, told=facts)
@@ -74,7 +76,7 @@ def tell_end(common: Common, journal: SqliteJournal, engine: Engine) -> int:
         typer.echo(report.as_json())
     elif not common.quiet:
         typer.echo(status_text(report), err=True)
-    code = exit_code(engine.state)
+    code = exit_code(engine.state, rollback_asked=asked)
     if not common.quiet:
         where = shlex.quote(str(common.journal))
         typer.echo(last_words(engine.state, engine.job, where), err=True)

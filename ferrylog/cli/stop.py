@@ -19,7 +19,7 @@ def stop(
     ] = False,
     rollback: Annotated[
         bool,
-        typer.Option("--rollback", help="Note that all is to be undone; this version cannot yet."),
+        typer.Option("--rollback", help="Then take back what the job did."),
     ] = False,
     journal: o.Journal = o.DEFAULT_JOURNAL,
     json: o.Json = False,

@@ -1,6 +1,7 @@
 """The last words of a run: how it ended, and where to look."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from ferrylog.redact import one_line
 from ferrylog.views.fidelity import damaged_places
@@ -15,6 +16,8 @@ def last_words(state: State, job: str, journal: str) -> str:
     if state.status in (JobStatus.PAUSED, JobStatus.STOPPED):
         resume = f"ferrylog resume {job} --journal {journal}"
         return f"{state.status}: {one_line(state.why)}\nresume with: {resume}"
+    if state.status in TAKEN_BACK:
+        return _taken_back(state, job, journal)
     if state.status is JobStatus.FAILED:
         return f"failed: {one_line(reason(state.code, state.why))}"
     match exit_code(state):
@@ -25,6 +28,27 @@ def last_words(state: State, job: str, journal: str) -> str:
         case _:
             differing, missing = _differing(state, journal), _missing(state, journal)
             return " · ".join(("source and target differ", *differing, *missing))
+
+
+TAKEN_BACK: Final = (
+    JobStatus.ROLLBACK_PAUSED,
+    JobStatus.ROLLBACK_FAILED,
+    JobStatus.ROLLED_BACK,
+)
+
+
+def _taken_back(state: State, job: str, journal: str) -> str:
+    see = f"ferrylog inspect rollback {job} --journal {journal}"
+    if state.status is not JobStatus.ROLLED_BACK:
+        again = f"ferrylog rollback {job} --journal {journal}"
+        why = one_line(reason(state.code, state.why)) if state.code else one_line(state.why)
+        return f"{state.status}: {why}\ngo on with: {again}\nsee: {see}"
+    told = [f"rolled back: {state.undone:,} undone"]
+    if state.skipped:
+        told.append(f"{state.skipped:,} skipped")
+    if state.undo_kept:
+        told.append(f"{state.undo_kept:,} kept, because others changed them since")
+    return f"{', '.join(told)} · {see}"
 
 
 def _missing(state: State, journal: str) -> Iterator[str]:

@@ -152,9 +152,16 @@ def dead_letters(state: State) -> tuple[DeadLetter, ...]:
     )
 
 
-def exit_code(state: State) -> int:
-    """What the job's end means to a shell; see the README."""
+def exit_code(state: State, *, rollback_asked: bool = False) -> int:
+    """What the job's end means to a shell; see the README. A rollback that somebody asked for by
+    that name has done what was asked; but what others changed since is still there."""
     match state.status:
+        case JobStatus.ROLLED_BACK if rollback_asked:
+            return 3 if state.undo_kept or state.skipped else 0
+        case JobStatus.ROLLED_BACK:
+            return 6
+        case JobStatus.ROLLBACK_FAILED:
+            return 1
         case JobStatus.COMPLETED if _differs(state):
             return 4
         case JobStatus.COMPLETED if rejects(state) or damaged_places(state):

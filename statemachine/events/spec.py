@@ -80,6 +80,8 @@ class JobSpec(Value):
     whole; empty: they have them from the beginning."""
     title: str = ""
     """Of a group: what it is for."""
+    endpoints: tuple[tuple[str, str], ...] = ()
+    """Of a group that runs at several places: their names, and URIs without credentials."""
     continue_on_error: bool = False
     """Of a group: a failed operation stops only those that wait for it."""
     place: str = ""

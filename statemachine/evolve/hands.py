@@ -124,7 +124,7 @@ def finishes(state: State, unit: Unit) -> bool:
         return False
     if spec.kind == "verify":  # beside what a dump holds there may lie more
         return spec.metadata or (state.from_dump and unit.type != "view")
-    return spec.metadata or unit.expires
+    return spec.metadata or unit.expires or bool(spec.swap)
 
 
 def open_chunks(state: State, unit: Unit) -> list[Chunk]:

@@ -145,4 +145,6 @@ def verify_completed(state: State, event: VerifyCompleted) -> None:
 
 def finish_completed(state: State, event: FinishCompleted) -> None:
     done(state, event)
-    the_unit(state, event.entity, event).differing = len(event.differing)
+    unit = the_unit(state, event.entity, event)
+    unit.differing = len(event.differing)
+    unit.swapped = state.spec is not None and bool(state.spec.swap)

@@ -8,6 +8,7 @@ from ferrylog.cli.inspect.diff import diff
 from ferrylog.cli.inspect.events import events
 from ferrylog.cli.inspect.explain import explain
 from ferrylog.cli.inspect.export import export
+from ferrylog.cli.inspect.rollback import rollback
 from ferrylog.cli.inspect.timeline import timeline
 
 app = typer.Typer(
@@ -18,5 +19,6 @@ app.command("explain")(explain)
 app.command("timeline")(timeline)
 app.command("diff")(diff)
 app.command("chain")(chain)
+app.command("rollback")(rollback)
 app.command("check")(check)
 app.command("export")(export)

@@ -1,0 +1,73 @@
+"""What the run of a rollback begins with: the plan, read from the job's history."""
+
+from dataclasses import dataclass
+from typing import Final
+
+from ferrylog.engine import Engine
+from ferrylog.errors import Refused, Usage
+from journal.sqlite import SqliteJournal
+from statemachine.decide.operations import AT_REST, no_rollback
+from statemachine.decide.recovery import TAKING_BACK
+from statemachine.state import State, Undo
+from statemachine.stimuli import RollbackAsked, Stimulus, StopAsked
+from statemachine.undoing import undo_plan
+from statemachine.words import JobId, JobStatus
+
+ASKED: Final = "asked for"
+
+
+@dataclass(frozen=True)
+class TakingBack:
+    """How somebody wants a job taken back; see `events.RollbackStarted`."""
+
+    by: str
+    why: str = ASKED
+    to: str = ""
+    force: bool = False
+    continue_on_error: bool = False
+
+
+def planned(journal: SqliteJournal, job: JobId, to: str = "") -> tuple[Undo, ...]:
+    """What is to be undone, in order. Raises `Usage` for an operation that was never started."""
+    try:
+        return undo_plan((event for page in journal.pages(job) for event in page.events), to)
+    except ValueError as error:
+        raise Usage(
+            str(error), remedy=f"`ferrylog inspect rollback {job}` lists what was"
+        ) from None
+
+
+def going_on(state: State) -> bool:
+    """Whether the job's next run takes it back: somebody asked for that, and it has not ended."""
+    stops = (JobStatus.STOPPING, JobStatus.STOPPED)
+    return state.status in TAKING_BACK or (state.rollback and state.status in stops)
+
+
+def refuse(state: State) -> None:
+    """Raise `Refused` for a job that nobody can take back, whoever runs it."""
+    busy = (JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.STOPPING)
+    if state.status in (*TAKING_BACK, *busy) and not state.committed:
+        return
+    if why := no_rollback(state):
+        raise Refused("rollback", why)
+
+
+def first_stimuli(journal: SqliteJournal, engine: Engine, how: TakingBack) -> list[Stimulus]:
+    """Of a job that nobody runs; nothing when its rollback only has to go on.
+
+    Raises `Refused`, `Usage`.
+    """
+    state = engine.state
+    refuse(state)
+    if state.status in TAKING_BACK:
+        return []
+    stop = StopAsked(how.by, how.why, immediate=True, rollback=True)
+    asked = RollbackAsked(
+        how.by,
+        how.why,
+        planned(journal, engine.job, how.to),
+        to=how.to,
+        force=how.force,
+        continue_on_error=how.continue_on_error,
+    )
+    return [asked] if state.status in AT_REST else [stop, asked]
