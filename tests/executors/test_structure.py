@@ -350,9 +350,9 @@ def test_a_search_through_garbage_is_fast_and_ends(garbage: Callable[[int], byte
     """No minutes for megabytes, whatever they are made of; and the document behind is found."""
     data = garbage(1 << 20)
     row = field(0x02, text(b"x"))
-    begun = time.monotonic()
+    begun = time.process_time()
     assert resync(data + row, 0) == len(data)
-    assert time.monotonic() - begun < 20
+    assert time.process_time() - begun < 20
 
 
 def test_a_search_gives_up_where_it_would_take_for_ever() -> None:
@@ -360,9 +360,9 @@ def test_a_search_gives_up_where_it_would_take_for_ever() -> None:
     head, end = b"\x12_id\0" + bytes(4), b"\x08a\0\7\0"
     beginnings, one = 80_000, len(head) + 4
     row = b"".join(head + i32(one * left + len(end) + 4) for left in reversed(range(beginnings)))
-    begun = time.monotonic()
+    begun = time.process_time()
     assert resync(row + end + document(ID), 0) is None
-    assert time.monotonic() - begun < 60
+    assert time.process_time() - begun < 60
     assert resync(row + end + document(ID), len(row)) == len(row + end)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ferrylog import asking, requests
+from ferrylog import asking, clock, requests
 from ferrylog.asking import NoAnswer, ask, wanted_job
 from ferrylog.engine import Engine
 from ferrylog.errors import NotRunning, Refused
@@ -293,10 +293,12 @@ def test_a_process_that_does_not_answer(journal: Path, monkeypatch: pytest.Monke
 
 def test_an_answer_in_the_last_moment(journal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the process had read before it was taken back is answered all the same."""
-    monkeypatch.setattr(asking, "SPARE_S", -3.8)
-    monkeypatch.setattr(asking, "AFTER_S", 10.0)
+    real, late_s = clock.monotonic_s, [0.0]
+    monkeypatch.setattr(clock, "monotonic_s", lambda: real() + late_s[-1])
+    monkeypatch.setattr(asking, "AFTER_S", 60.0)
 
     def slow(engine: Engine, request: Request) -> tuple[Event, ...]:
+        late_s.append(3600.0)
         while Inbox(journal).waiting(JOB):
             threading.Event().wait(0.02)
         return answers(engine, request)
