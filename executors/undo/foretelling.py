@@ -7,6 +7,7 @@ from typing import Any
 import bson
 from bson import json_util
 
+from executors.batches import TOLERANT
 from executors.boundaries import CANONICAL, from_text
 from executors.undo.log import rows_backwards, undo_path
 from statemachine.state import State, Undo
@@ -59,5 +60,6 @@ def _of_catalogue(kind: str, raw: Any) -> str:
 
 
 def _shown(document: Any) -> str:
-    decoded = bson.decode(document.raw) if hasattr(document, "raw") else document
+    raw = document if isinstance(document, bytes) else document.raw
+    decoded = bson.decode(raw, TOLERANT)
     return json_util.dumps(decoded, json_options=CANONICAL, ensure_ascii=False)

@@ -17,7 +17,7 @@ SAME_WORK = (
     "source_id", "target_id", "include", "exclude", "incremental", "parent", "follow", "place",
 )  # fmt: skip
 """Fields that make two requests of one kind the same job."""
-OF_ITS_TIME = ("source", "target", "deadline_ms")
+OF_ITS_TIME = ("source", "target", "deadline_ms", "swap")
 """Fields that the same work may have otherwise another day; it keeps those it began with."""
 Begun = tuple[JobId, Past] | None
 

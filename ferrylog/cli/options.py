@@ -1,6 +1,7 @@
 """Options that commands share, and what they turn into."""
 
 import os
+import secrets
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -190,7 +191,18 @@ AsOf = Annotated[
 ]
 ChunkDocs = Annotated[int, typer.Option("--chunk-docs", min=1, help="Documents per chunk, about.")]
 ChunkBytes = Annotated[int, typer.Option("--chunk-bytes", min=1024, help="Bytes per chunk, about.")]
-Drop = Annotated[bool, typer.Option("--drop", help="Replace what the target has.")]
+Drop = Annotated[
+    bool,
+    typer.Option("--drop", help="Replace what the target has; that is kept until `commit`."),
+]
+Swap = Annotated[
+    bool,
+    typer.Option("--swap", help="As --drop, but each collection stays in use until it is whole."),
+]
+Recorded = Annotated[
+    bool,
+    typer.Option("--undo/--no-undo", help="Record what a rollback needs; keep what is replaced."),
+]
 Conflicts = Annotated[
     OnConflict, typer.Option("--on-conflict", help="Another document under the same _id.")
 ]
@@ -342,6 +354,11 @@ EndpointFiles = Annotated[
     list[str] | None,
     typer.Option("--endpoint-uri-file", metavar="NAME=FILE", help="The same, URI in a file."),
 ]
+
+
+def swap_token(swap: bool) -> str:
+    """Of a new job: part of the names under which its collections are filled."""
+    return secrets.token_hex(6) if swap else ""
 
 
 def uri(role: str, given: str | None, file: Path | None, fallback: str | None = None) -> str:

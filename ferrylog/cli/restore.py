@@ -99,6 +99,8 @@ def restore(
     ] = False,
     gzip: Annotated[bool, typer.Option("--gzip", hidden=True)] = False,
     drop: o.Drop = False,
+    swap: o.Swap = False,
+    undo: o.Recorded = True,
     on_conflict: o.Conflicts = o.OnConflict.STOP,
     write_concern: o.WriteConcern = "majority",
     verify: o.Verify = True,
@@ -160,6 +162,10 @@ def restore(
             "has documents of its own they are not applied",
             remedy="--on-conflict stop, or --to-increment 0 for the full dump alone",
         )
+    if (links or moment) and swap:
+        raise Usage(
+            "increments are applied to collections under their own names", remedy="use --drop"
+        )
     unidentified = JobSpec(
         kind="plan" if dry_run else "restore",
         mode="coordinated",
@@ -173,7 +179,9 @@ def restore(
         chunk_bytes=chunk_bytes,
         compression="zstd",
         write_concern=write_concern,
-        drop=drop,
+        drop=drop or swap,
+        swap=o.swap_token(swap),
+        undo=undo,
         on_conflict=on_conflict.value,
         verify=verify,
         layout="chunks" if archive is None else "archive",

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from executors.undo.foretelling import foretell
 from loguru import logger
 
 from executors.clients import Deployment
+from executors.undo.foretelling import foretell
 from ferrylog.asking import ask
 from ferrylog.cli import options as o
 from ferrylog.cli.answers import show

@@ -55,6 +55,8 @@ def start(
     read_preference: o.Preference = None,
     compression: Annotated[o.Compression, typer.Option()] = o.Compression.ZSTD,
     drop: o.Drop = False,
+    swap: o.Swap = False,
+    undo: o.Recorded = True,
     on_conflict: o.Conflicts = o.OnConflict.STOP,
     write_concern: o.WriteConcern = "majority",
     verify: o.Verify = True,
@@ -100,6 +102,8 @@ def start(
         raise Usage("what is followed is not as of one time", remedy="leave out --consistency")
     if follow and on_conflict is not o.OnConflict.STOP:
         raise Usage("following replaces what it finds under the same _id: --on-conflict stop only")
+    if follow and swap:
+        raise Usage("what is followed has its own name from the beginning", remedy="use --drop")
     with deployments(*uris) as sides:
         spec = JobSpec(
             kind="plan" if dry_run else "migrate",
@@ -114,7 +118,9 @@ def start(
             chunk_bytes=chunk_bytes,
             compression=compression.value,
             write_concern=write_concern,
-            drop=drop,
+            drop=drop or swap,
+            swap=o.swap_token(swap),
+            undo=undo,
             on_conflict=on_conflict.value,
             verify=verify,
             renames=renames_of(ns_from or (), ns_to or ()),
