@@ -41,12 +41,25 @@ def _head(report: StatusReport) -> Iterator[str]:
         f"  {rate.average_docs_s:,.0f} documents/s on average, {rate.current_docs_s:,.0f} at last, "
         f"{rate.peak_docs_s:,.0f} at best{left}"
     )
+    if report.group is not None:
+        group = report.group
+        yield (
+            f"  {group.title or 'a group'}: {group.completed:,} of {group.operations:,} operations "
+            f"applied, {group.failed:,} failed, {group.dropped:,} dropped"
+        )
+    if report.rollback is not None:
+        back = report.rollback
+        down = f", down to {back.to}" if back.to else ""
+        yield (
+            f"  rollback{down}: {back.undone:,} of {back.total:,} undone, {back.skipped:,} "
+            f"skipped, {back.kept:,} kept"
+        )
     control = report.control
     if control is not None:
         at_once = " at once" if control.immediate else ""
         undone = ", with rollback" if control.rollback else ""
         yield f"  {control.asked}{at_once}{undone}: {control.by}, {control.at}: {control.why}"
-    elif report.why and report.status != "completed":
+    elif report.why and report.status not in ("completed", "rolled_back"):
         yield f"  {reason(report.code, report.why)}"
 
 

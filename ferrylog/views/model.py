@@ -32,6 +32,7 @@ from ferrylog.views.shapes import (
     UnitReport,
 )
 from ferrylog.views.told import Told
+from ferrylog.views.undone import group_report, undone_report
 from ferrylog.views.work import done, estimate
 from statemachine.events import StopRequested
 from statemachine.state import State, Unit
@@ -109,6 +110,9 @@ def status_report(
         left_behind=LeftBehind(users=state.users, roles=state.roles),
         follow=follow_report(state, max(0, clock.now_ms() - past.at_ms)),
         chain=chain_report(state),
+        group=group_report(state),
+        rollback=undone_report(state),
+        committed=state.committed,
         notes=told.notes,
         settings=state.settings.model_dump(mode="json") if state.settings else None,
         alerts=_alerts(state, told),
@@ -121,9 +125,13 @@ def status_report(
 
 def phase(state: State) -> str:
     """The first thing that is not finished yet: capture, plan, dump, restore (or copy), index,
-    verify, increments, follow, finish, manifest, done."""
+    verify, increments, follow, finish, manifest, operations, rollback, done."""
     if state.terminal:
         return "done"
+    if state.undos:
+        return "rollback"
+    if state.operations:
+        return "operations"
     if follows(state):
         return "follow"
     if state.increment:
@@ -302,6 +310,8 @@ def job_percent(state: State) -> float:
     """Weighted like that of units; what was taken out weighs what was done with it."""
     if state.status is JobStatus.COMPLETED:
         return 100.0
+    if (group := group_report(state)) is not None:
+        return min(99.9, group.percent)
     weight = done = 0
     for unit in state.units.values():
         excluded = unit.status is UnitStatus.EXCLUDED

@@ -3,6 +3,7 @@
 from ferrylog.clock import when
 from ferrylog.views.chained import note_on_increments
 from ferrylog.views.spans import size
+from ferrylog.views.undone import note_on_operations
 from statemachine.events import (
     AlertCleared,
     AlertRaised,
@@ -53,7 +54,7 @@ from statemachine.policy import US
 def note_on(event: AnyEvent, *, others: int = 0) -> str:
     """A sentence. `others`: how many more of its kind it stands for."""
     said = _of_the_job(event) or _of_its_conduct(event) or _of_a_dump(event, others)
-    said = said or note_on_increments(event)
+    said = said or note_on_increments(event) or note_on_operations(event)
     return said or _of_its_parts(event, others) or f"{event.kind}."
 
 

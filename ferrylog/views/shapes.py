@@ -252,6 +252,29 @@ class ChainReport(BaseModel):
     increment: IncrementReport | None
 
 
+class GroupReport(Report):
+    """A group of operations (M7)."""
+
+    title: str
+    operations: int
+    completed: int
+    failed: int
+    dropped: int
+    """That will never start."""
+    percent: float
+
+
+class UndoneReport(Report):
+    """A rollback; its undos by name: `inspect rollback`."""
+
+    total: int
+    undone: int
+    skipped: int
+    kept: int
+    """What others changed since and stays."""
+    to: str
+
+
 class StatusReport(Report):
     schema_: Literal["ferrylog.status/1"] = Field("ferrylog.status/1", alias="schema")
     job: str
@@ -301,6 +324,10 @@ class StatusReport(Report):
     """Of a job that follows its source, when it has begun to."""
     chain: ChainReport | None
     """Of the restore of a full dump with increments."""
+    group: GroupReport | None
+    rollback: UndoneReport | None
+    committed: bool
+    """Nobody can take the job back any more."""
     notes: tuple[str, ...]
     """What else lies on the source and is not carried, in words."""
     settings: dict[str, Any] | None

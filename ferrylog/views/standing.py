@@ -66,9 +66,18 @@ def job_standing(events: Sequence[AnyEvent]) -> str:
         return "The job has left this journal and goes on in another."
     if status is JobStatus.COMPLETED:
         return "The job is completed."
+    if status in BACK:
+        return BACK[status]
     return "The job is unfinished: no event tells of an end or a pause."
 
 
+BACK: Final = {
+    JobStatus.ROLLING_BACK: "What the job did is being taken back.",
+    JobStatus.ROLLBACK_PAUSED: "Its rollback rests: `ferrylog rollback` goes on with it.",
+    JobStatus.ROLLBACK_FAILED: "Its rollback stopped at an undo that failed: when the cause is "
+    "removed, `ferrylog rollback` goes on with it.",
+    JobStatus.ROLLED_BACK: "What the job did is taken back.",
+}
 HELD: Final = (JobStatus.PAUSING, JobStatus.PAUSED, JobStatus.STOPPING, JobStatus.STOPPED)
 
 

@@ -9,6 +9,7 @@ from ferrylog.views.chained import result_of_increments
 from ferrylog.views.fidelity import left_behind
 from ferrylog.views.spans import size, span
 from ferrylog.views.story import Attempt, Note, Parts, StoryReport
+from ferrylog.views.undone import result_of_operations
 from statemachine.words import THE_JOB
 
 WIDTH: Final = 96
@@ -35,12 +36,15 @@ STAGES: Final = {
     "apply": "shard to target",
     "settle": "build what indexes are missing, compare at the end",
     "follow": "one round of changes to the target",
+    "operation": "what the operation does",
+    "undo": "what the operation did is taken back",
 }
 JOBS: Final = {
     "migrate": "copy collections from {source} to {target}",
     "verify": "compare {source} with {target}",
     "dump": "dump collections of {source} to {target}",
     "restore": "restore collections from {source} to {target}",
+    "group": "run a group of operations on {target}",
     "plan": "see what copying collections from {source} to {target} would do, and do nothing",
 }
 WAYS: Final = {"dump": ("dumped",), "restore": ("restored",), "verify": ()}
@@ -59,8 +63,7 @@ def stories_text(reports: Sequence[StoryReport]) -> str:
 
 
 def story_text(report: StoryReport) -> str:
-    name = "" if report.entity == THE_JOB else f"{report.type} {report.entity} of "
-    name = name.replace("job link:", "shard link:" if "#" in report.entity else "increment link:")
+    name = _name(report)
     lines = [f"{name}job {report.job}", "", "What it is"]
     lines += _paragraph(_what(report))
     lines += _paragraph(
@@ -68,7 +71,7 @@ def story_text(report: StoryReport) -> str:
         + JOBS[report.asked.kind].format(source=report.asked.source, target=report.asked.target)
         + "."
     )
-    if report.parts is not None:
+    if report.parts is not None and report.asked.kind != "group":
         lines += _paragraph(_parts(report.asked.kind, report.parts))
     lines += ["", "What happened"]
     for each in report.history:
@@ -80,6 +83,17 @@ def story_text(report: StoryReport) -> str:
         )
     lines += ["", "Where it stands", *_paragraph(report.standing), *_paragraph(_sums(report))]
     return "\n".join(one_line(line) for line in (*lines, "", *_proof(report)))
+
+
+def _name(report: StoryReport) -> str:
+    """With which the story begins; parts of the job have a type of their own only in words."""
+    if report.entity == THE_JOB:
+        return ""
+    what = str(report.type)
+    if what == "job":
+        link = report.entity.startswith("link:")
+        what = ("shard" if "#" in report.entity else "increment") if link else "operation"
+    return f"{what} {report.entity} of "
 
 
 def _paragraph(text: str, indent: str = "  ") -> list[str]:
@@ -109,6 +123,10 @@ def _what(report: StoryReport) -> str:
             return f"An index: {unique}{what['name']} of the collection {what['unit']}."
         case "pool":
             return "The workers that share one breaker, and so the fate of their deployment."
+        case _ if report.entity != THE_JOB and not report.entity.startswith("link:"):
+            undo = any(isinstance(e, Attempt) and e.stage == "undo" for e in report.history)
+            what_it_is = "the undo of an operation" if undo else "an operation"
+            return f"It is {what_it_is} of the job."
         case _ if report.entity != THE_JOB:
             number, _, shard = report.entity.removeprefix("link:").partition("#")
             whole = f"increment {number} of the chain that the job restores"
@@ -268,6 +286,8 @@ def _result(attempt: Attempt) -> str:
             return f"{made['documents']:,} documents, {size(made['bytes'])}, are a dump{sealed}."
         case "index":
             return "it stands on the target."
+        case "operation" | "undo":
+            return result_of_operations(made)
         case _:
             return result_of_increments(attempt.stage, made)
 
