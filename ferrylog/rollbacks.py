@@ -6,8 +6,7 @@ from typing import Final
 from ferrylog.engine import Engine
 from ferrylog.errors import Refused, Usage
 from journal.sqlite import SqliteJournal
-from statemachine.decide.operations import AT_REST, no_rollback
-from statemachine.decide.recovery import TAKING_BACK
+from statemachine.decide.operations import AT_REST, TAKING_BACK, no_rollback
 from statemachine.state import State, Undo
 from statemachine.stimuli import RollbackAsked, Stimulus, StopAsked
 from statemachine.undoing import undo_plan

@@ -7,6 +7,7 @@ from typing import Final
 from statemachine.state import Chunk, Link, Operation, Shard, State, Task, Undo, Unit
 from statemachine.words import (
     ChunkId,
+    JobStatus,
     OperationId,
     ShardId,
     Status,
@@ -90,8 +91,9 @@ def wanted(state: State) -> Iterator[tuple[TaskKey, int]]:
         if status is Status.PROCESSING:
             for key in queue:
                 yield key, state.tasks[key].attempt
-    for chunk_id in state.releasing:
-        yield TaskKey(TaskKind.RELEASE, chunk_id), 0
+    if state.status is not JobStatus.ROLLING_BACK:  # what was there is compared with its file
+        for chunk_id in state.releasing:
+            yield TaskKey(TaskKind.RELEASE, chunk_id), 0
 
 
 def effect(state: State, key: TaskKey) -> Effect:

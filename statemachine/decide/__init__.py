@@ -8,7 +8,7 @@ from typing import assert_never
 
 from statemachine.decide.asked import asked
 from statemachine.decide.measured import measured
-from statemachine.decide.operations import group_asked
+from statemachine.decide.operations import TAKING_BACK, group_asked
 from statemachine.decide.outcomes import failed, file_damaged, progressed, succeeded
 from statemachine.decide.recovery import run_began
 from statemachine.decide.schedule import tick
@@ -77,6 +77,6 @@ def _moved(state: State, asked: ExportAsked | ImportAsked) -> list[AnyEvent]:
     if isinstance(asked, ImportAsked):
         moved = state.status is JobStatus.MOVED
         return [JobImported(by=asked.by, host=asked.host)] if moved else []
-    if state.spec is None or state.terminal or state.status is JobStatus.MOVED:
+    if state.spec is None or state.terminal or state.status in (JobStatus.MOVED, *TAKING_BACK):
         return []
     return [JobExported(epoch=state.epoch + 1, by=asked.by, host=asked.host)]

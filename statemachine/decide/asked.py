@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from statemachine.decide.found import chunk_found
 from statemachine.decide.increments import CHAIN
 from statemachine.decide.isolation import not_carried
-from statemachine.decide.operations import no_rollback, rollback
+from statemachine.decide.operations import TAKING_BACK, no_rollback, rollback
 from statemachine.events import (
     AnyEvent,
     ChunkDropped,
@@ -153,7 +153,17 @@ def _answer(state: State, wish: Asked) -> list[AnyEvent]:
         raise _Refused("the job has left this journal")
     if state.terminal and type(wish) not in ALWAYS:
         raise _Refused(f"the job is {state.status}")
+    if state.status in (*TAKING_BACK, JobStatus.ROLLED_BACK) and not _of_undos(wish):
+        raise _Refused(f"the job is {state.status}")
     return ANSWERS[type(wish)](state, wish)
+
+
+def _of_undos(wish: Asked) -> bool:
+    """Whether it may be asked of a job that is taken back."""
+    letter = isinstance(wish, RequeueAsked | DropAsked) and wish.task is TaskKind.UNDO
+    return letter or isinstance(
+        wish, PauseAsked | StopAsked | SetAsked | RollbackAsked | CommitAsked
+    )
 
 
 # --- pause and stop ---
@@ -179,7 +189,7 @@ def _stop(state: State, wish: StopAsked) -> list[AnyEvent]:
     if state.status is JobStatus.ROLLING_BACK:
         return _pause(state, PauseAsked(wish.by, wish.why, wish.request, wish.immediate))
     hastens = state.status is JobStatus.STOPPING and wish.immediate
-    if state.terminal or state.status in (JobStatus.STOPPED, JobStatus.PENDING):
+    if state.terminal or state.status in (JobStatus.STOPPED, JobStatus.PENDING, *TAKING_BACK):
         raise _Refused(f"the job is {state.status}")
     if state.status is JobStatus.STOPPING and not hastens:
         raise _Refused("the job is stopping already")

@@ -17,7 +17,6 @@ from statemachine.events import (
     OperationPlanned,
     RollbackFailed,
     RollbackStarted,
-    Started,
     StopRequested,
     UndoPlanned,
 )
@@ -26,7 +25,6 @@ from statemachine.state import State, Undo
 from statemachine.stimuli import Failed, GroupAsked, PlannedOperation, RollbackAsked
 from statemachine.words import (
     JobStatus,
-    Millis,
     OperationId,
     Status,
     TaskKey,
@@ -152,6 +150,11 @@ def left_behind(state: State) -> list[AnyEvent]:
 
 # --- taking back ---
 
+TAKING_BACK: Final = (
+    JobStatus.ROLLING_BACK,
+    JobStatus.ROLLBACK_PAUSED,
+    JobStatus.ROLLBACK_FAILED,
+)
 TAKES_BACK: Final = ("migrate", "restore", "group")
 """Kinds of jobs that change a target."""
 AT_REST: Final = (
@@ -182,12 +185,11 @@ def rollback(state: State, asked: RollbackAsked) -> list[AnyEvent]:
     """What was planned and not started never will be; the rest is fixed here, once (I37, I38)."""
     undos = [each for each in asked.undos if undo_task(each.task, each.entity) not in state.tasks]
     events: list[AnyEvent] = []
-    if not asked.to:
-        events += [
-            OperationDropped(operation=each, why="the group is rolled back")
-            for each in state.operations
-            if _never_started(state, each)
-        ]
+    events += [
+        OperationDropped(operation=each, why="the group is rolled back")
+        for each in state.operations
+        if _never_started(state, each)
+    ]
     events += [
         InDoubt.of(key, attempt=task.attempt)
         for key, task in state.tasks.items()
@@ -240,28 +242,26 @@ def _undo_planned(number: int, undo: Undo) -> UndoPlanned:
     )
 
 
-def next_undo(state: State, now: Millis) -> list[AnyEvent]:
-    """One after another, in the order that is fixed (I38); the end when none is left (I41)."""
+def next_undo(state: State) -> TaskKey | None:
+    """Whose turn it is, one after another, in the order that is fixed (I38)."""
     failed = False
-    for entity in state.undos:
+    for entity, undo in state.undos.items():
         key = TaskKey(TaskKind.UNDO, entity)
-        task = state.tasks[key]
-        if task.status is Status.COMPLETED:
+        status = state.tasks[key].status
+        failed |= status is Status.FAILED
+        if status in (Status.COMPLETED, Status.FAILED):
             continue
-        if task.status is Status.FAILED:
-            failed = True
-            continue
-        if task.status is Status.PROCESSING or (
-            task.status is Status.WAITING and now < task.not_before_ms
-        ):
-            return []
-        if failed and _waits_for_failed(state, state.undos[entity]):
-            continue
-        return [Started.of(key, attempt=task.attempt + 1)]
-    if failed:
+        if not failed or not _waits_for_failed(state, undo):
+            return key
+    return None
+
+
+def taken_back(state: State) -> AnyEvent:
+    """The end of a rollback in which nobody's turn comes any more (I41)."""
+    if state.size(TaskKind.UNDO, Status.FAILED):
         why = "some undos failed, and others wait for them"
-        return [RollbackFailed(code="EUNDO001", why=why)]
-    return [JobRolledBack(undone=state.undone, skipped=state.skipped, kept=state.undo_kept)]
+        return RollbackFailed(code="EUNDO001", why=why)
+    return JobRolledBack(undone=state.undone, skipped=state.skipped, kept=state.undo_kept)
 
 
 def _waits_for_failed(state: State, undo: Undo) -> bool:

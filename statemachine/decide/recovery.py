@@ -4,6 +4,7 @@ from typing import Final
 
 from statemachine.decide.increments import CHAIN
 from statemachine.decide.isolation import alone, divisible, suspect
+from statemachine.decide.operations import TAKING_BACK
 from statemachine.decide.outcomes import give_up
 from statemachine.events import (
     AnyEvent,
@@ -71,11 +72,6 @@ def run_began(state: State, began: RunBegan) -> list[AnyEvent]:
     return events + (_give_up(left, began.settings, state.spec) if state.spec else [])
 
 
-TAKING_BACK: Final = (
-    JobStatus.ROLLING_BACK,
-    JobStatus.ROLLBACK_PAUSED,
-    JobStatus.ROLLBACK_FAILED,
-)
 WAITING: Final = (JobStatus.PAUSING, JobStatus.PAUSED, JobStatus.STOPPING, JobStatus.STOPPED)
 
 

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Final
 
 from statemachine.decide.increments import captured_again, next_increment, overdue
-from statemachine.decide.operations import left_behind, next_undo, waits_for
+from statemachine.decide.operations import left_behind, next_undo, taken_back, waits_for
 from statemachine.events import (
     AnyEvent,
     JobCompleted,
@@ -56,7 +56,7 @@ def tick(state: State, now: Millis) -> list[AnyEvent]:
     if state.status in (JobStatus.PAUSING, JobStatus.STOPPING):
         return _paused(state)
     if state.status is JobStatus.ROLLING_BACK:
-        return next_undo(state, now)
+        return _undoing(state, now)
     if state.status is not JobStatus.RUNNING:
         return []
     return (
@@ -76,6 +76,18 @@ def _paused(state: State) -> list[AnyEvent]:
     if busy or state.releasing:
         return []
     return [JobPaused() if state.status is JobStatus.PAUSING else JobStopped()]
+
+
+def _undoing(state: State, now: Millis) -> list[AnyEvent]:
+    """One undo at a time, with the delays and behind the breaker of every task."""
+    key = next_undo(state)
+    if key is None:
+        return [taken_back(state)]
+    task = state.tasks[key]
+    shut = task.status is Status.WAITING and now < task.not_before_ms <= _latest(state, now)
+    if task.status not in STARTS or shut or _free(state, POOL_OF[key.kind], now) <= 0:
+        return []
+    return [_start(state, key)]
 
 
 def _starts(state: State, now: Millis) -> list[AnyEvent]:
@@ -178,18 +190,20 @@ def is_retry(task: Task) -> bool:
 def _due(
     state: State, kinds: tuple[TaskKind, ...], now: Millis, room: "_Room"
 ) -> Iterator[TaskKey]:
-    """Retries whose time has come, by priority, by urgency of their kind, first in first out.
-
-    A retry further away than any delay can be was scheduled by a clock that went back since.
-    """
-    assert state.settings is not None
-    latest = now + max(state.settings.retry_cap_ms, LEAST_WAIT_MS)
+    """Retries whose time has come, by priority, by urgency of their kind, first in first out."""
+    latest = _latest(state, now)
     for priority in state.priorities:
         for kind in kinds:
             for key in state.queues.get((kind, Status.WAITING, priority), ()):
                 shut = now < state.tasks[key].not_before_ms <= latest
                 if not shut and _ready(state, key) and room.takes(kind):
                     yield key
+
+
+def _latest(state: State, now: Millis) -> int:
+    """A retry further away than any delay can be was scheduled by a clock that went back since."""
+    assert state.settings is not None
+    return now + max(state.settings.retry_cap_ms, LEAST_WAIT_MS)
 
 
 def _fresh(state: State, kinds: tuple[TaskKind, ...], room: "_Room") -> Iterator[TaskKey]:

@@ -66,7 +66,7 @@ def undo_planned(state: State, event: UndoPlanned) -> None:
     key = undo_task(event.task, event.entity)
     if state.spec is None or (event.unit is not None and event.unit not in state.units):
         raise UnknownEntity(entity=key.entity, event=event.kind)
-    if key.entity in state.undos or key in state.tasks:
+    if key.entity in state.undos or key in state.tasks or not state.resting:
         raise ImpossibleTransition(entity=key.entity, status="planned", event=event.kind)
     file = None
     if event.file:
