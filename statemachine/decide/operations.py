@@ -131,7 +131,7 @@ def operation_given_up(letter: DeadLettered, spec: JobSpec) -> list[AnyEvent]:
     that wait for the failed one (M6). An undo stops the rollback."""
     why = f"{letter.task.kind} {letter.entity} failed: {letter.code}: {letter.why}"
     if letter.task.kind is TaskKind.UNDO:
-        return [RollbackFailed(code="EUNDO001", why=why)]
+        return [RollbackFailed(code="EROLLBACK001", why=why)]
     if spec.continue_on_error:
         return []
     return [StopRequested(by=US, why=why, request=0, immediate=False, rollback=True)]
@@ -260,7 +260,7 @@ def taken_back(state: State) -> AnyEvent:
     """The end of a rollback in which nobody's turn comes any more (I41)."""
     if state.size(TaskKind.UNDO, Status.FAILED):
         why = "some undos failed, and others wait for them"
-        return RollbackFailed(code="EUNDO001", why=why)
+        return RollbackFailed(code="EROLLBACK001", why=why)
     return JobRolledBack(undone=state.undone, skipped=state.skipped, kept=state.undo_kept)
 
 
