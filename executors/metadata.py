@@ -1,121 +1,186 @@
 """Collections, views and indexes on the target, with the very options of the source."""
 
-from typing import Any, Final
+from pathlib import Path
+from typing import Any
 
+import bson
+from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
-from pymongo.errors import OperationFailure, WriteConcernError
+from pymongo.errors import OperationFailure
 
-from executors.batches import TOLERANT
+from executors.batches import RAW, TOLERANT
 from executors.boundaries import from_text
-from executors.classify import classify
+from executors.commands import (
+    NAMESPACE_EXISTS,
+    NO_SUCH_NAMESPACE,
+    acknowledged,
+    concern,
+    drop,
+    holds_documents,
+    is_refused,
+    listed_indexes,
+    there,
+)
 from executors.compare import accepted, fields, is_index, wanted_index, wanted_options
 from executors.errors import TargetDiffers, TargetNotEmpty
 from executors.expiry import delayed, expires, switched_off
 from executors.select import USERS, split
-from executors.survey import ID_INDEX, Namespace, measured, namespaces, raw_indexes
+from executors.survey import ID_INDEX, measured, raw_indexes
+from executors.undo.aside import CatalogueLog, catalogue_log, index_row, put_aside
 from executors.users import stage
 from statemachine.events import IndexSpec, JobSpec
 from statemachine.state import Unit
 from statemachine.stimuli import Built, Created
-from statemachine.words import Cause, TaskKey, index_task
+from statemachine.words import Found, TaskKey, TaskKind, index_task
 
 __all__ = [
-    "acknowledged", "build", "build_index", "concern", "create", "drop", "expires", "fields",
-    "split",
+    "NAMESPACE_EXISTS", "NO_SUCH_NAMESPACE", "acknowledged", "build", "build_index", "concern",
+    "create", "drop", "expires", "fields", "split",
 ]  # fmt: skip
 
-NAMESPACE_EXISTS: Final = 48
-NO_SUCH_NAMESPACE: Final = 26
 
-
-def create(client: MongoClient[Any], unit: Unit, spec: JobSpec) -> Created:
+def create(
+    client: MongoClient[Any], unit: Unit, spec: JobSpec, folder: Path | None = None
+) -> Created:
     """Make the target collection or view, without expiry, and the unique indexes while it is empty.
 
     Unique indexes stand before the data so that a conflict shows with its document. One that
     cannot be built now is left for later, where its failure is named. Users and roles get a place
-    beside those of the server. Raises `TargetNotEmpty`, `TargetDiffers`, `PyMongoError`.
+    beside those of the server. With the job's `folder`, if the job records what it does, all of
+    it can be taken back, and what lay there is told. Raises `TargetNotEmpty`, `TargetDiffers`,
+    `TooLargeToKeep`, `PyMongoError`, `OSError`.
     """
     if unit.id in USERS:
         stage(client, unit)
         return Created(())
-    _make(client, unit, spec)
+    with catalogue_log(folder, spec, TaskKey(TaskKind.CREATE, unit.id)) as log:
+        return create_in(client, unit, spec, log)
+
+
+def create_in(
+    client: MongoClient[Any], unit: Unit, spec: JobSpec, log: CatalogueLog | None
+) -> Created:
+    """As `create`, of what is no user; written down in this log."""
+    lay = _make(client, unit, spec) if log is None else _make_undoably(client, unit, spec, log)
     if unit.type == "view":
-        return Created(())
+        return Created((), found=lay)
     built = [i.name for i in unit.indexes if i.name == ID_INDEX]
-    built += [i.name for i in unit.indexes if i.unique and _try_build(client, unit, i, spec)]
-    return Created(tuple(built), "".join(found.uuid for found in _there(client, unit)))
+    built += [i.name for i in unit.indexes if i.unique and _try_build(client, unit, i, spec, log)]
+    found = there(client, unit.target)
+    return Created(tuple(built), found.uuid if found is not None else "", lay)
 
 
-def drop(client: MongoClient[Any], namespace: str, spec: JobSpec) -> None:
-    """Remove what lies there, if anything does; of `system.js` servers let only documents go.
-
-    Raises `PyMongoError`.
-    """
-    database, collection = split(namespace)
-    if collection.startswith("system."):
-        what: dict[str, Any] = {"delete": collection, "deletes": [{"q": {}, "limit": 0}]}
-    else:
-        what = {"drop": collection}
-    command = {**what, "writeConcern": concern(spec)}
-    db = client.get_database(database)
-    acknowledged(db.command(command, allowable_errors=[NO_SUCH_NAMESPACE]))
-
-
-def _make(client: MongoClient[Any], unit: Unit, spec: JobSpec) -> None:
-    database, collection = split(unit.target)
-    db = client.get_database(database)
+def _make(client: MongoClient[Any], unit: Unit, spec: JobSpec) -> Found:
     if spec.drop:
         drop(client, unit.target, spec)
+    if not _made(client, unit, spec):
+        _accept_existing(client, unit, spec)
+    return ""
+
+
+def _make_undoably(client: MongoClient[Any], unit: Unit, spec: JobSpec, log: CatalogueLog) -> Found:
+    found = there(client, unit.target)
+    if found is not None and log.says_made(found):
+        _accept_existing(client, unit, spec)
+        log.note({**_row(unit), "uuid": found.uuid})
+        return "nothing"
+    if found is not None and spec.drop:
+        put_aside(client, found, spec, log)
+        found = None
+    if found is not None:
+        return _accept_existing(client, unit, spec)
+    log.note(_row(unit))
+    try:
+        made = _made(client, unit, spec)
+    except OperationFailure as error:
+        if is_refused(error):
+            log.note({"k": "unmade", "ns": unit.target})
+        raise
+    if not made:  # somebody was faster
+        log.note({"k": "unmade", "ns": unit.target})
+        return _accept_existing(client, unit, spec)
+    found = there(client, unit.target)
+    log.note({**_row(unit), "uuid": found.uuid if found is not None else ""})
+    return "nothing"
+
+
+def _row(unit: Unit) -> dict[str, Any]:
+    options = RawBSONDocument(bson.encode(wanted_options(unit), codec_options=RAW))
+    return {"k": "made", "ns": unit.target, "type": unit.type, "options": options}
+
+
+def _made(client: MongoClient[Any], unit: Unit, spec: JobSpec) -> bool:
+    """Make it; `False` where something has the name."""
+    database, collection = split(unit.target)
     command = {"create": collection, **switched_off(wanted_options(unit))}
     for index in unit.indexes:
         if index.name == ID_INDEX:
             command["idIndex"] = wanted_index(index, legacy=False)
+    db = client.get_database(database)
     try:
         acknowledged(db.command({**command, "writeConcern": concern(spec)}))
     except OperationFailure as error:
         if error.code != NAMESPACE_EXISTS:
             raise
-        _accept_existing(client, unit, spec)
+        return False
+    return True
 
 
-def _there(client: MongoClient[Any], unit: Unit) -> list[Namespace]:
-    """What bears the unit's name on the target."""
-    database, collection = split(unit.target)
-    return list(namespaces(client, database, name=collection))
-
-
-def _accept_existing(client: MongoClient[Any], unit: Unit, spec: JobSpec) -> None:
+def _accept_existing(client: MongoClient[Any], unit: Unit, spec: JobSpec) -> Found:
     """What is there already is ours from before a crash, or empty, or to be merged into."""
-    for found in _there(client, unit):
-        if found.type != unit.type:
-            raise TargetDiffers(unit.target, f"a {found.type}")
-        if not accepted(wanted_options(unit), fields(found.options)):
-            raise TargetDiffers(unit.target, "with other options")
-        documents, _ = measured(client, found)
-        if documents and spec.on_conflict == "stop":
-            raise TargetNotEmpty(unit.target, documents)
+    found = there(client, unit.target)
+    if found is None:
+        return "nothing"
+    if found.type != unit.type:
+        raise TargetDiffers(unit.target, f"a {found.type}")
+    if not accepted(wanted_options(unit), fields(found.options)):
+        raise TargetDiffers(unit.target, "with other options")
+    documents, _ = measured(client, found)
+    if documents and spec.on_conflict == "stop":
+        raise TargetNotEmpty(unit.target, documents)
+    return "documents" if holds_documents(client, found) else "empty"
 
 
-def _try_build(client: MongoClient[Any], unit: Unit, index: IndexSpec, spec: JobSpec) -> bool:
+def _try_build(
+    client: MongoClient[Any],
+    unit: Unit,
+    index: IndexSpec,
+    spec: JobSpec,
+    log: CatalogueLog | None,
+) -> bool:
     try:
-        build(client, unit, index, spec)
+        build(client, unit, index, spec, log)
     except OperationFailure as error:
-        if classify(error)[0] is not Cause.PERMANENT:
+        if not is_refused(error):
             raise
         return False
     return True
 
 
-def build_index(client: MongoClient[Any], unit: Unit, spec: JobSpec, task: TaskKey) -> Built:
-    """Build the index that the task names, its expiry far away; one that stands already is fine."""
+def build_index(
+    client: MongoClient[Any],
+    unit: Unit,
+    spec: JobSpec,
+    task: TaskKey,
+    folder: Path | None = None,
+) -> Built:
+    """Build the index that the task names, its expiry far away; one that stands already is fine.
+    With the job's `folder`, one that nobody had can be taken back."""
     for index in unit.indexes:
         if index_task(unit.id, index.name) == task:
-            build(client, unit, index, spec)
+            with catalogue_log(folder, spec, task) as log:
+                build(client, unit, index, spec, log)
             return Built()
     raise AssertionError(f"{task} names no index of {unit.id}")
 
 
-def build(client: MongoClient[Any], unit: Unit, index: IndexSpec, spec: JobSpec) -> None:
+def build(
+    client: MongoClient[Any],
+    unit: Unit,
+    index: IndexSpec,
+    spec: JobSpec,
+    log: CatalogueLog | None = None,
+) -> None:
     """The index on the unit's collection of the target, as `build_index`. Raises `PyMongoError`."""
     database, collection = split(unit.target)
     wanted = wanted_index(index, legacy=spec.legacy_indexes)
@@ -123,6 +188,13 @@ def build(client: MongoClient[Any], unit: Unit, index: IndexSpec, spec: JobSpec)
         return
     if "collation" not in wanted and "collation" in fields(from_text(unit.options)):
         wanted["collation"] = {"locale": "simple"}  # else it would inherit the collection's
+    found = there(client, unit.target) if log is not None else None
+    if (
+        log is not None
+        and found is not None
+        and wanted["name"] not in listed_indexes(client, found)
+    ):
+        log.note(index_row(found, wanted))
     reply = client.get_database(database).command(
         {
             "createIndexes": collection,
@@ -140,21 +212,6 @@ def _stands(client: MongoClient[Any], unit: Unit, wanted: dict[str, Any]) -> boo
     a far expiry for another."""
     if delayed(wanted) == wanted:
         return False
-    there = [fields(raw) for found in _there(client, unit) for raw in raw_indexes(client, found)]
-    return any(is_index(wanted, each) for each in there)
-
-
-def acknowledged(reply: dict[str, Any]) -> dict[str, Any]:
-    """The reply of a command that writes, if it is acknowledged as asked for.
-
-    Raises `WriteConcernError`, which `command` does not: applied, perhaps not where a failover
-    looks.
-    """
-    if problem := reply.get("writeConcernError"):
-        raise WriteConcernError(problem.get("errmsg", ""), problem.get("code"), problem)
-    return reply
-
-
-def concern(spec: JobSpec) -> dict[str, Any]:
-    w = spec.write_concern
-    return {"w": int(w) if w.isdigit() else w}
+    found = there(client, unit.target)
+    stand = raw_indexes(client, found) if found is not None else []
+    return any(is_index(wanted, fields(each)) for each in stand)

@@ -24,6 +24,10 @@ STAGED: Final = {
 }
 """Where they lie on the target until they are merged: names that the role `restore` may read."""
 CARRIED_SYSTEM: Final = ("system.js",)
+KEPT: Final = "ferrylog.kept."
+"""How names begin under which a job keeps what it replaced, until it is committed or undone."""
+STAGING: Final = "ferrylog.staging."
+"""How names begin under which a job fills collections that get their own names at the end."""
 Renames = Sequence[tuple[str, str]]
 _ESCAPED: Final = re.compile(r"\[([*?[])\]")
 
@@ -86,12 +90,19 @@ def carried(namespace: str, spec: JobSpec, added: Sequence[str] = ()) -> bool:
         return spec.users and not any(fnmatchcase(namespace, glob) for glob in spec.exclude)
     if database in NEVER or is_servers(collection) or namespace in STAGED.values():
         return False
+    if is_own(collection):
+        return False
     return selected(namespace, spec.include, spec.exclude, added)
 
 
 def is_servers(collection: str) -> bool:
     """Whether a collection of this name holds what servers keep for themselves."""
     return collection.startswith("system.") and collection not in CARRIED_SYSTEM
+
+
+def is_own(collection: str) -> bool:
+    """Whether a collection of this name is ferrylog's own, for as long as a job takes."""
+    return collection.startswith((KEPT, STAGING))
 
 
 def selected(
@@ -206,6 +217,8 @@ def _refuse_bad_name(namespace: str, target: str) -> None:
         raise RefusedName(namespace, target, error.why) from None
     if database in NEVER or is_servers(collection):
         raise RefusedName(namespace, target, "servers keep that name to themselves")
+    if is_own(collection):
+        raise RefusedName(namespace, target, "ferrylog keeps names that begin so to itself")
 
 
 @lru_cache(maxsize=256)

@@ -6,6 +6,8 @@ names. A user or role that the target has already stays as it is, whatever the j
 conflicts: its own login may be among them.
 """
 
+from collections.abc import Iterator, Mapping
+from graphlib import TopologicalSorter
 from typing import Any, Final
 
 from bson.raw_bson import RawBSONDocument
@@ -13,7 +15,9 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from executors.batches import RAW
+from executors.fingerprint import digest_of
 from executors.select import STAGED, USERS, carried, split
+from executors.undo.aside import CatalogueLog, inverse
 from statemachine.events import JobSpec, MetadataDifference
 from statemachine.state import Unit
 
@@ -23,6 +27,8 @@ PARAMETER: Final = {
 }
 MAJORITY: Final = {"w": "majority"}
 NO_SUCH_NAMESPACE: Final = 26
+UNKNOWN: Final = (11, 31)
+"""Codes: no such user, no such role."""
 
 
 def stage(client: MongoClient[Any], unit: Unit) -> None:
@@ -31,14 +37,20 @@ def stage(client: MongoClient[Any], unit: Unit) -> None:
     client.admin.command({"create": split(STAGED[unit.id])[1], "writeConcern": MAJORITY})
 
 
-def merge(client: MongoClient[Any], unit: Unit) -> tuple[MetadataDifference, ...]:
+def merge(
+    client: MongoClient[Any], unit: Unit, log: CatalogueLog | None = None
+) -> tuple[MetadataDifference, ...]:
     """Make what was laid down valid, and remove the place; again, it does nothing.
 
     What differs from the one of that name on the target is named, without a word of its content.
-    Raises `PyMongoError`.
+    With a log, who is new can be taken back. Raises `PyMongoError`, `OSError`.
     """
     place, (parameter, what) = STAGED[unit.id], PARAMETER[unit.id]
     laid = _read(client, place)
+    if laid and log is not None:
+        standing = {each["_id"] for each in _read(client, unit.id)}
+        new = [each for each in laid if each["_id"] not in standing]
+        log.note(*(_row(each, what) for each in _in_order(new)))
     if laid:
         wanted = {parameter: place, "drop": False, "db": "", "writeConcern": MAJORITY}
         client.admin.command({"_mergeAuthzCollections": 1, **wanted})
@@ -62,6 +74,26 @@ def clear(client: MongoClient[Any], spec: JobSpec) -> list[str]:
             except PyMongoError:
                 left.append(STAGED[name])
     return left
+
+
+def _row(new: RawBSONDocument, what: str) -> Mapping[str, Any]:
+    """Names, and a sum that tells whether it was changed since: of a document with random salts,
+    from which nobody learns what passwords are proven by."""
+    name, database = str(new[what]), str(new["db"])
+    undo = {"dropUser" if what == "user" else "dropRole": name}
+    so = {what: new["_id"], "sum": digest_of(bytes(new.raw))}
+    return inverse(database, undo, f"dropped {what} {new['_id']}", ok=UNKNOWN, **so)
+
+
+def _in_order(new: list[RawBSONDocument]) -> Iterator[RawBSONDocument]:
+    """Roles before those that inherit from them: they are dropped in the other order, for dropping
+    one takes it from all that have it."""
+    known = {each["_id"]: each for each in new}
+    graph = {
+        name: [f"{role['db']}.{role['role']}" for role in each.get("roles", ())]
+        for name, each in known.items()
+    }
+    return (known[name] for name in TopologicalSorter(graph).static_order() if name in known)
 
 
 def _read(client: MongoClient[Any], namespace: str) -> list[RawBSONDocument]:
