@@ -11,6 +11,7 @@ from statemachine.snapshot import freeze, thaw
 from statemachine.state import State, digest
 from statemachine.stimuli import (
     AddAsked,
+    CommitAsked,
     Created,
     CutoverAsked,
     DropAsked,
@@ -33,6 +34,7 @@ from statemachine.stimuli import (
     Succeeded,
     Surveyed,
     Tick,
+    Undone,
 )
 from statemachine.words import Alert, BsonText, Cause, Key, Millis, Pool, TaskKey, TaskKind, UnitId
 from tests.statemachine.chain import (
@@ -51,6 +53,7 @@ from tests.statemachine.chain import (
     shards,
 )
 from tests.statemachine.examples import SETTINGS
+from tests.statemachine.groups import Group, operation, take_all_back, take_back, undo
 from tests.statemachine.story import (
     CHUNK,
     CREATE,
@@ -175,7 +178,35 @@ def followed() -> Story:
     return story
 
 
+def taken_back() -> Story:
+    """A group: a part of it first, with a dead undo that is left out; then the rest, for good."""
+    group = Group(*(operation(name) for name in "ab"), operation("c", "a", "b", undo_after=()))
+    group.do("a", "b")
+    group.fail(TaskKey(TaskKind.OPERATION, "c"), Cause.PERMANENT)
+    take_back(group, to="a", force=True, continue_on_error=True)
+    group.fail(undo("c"), Cause.PERMANENT)
+    group.tell(DropAsked("me", "operation c", TaskKind.UNDO, 1), began())
+    group.succeed(undo("b"), Undone(1, 1))
+    take_back(group)
+    take_all_back(group)
+    group.tell(CommitAsked("me", 2))
+    return group
+
+
+def moved_back() -> Story:
+    """A migration, with what is known of its chunks."""
+    story = Story(undo=True).planned(chunks=2)
+    for key, result in ((DUMP, DUMPED), (RESTORE, RESTORED), (VERIFY, EQUAL)):
+        story.succeed(key, result)
+    story.tell(StopAsked("me", "now", 1, immediate=True, rollback=True))
+    take_back(story)
+    take_all_back(story)
+    return story
+
+
 MAPS = (
+    "operations",
+    "undos",
     "shards",
     "units", "chunks", "flawed", "filed", "tasks", "alerts", "open_units", "ripe", "releasing",
     "breakers",
@@ -191,7 +222,7 @@ def test_nothing_is_lost_and_no_order_changes() -> None:
     """I9: at every point of a history, the empty one included."""
     fresh, seen = State(), set()
     told = (eventful(), asked(), given_up(), dumped(), salvaged())
-    for story in (*told, chained(), captured_twice(), followed()):
+    for story in (*told, chained(), captured_twice(), followed(), taken_back(), moved_back()):
         state = State()
         for event in story.events:
             evolve(state, event)
@@ -202,7 +233,7 @@ def test_nothing_is_lost_and_no_order_changes() -> None:
             assert list(wanted_effects(other)) == list(wanted_effects(state))
             names = State.__slots__
             seen |= {name for name in names if getattr(state, name) != getattr(fresh, name)}
-    assert set(State.__slots__) - seen == {"code", "dropped", "kept", "suspects"}
+    assert set(State.__slots__) - seen == {"dropped", "kept", "suspects"}
     assert again(fresh) == fresh
 
 
