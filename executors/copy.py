@@ -13,10 +13,12 @@ from executors.protocol import StopToken
 from executors.rawbson import id_of, last_of
 from executors.rejected import Rejects, rejected_path
 from executors.source import range_of
+from executors.undo.recording import log_of
 from executors.write import Tally, Writer
 from statemachine.events import JobSpec
 from statemachine.state import NOTHING, Chunk, Unit
 from statemachine.stimuli import Copied
+from statemachine.words import TaskKey, TaskKind
 
 
 def copy(
@@ -51,9 +53,13 @@ def copy(
         since=since,
     )
     blocks = read_range(source, what, stop, document_bytes=mean_bytes(unit), after=done.last_key)
-    writer = Writer(target, unit, spec, stop)
     position, last_key = done.position, done.last_key
-    with Rejects(rejected_path(folder, unit.id, chunk.id)) as rejects:
+    task = TaskKey(TaskKind.COPY, chunk.id)
+    with (
+        Rejects(rejected_path(folder, unit.id, chunk.id)) as rejects,
+        log_of(folder, unit, task, spec) as log,
+    ):
+        writer = Writer(target, unit, spec, stop, log)
         tally = Tally.after(done, rejects)
         for block in blocks:
             writer.insert(block, tally)

@@ -11,10 +11,12 @@ from executors.partfile import check_file, file_blocks
 from executors.placement import Mine, kept
 from executors.protocol import StopToken
 from executors.rejected import Rejects, rejected_path
+from executors.undo.recording import log_of
 from executors.write import Tally, Writer
 from statemachine.events import JobSpec
 from statemachine.state import Chunk, Unit
 from statemachine.stimuli import Restored
+from statemachine.words import TaskKey, TaskKind
 
 
 def restore(
@@ -29,15 +31,20 @@ def restore(
 ) -> Iterator[Restored]:
     """Insert the documents of the chunk's file, which lies at `path`, from the journaled position
     on; yield after each acknowledged block. The last yield is the whole. `folder` is the job's
-    own, for what is rejected. What is not `mine` is passed over and counts as nothing.
+    own, for what is rejected, and the undo log. What is not `mine` is passed over and counts as
+    nothing.
 
     Raises `DamagedFile` before anything is written, `Conflict`, `PyMongoError`, `OSError`.
     """
     assert chunk.file is not None
     check_file(path, chunk.file, stop)
     began = chunk.done.position
-    writer = Writer(client, unit, spec, stop)
-    with Rejects(rejected_path(folder, unit.id, chunk.id)) as rejects:
+    task = TaskKey(TaskKind.RESTORE, chunk.id)
+    with (
+        Rejects(rejected_path(folder, unit.id, chunk.id)) as rejects,
+        log_of(folder, unit, task, spec) as log,
+    ):
+        writer = Writer(client, unit, spec, stop, log)
         tally = Tally.after(chunk.done, rejects)
         for block, position in file_blocks(path, chunk.file, began):
             whole = with_ids(block, chunk.file, position) if spec.kind == "restore" else block

@@ -7,6 +7,7 @@ the one it always takes.
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final, Self
@@ -18,7 +19,8 @@ from pymongo.errors import OperationFailure
 from executors.batches import TOLERANT, Block
 from executors.boundaries import to_key
 from executors.classify import cause_of, classify, without_values
-from executors.metadata import acknowledged, concern
+from executors.commands import acknowledged, concern
+from executors.fingerprint import key_of
 from executors.protocol import Stopped, StopToken
 from executors.rawbson import (
     Slab,
@@ -30,10 +32,13 @@ from executors.rawbson import (
     id_of,
     in_query,
     may_have_empty_timestamp,
+    wrap,
 )
-from executors.rejected import Rejects, name_of, shown
+from executors.rejected import Rejects, name_of
 from executors.rows import rows
 from executors.source import data_of
+from executors.undo.log import UndoLog
+from executors.undo.recording import Recorder, comparable
 from statemachine.events import JobSpec
 from statemachine.policy import MAX_REPORTED, PASSING
 from statemachine.state import Done, Unit
@@ -47,6 +52,10 @@ INDEX_OF: Final = re.compile(r" index: (.+?) dup key")
 """Which index a document is a duplicate for, in the server's words."""
 COMPARED_AT_ONCE: Final = 1000
 """Documents read back in one query."""
+LOOKED_UP_AT_ONCE: Final = 5000
+"""Keys in one query."""
+Pair = tuple[bytes, bytes]
+"""A document of ours, and what lies under its `_id`."""
 
 
 class CountsDisagree(Exception):
@@ -93,8 +102,14 @@ class Writer:
     """Inserts blocks into one collection and settles every document it could not insert."""
 
     def __init__(
-        self, client: MongoClient[Any], unit: Unit, spec: JobSpec, stop: StopToken
+        self,
+        client: MongoClient[Any],
+        unit: Unit,
+        spec: JobSpec,
+        stop: StopToken,
+        log: UndoLog | None = None,
     ) -> None:
+        """`log`: where it stands, before anything is changed, what brings the collection back."""
         database, self._collection = data_of(unit.target, unit.type)
         self._client = client
         # What a lagging member shows is not what was acknowledged.
@@ -102,14 +117,22 @@ class Writer:
         self._spec = spec
         self._stop = stop
         self._unique = {index.name for index in unit.indexes if index.unique}
+        self._recorder = Recorder(log, unit.target, unit.type) if log is not None else None
 
     def insert(self, block: Block, tally: Tally) -> None:
         """Settle every document of the block. What was said to the tally before an error is not
         the whole: another attempt tells it again.
 
         A dump may hold what is no document, for which a server refuses all that came with it: it
-        is looked for by halves. Raises `PyMongoError`, `Conflict`, `CountsDisagree`, `Stopped`.
+        is looked for by halves. Raises `PyMongoError`, `Conflict`, `CountsDisagree`, `Stopped`,
+        `OSError`.
         """
+        if self._recorder is not None:
+            self._recorder.inserted(self._absent(block))
+            self._recorder.sync()
+        self._insert(block, tally)
+
+    def _insert(self, block: Block, tally: Tally) -> None:
         try:
             reply = self._sent(block)
         except OperationFailure as error:
@@ -117,11 +140,40 @@ class Writer:
                 raise
             if block.documents > 1:
                 for half in halves(block):
-                    self.insert(half, tally)
+                    self._insert(half, tally)
             else:
                 tally.reject(block.data, f"EMONGO{error.code:03d}", without_values(str(error)))
         else:
             self._count(block, reply, tally)
+
+    def _absent(self, block: Block) -> Iterator[bytes]:
+        """The documents under whose `_id` nothing lies. Those that a killed attempt inserted lie
+        there: it has written down that they are ours."""
+        every = documents(block.data)
+        while lot := list(islice(every, LOOKED_UP_AT_ONCE)):
+            keyed = [(key, each) for each in lot if (key := key_of(each)) is not None]
+            there = set(map(comparable, self._keys_there([key for key, _ in keyed])))
+            yield from (each for key, each in keyed if not there or comparable(key) not in there)
+
+    def _keys_there(self, keys: list[bytes]) -> list[bytes]:
+        try:
+            return [id_of(each) for each in self._find(in_query(keys), only_ids=True)]
+        except OperationFailure as error:
+            if classify(error)[0] is not Cause.PERMANENT:
+                raise
+            if len(keys) == 1:
+                return self._key_there(keys[0])
+        half = len(keys) // 2
+        return self._keys_there(keys[:half]) + self._keys_there(keys[half:])
+
+    def _key_there(self, key: bytes) -> list[bytes]:
+        """Of a value that looks like an operator, or is no BSON."""
+        try:
+            return [id_of(each) for each in self._find(equals_query(key), only_ids=True)]
+        except OperationFailure as error:
+            if error.code not in NO_DOCUMENT:
+                raise
+            return []  # what a server refuses to look for, it does not hold
 
     def _sent(self, block: Block) -> dict[str, Any]:
         return self._write(
@@ -149,10 +201,13 @@ class Writer:
 
     def _repair(self, block: Block, refused: dict[int, Any], tally: Tally) -> None:
         """Put back the empty timestamps that the server filled in while it inserted."""
-        for index, document in enumerate(documents(block.data)):
-            if index not in refused and has_empty_timestamp(document):
-                self._must_replace(document)
-                tally.repaired += 1
+        stamped = [
+            document
+            for index, document in enumerate(documents(block.data))
+            if index not in refused and has_empty_timestamp(document)
+        ]
+        self._must_replace(stamped)
+        tally.repaired += len(stamped)
 
     def _settle(self, block: Block, refused: dict[int, Any], tally: Tally) -> None:
         taken: list[tuple[bytes, str]] = []
@@ -181,6 +236,8 @@ class Writer:
 
     def _compare(self, taken: list[tuple[bytes, str]], tally: Tally) -> None:
         there = self._read_back([id_of(document) for document, _ in taken])
+        unlike: list[Pair] = []
+        unrepaired: list[Pair] = []
         for sent, why in taken:
             document = as_stored(sent)
             mine = id_of(document)
@@ -192,12 +249,19 @@ class Writer:
                 tally.documents += 1
                 tally.present += 1
             elif has_empty_timestamp(document) and equal_but_for_empty_timestamps(document, found):
-                self._must_replace(document)  # inserted before a crash, not yet repaired
-                tally.repaired += 1
-                tally.documents += 1
-                tally.present += 1
+                unrepaired.append((document, found))
             else:
-                self._conflict(document, tally)
+                unlike.append((document, found))
+        self._finish_repair(unrepaired, tally)
+        self._conflict(unlike, tally)
+
+    def _finish_repair(self, pairs: list[Pair], tally: Tally) -> None:
+        """Of documents that were inserted before a crash."""
+        self._record_before(pairs)
+        self._must_replace([document for document, _ in pairs])
+        tally.repaired += len(pairs)
+        tally.documents += len(pairs)
+        tally.present += len(pairs)
 
     def _read_back(self, ids: list[bytes]) -> dict[bytes, bytes]:
         try:
@@ -213,45 +277,61 @@ class Writer:
         """The document whose `_id` is another way to write the same key."""
         return next(iter(self._find(equals_query(mine))), None)
 
-    def _find(self, query: RawBSONDocument) -> list[bytes]:
+    def _find(self, query: RawBSONDocument, *, only_ids: bool = False) -> list[bytes]:
         self._look()
-        command = {"find": self._collection, "filter": query}
+        only = {"projection": {"_id": 1}} if only_ids else {}
+        command = {"find": self._collection, "filter": query, **only}
         return list(rows(self._client, self._db.name, command, self._stop))
 
-    def _conflict(self, document: bytes, tally: Tally) -> None:
-        match self._spec.on_conflict:
+    def _conflict(self, pairs: list[Pair], tally: Tally) -> None:
+        """Other documents lie under the `_id`s of these."""
+        match self._spec.on_conflict if pairs else "":
             case "stop":
-                raise Conflict(f"another document lies under _id {to_key(id_of(document))}")
+                raise Conflict(f"another document lies under _id {to_key(id_of(pairs[0][0]))}")
             case "skip":
-                tally.reject(document, "ECONFLICT001", "another document lies under this _id")
+                for document, _ in pairs:
+                    why = "another document lies under this _id"
+                    tally.reject(document, "ECONFLICT001", why)
             case "overwrite":
-                if error := self._replace(document):
-                    code, why = _said(error)
-                    tally.reject(document, f"EMONGO{code:03d}", why)
-                else:
-                    tally.documents += 1
+                self._overwrite(pairs, tally)
 
-    def _must_replace(self, document: bytes) -> None:
-        if error := self._replace(document):
+    def _overwrite(self, pairs: list[Pair], tally: Tally) -> None:
+        self._record_before(pairs)
+        refused = self._replace([document for document, _ in pairs])
+        tally.documents += len(pairs) - len(refused)
+        for index, error in refused.items():
+            code, why = _said(error)
+            tally.reject(pairs[index][0], f"EMONGO{code:03d}", why)
+
+    def _record_before(self, pairs: list[Pair]) -> None:
+        if self._recorder is not None and pairs:
+            for document, found in pairs:
+                self._recorder.replaced(document, found)
+            self._recorder.sync()
+
+    def _must_replace(self, every: list[bytes]) -> None:
+        for error in self._replace(every).values():
             raise OperationFailure(str(error.get("errmsg", "")), error["code"])
 
-    def _replace(self, document: bytes) -> dict[str, Any] | None:
-        """Replace the document under this `_id`, to the byte; the server's error if it refuses.
-
-        As a pipeline: a plain replacement refuses names with `$` and fills empty timestamps.
-        """
-        literal = {"$replaceWith": {"$literal": RawBSONDocument(document)}}
+    def _replace(self, every: list[bytes]) -> dict[int, dict[str, Any]]:
+        """Replace what lies under the `_id`s of these documents, to the byte; the server's errors
+        by the number of the document that it refuses."""
+        if not every:
+            return {}
         reply = self._write(
             {
                 "update": self._collection,
-                "updates": [{"q": equals_query(id_of(document)), "u": [literal]}],
+                "ordered": False,
+                "updates": [Slab(b"".join(map(_replacement, every)))],
                 "bypassDocumentValidation": True,
             }
         )
         errors: list[dict[str, Any]] = reply.get("writeErrors", [])
-        if not errors and not reply["n"]:
-            raise CountsDisagree(f"_id {shown(to_key(id_of(document)))} was there and is gone")
-        return errors[0] if errors else None
+        if reply["n"] + len(errors) != len(every):
+            raise CountsDisagree(
+                f"{len(every)} documents were there, {reply['n']} replaced, {len(errors)} refused"
+            )
+        return {error["index"]: error for error in errors}
 
     def _write(self, command: dict[str, Any]) -> dict[str, Any]:
         """Run a write command, acknowledged with the job's write concern."""
@@ -265,6 +345,16 @@ class Writer:
         """Before each command: one block may take many of them."""
         if self._stop.is_set():
             raise Stopped
+
+
+def _replacement(document: bytes) -> bytes:
+    """A statement that puts exactly this document in the place of what lies under its `_id`.
+
+    As a pipeline: a plain replacement refuses names with `$` and fills empty timestamps.
+    """
+    literal = wrap(b"\x03$literal\0" + document)
+    pipeline = wrap(b"\x030\0" + wrap(b"\x03$replaceWith\0" + literal))
+    return wrap(b"\x03q\0" + equals_query(id_of(document)).raw + b"\x04u\0" + pipeline)
 
 
 def halves(block: Block) -> tuple[Block, Block]:

@@ -11,12 +11,15 @@ The rows of one log are of one collection, which its first row names:
 """
 
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from hashlib import blake2b
+from pathlib import Path
 from typing import Final
 
 import bson
 
 from executors.fingerprint import key_of
+from executors.increments.keyorder import order
 from executors.rawbson import (
     MALFORMED,
     as_stored,
@@ -24,8 +27,10 @@ from executors.rawbson import (
     may_have_empty_timestamp,
     wrap,
 )
-from executors.undo.log import UndoLog
-from statemachine.words import UnitType
+from executors.undo.log import UndoLog, undo_path
+from statemachine.events import JobSpec
+from statemachine.state import Unit
+from statemachine.words import TaskKey, UnitType
 
 SUM_BYTES: Final = 8
 _INSERTED: Final = b"\x02k\0\x09\0\0\0inserted\0"
@@ -63,6 +68,16 @@ class Recorder:
             self._log.add(row)
 
 
+def log_of(
+    folder: Path, unit: Unit, task: TaskKey, spec: JobSpec
+) -> AbstractContextManager[UndoLog | None]:
+    """The undo log of a task that writes the unit's documents. None where the collection holds
+    nothing but ours: it goes as a whole."""
+    if not spec.undo or unit.found != "documents":
+        return nullcontext()
+    return UndoLog(undo_path(folder, task))
+
+
 def head(namespace: str, kind: UnitType) -> bytes:
     """The first row of a log of documents."""
     return bson.encode({"k": "documents", "ns": namespace, "type": kind})
@@ -71,6 +86,14 @@ def head(namespace: str, kind: UnitType) -> bytes:
 def sum_of(document: bytes) -> bytes:
     """What tells a document, as a server stores it, from others under its `_id`."""
     return blake2b(document, digest_size=SUM_BYTES).digest()
+
+
+def comparable(key: bytes) -> bytes:
+    """Equal for `{_id}`s that are one key, as 1 and 1.0 are."""
+    try:
+        return order(key)
+    except (*MALFORMED, KeyError, RecursionError):  # bytes of a dump that are no value
+        return key
 
 
 def inserted(documents: Iterable[bytes]) -> list[bytes]:
