@@ -16,6 +16,8 @@ from ferrylog.embedded import Mongod
 from tests import counts
 
 OWN = ("admin", "local", "config")
+LIVELY = ("--setParameter", "periodicNoopIntervalSecs=1")
+"""What waits for an idle server's time to go on need not wait for ten seconds."""
 
 
 @dataclass
@@ -39,8 +41,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     """Two real mongods, each a replica set of one, for the whole session."""
     folder = tmp_path_factory.mktemp("servers")
     with (
-        Mongod(folder / "source", name="source") as source,
-        Mongod(folder / "target", name="target") as target,
+        Mongod(folder / "source", name="source", options=LIVELY) as source,
+        Mongod(folder / "target", name="target", options=LIVELY) as target,
     ):
         one: MongoClient[dict[str, Any]] = MongoClient(source.uri)
         two: MongoClient[dict[str, Any]] = MongoClient(target.uri)
