@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from bson.codec_options import CodecOptions, DatetimeConversion
 from pymongo import MongoClient
 
 from executors.protocol import StopToken
@@ -14,11 +15,16 @@ Endpoints = Mapping[str, MongoClient[Any]]
 Action = Mapping[str, Any]
 """A forward action or a compensation: a document whose `do` names the performer."""
 
+CODEC: Final[CodecOptions[dict[str, Any]]] = CodecOptions(
+    datetime_conversion=DatetimeConversion.DATETIME_MS
+)
+"""Of actions and of replies that are compared with them: no value is changed on the way."""
+
 
 class Performer(Protocol):
     """Does an action, and takes it back. Both may run again after any crash, as often as it takes,
     and leave the world as one run would; what must be known for that lies in `folder`, which is
-    this operation's alone and is made by whoever writes there first.
+    this operation's alone and empty at first.
 
     Failures of the world are raised: `PyMongoError`, `OSError`, `OperatorError`; and `Stopped`.
     """
