@@ -73,11 +73,12 @@ def undo_documents(client: MongoClient[Any], path: Path, spec: JobSpec, stop: St
     if about is None:
         return Undone()
     back = Back(There(client, about["ns"], about["type"], spec, stop))
-    back.take(_steps(path))
+    back.take(steps_of(path))
     return back.told()
 
 
-def _steps(path: Path) -> Iterator[Step]:
+def steps_of(path: Path) -> Iterator[Step]:
+    """What the log tells of documents, from the last to the first."""
     for row in rows_backwards(path):
         match row["k"]:
             case "inserted":

@@ -102,8 +102,8 @@ def inserted(documents: Iterable[bytes]) -> list[bytes]:
     read = [(key, as_stored(each)) for each in documents if (key := key_of(each)) is not None]
     stamped: list[bytes] = []
     if may_have_empty_timestamp(b"".join([each for _, each in read])):
-        stamped = [each for _, each in read if _is_stamped(each)]
-        read = [(key, each) for key, each in read if not _is_stamped(each)]
+        stamped = [each for _, each in read if is_stamped(each)]
+        read = [(key, each) for key, each in read if not is_stamped(each)]
     rows = [wrap(_STAMPED + b"\x03ours\0" + each) for each in stamped]
     if read:
         keys = b"".join([key for key, _ in read])
@@ -122,7 +122,8 @@ def erased(before: bytes) -> bytes:
     return wrap(_ERASED + b"\x03before\0" + before)
 
 
-def _is_stamped(document: bytes) -> bool:
+def is_stamped(document: bytes) -> bool:
+    """Whether a server fills empty timestamps of it when it is inserted."""
     try:
         return has_empty_timestamp(document)
     except MALFORMED:  # a dump may hold anything
