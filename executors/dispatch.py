@@ -29,6 +29,7 @@ from executors.increments.dumping import dump_changed, is_changed, plan_changed
 from executors.increments.follow import refuse_unfollowable
 from executors.increments.model import Making
 from executors.increments.tasks import IncrementTasks
+from executors.operation.perform import run_operation
 from executors.plan import is_capped, plan
 from executors.preflight import examine_restore
 from executors.protocol import Report, Stopped, StopToken
@@ -36,6 +37,8 @@ from executors.restore import restore
 from executors.select import USERS
 from executors.split import split_chunk
 from executors.survey import survey
+from executors.undo.aside import staged
+from executors.undo.tasks import UndoTasks
 from executors.verify import verify, verify_dumped, verify_restored
 from executors.write import Conflict, CountsDisagree
 from statemachine.effects import OF_INCREMENTS, Effect
@@ -96,6 +99,10 @@ class MongoExecutor:
             ends.target,
             ends.making,
         )
+        places = {name: each.client for name, each in ends.endpoints.items()}
+        if ends.target is not None:
+            places[""] = ends.target.client
+        self._undo = UndoTasks(spec, folder, ends.source, ends.target, ends.dump, places)
 
     def run(self, effect: Effect, stop: StopToken, report: Report) -> Outcome:
         task = (effect.task, effect.attempt, effect.epoch)
@@ -129,37 +136,53 @@ class MongoExecutor:
         return f"{error} → {error.remedy}" if told else str(error)
 
     def _do(self, effect: Effect, stop: StopToken, report: Report) -> Result:
-        unit, spec, ends = effect.unit, self._spec, self._ends
-        if effect.task.kind in OF_INCREMENTS:
-            return self._increments.run(effect, stop, report)
         match effect.task.kind:
-            case TaskKind.SURVEY if ends.dump is not None:
-                return self._survey_dump(ends.dump, effect, stop)
-            case TaskKind.SURVEY:
-                found = survey(_client(ends.source), spec, added=effect.include, stop=stop)
-                if ends.out is not None:
-                    refuse_unpackable(spec, found)
-                if spec.follow:
-                    refuse_unfollowable(_client(ends.source), spec)
-                return found
-            case TaskKind.MANIFEST:
-                assert ends.out is not None
-                return make_dump(ends.out, spec, effect, stop, making=ends.making)
+            case kind if kind in OF_INCREMENTS:
+                return self._increments.run(effect, stop, report)
+            case TaskKind.UNDO:
+                return self._undo.run(effect, stop)
+            case TaskKind.OPERATION:
+                assert effect.operation is not None
+                return run_operation(self._undo.endpoints, effect.operation, stop, self._folder)
+            case TaskKind.SURVEY | TaskKind.MANIFEST:
+                return self._of_job(effect, stop)
+            case _:
+                return self._of_unit(effect, stop, report)
+
+    def _of_job(self, effect: Effect, stop: StopToken) -> Result:
+        spec, ends = self._spec, self._ends
+        if effect.task.kind is TaskKind.MANIFEST:
+            assert ends.out is not None
+            return make_dump(ends.out, spec, effect, stop, making=ends.making)
+        if ends.dump is not None:
+            return self._survey_dump(ends.dump, effect, stop)
+        found = survey(_client(ends.source), spec, added=effect.include, stop=stop)
+        if ends.out is not None:
+            refuse_unpackable(spec, found)
+        if spec.follow:
+            refuse_unfollowable(_client(ends.source), spec)
+        return found
+
+    def _of_unit(self, effect: Effect, stop: StopToken, report: Report) -> Result:
+        """Until a unit has its own name, the target has it under another."""
+        unit, spec, ends = effect.unit, self._spec, self._ends
         assert unit is not None
+        between = unit if unit.swapped else staged(unit, spec)
         match effect.task.kind:
             case TaskKind.CREATE:
-                return metadata.create(_client(ends.target), unit, spec)
+                return metadata.create(_client(ends.target), between, spec, self._folder)
             case TaskKind.PLAN:
                 return self._plan(effect, unit, stop)
             case TaskKind.INDEX:
                 assert ends.target is not None
-                return metadata.build_index(ends.target.patient, unit, spec, effect.task)
+                patient = ends.target.patient
+                return metadata.build_index(patient, between, spec, effect.task, self._folder)
             case TaskKind.FINISH:
                 return self._finish(effect, unit, stop)
             case TaskKind.RELEASE:
                 inside(self._folder, effect.file).unlink(missing_ok=True)
                 return Released()
-        return self._of_chunk(effect, unit, stop, report)
+        return self._of_chunk(effect, between, stop, report)
 
     def _survey_dump(self, dump: DumpSource, effect: Effect, stop: StopToken) -> Surveyed:
         """What an archive holds is known only now: what is asked of other dumps before a job
@@ -178,7 +201,9 @@ class MongoExecutor:
         """A dump without ranges is compared as a whole, once; of a job that only compares,
         whatever else it was asked for."""
         ends, spec = self._ends, self._spec
-        finished = finish(_client(ends.target or ends.source), unit, spec, effect.given_up)
+        finished = finish(
+            _client(ends.target or ends.source), unit, spec, effect.given_up, self._folder
+        )
         if ends.target is None:  # the dump, which tells what is wanted, is not the source here
             finished = Finished(tuple(map(_the_other_way, finished.differing)))
         if ends.dump is None or not (spec.metadata or spec.kind == "verify"):

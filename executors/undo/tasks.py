@@ -1,0 +1,98 @@
+"""The undo of each kind of operation: who does it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from pymongo import MongoClient
+
+from executors.clients import Deployment
+from executors.dumps.restoring import DumpSource
+from executors.operation.perform import undo_operation
+from executors.protocol import StopToken
+from executors.select import USERS
+from executors.undo.aside import staged
+from executors.undo.catalogue import undo_catalogue, undo_create, undo_finish
+from executors.undo.documents import undo_documents
+from executors.undo.loaded import Origin, unload
+from executors.undo.log import undo_path
+from statemachine.effects import Effect
+from statemachine.events import JobSpec
+from statemachine.state import Unit
+from statemachine.stimuli import Undone
+from statemachine.words import TaskKey, TaskKind
+
+WITH_ITS_COLLECTION: Final = Undone(changes=("its documents go with their collection",))
+FOLLOWED: Final = Undone(
+    changes=("what was followed is not recorded: its collections go with them, or stay",)
+)
+
+
+@dataclass(frozen=True)
+class UndoTasks:
+    """Of one job."""
+
+    spec: JobSpec
+    folder: Path
+    """The job's own."""
+    source: Deployment | None = None
+    target: Deployment | None = None
+    dump: DumpSource | None = None
+    endpoints: Mapping[str, MongoClient[Any]] = field(default_factory=dict)
+
+    def run(self, effect: Effect, stop: StopToken) -> Undone:
+        """Take back what one operation did; again, it does nothing.
+
+        Raises `OperatorError`, `PyMongoError`, `OSError`, `Stopped`.
+        """
+        undo, unit = effect.undo, effect.unit
+        assert undo is not None
+        if undo.task is TaskKind.OPERATION:
+            assert effect.operation is not None
+            return undo_operation(self.endpoints, effect.operation, stop, self.folder)
+        if undo.task is TaskKind.FOLLOW:
+            return FOLLOWED
+        assert self.target is not None
+        client = self.target.patient
+        path = undo_path(self.folder, TaskKey(undo.task, undo.entity))
+        if undo.task in (TaskKind.SHAPE, TaskKind.APPLY, TaskKind.SETTLE):
+            from executors.undo.increments import undo_increment  # type: ignore  # noqa
+
+            return undo_increment(client, self.spec, self.folder, undo, stop)
+        assert unit is not None
+        match undo.task:
+            case TaskKind.CREATE:
+                return self._create(client, effect, unit, stop)
+            case TaskKind.FINISH:
+                return undo_finish(client, unit, self.spec, self.folder)
+            case TaskKind.INDEX:
+                return undo_catalogue(client, path, self.spec, force=effect.force)
+        return self._chunk(client, unit, path, stop)
+
+    def _chunk(self, client: MongoClient[Any], unit: Unit, path: Path, stop: StopToken) -> Undone:
+        if unit.found == "documents" and unit.id not in USERS:
+            return undo_documents(client, path, self.spec, stop)
+        return WITH_ITS_COLLECTION
+
+    def _create(
+        self, client: MongoClient[Any], effect: Effect, unit: Unit, stop: StopToken
+    ) -> Undone:
+        """What was merged into is not ours; of a view nothing is to be proven."""
+        between = staged(unit, self.spec)
+        proven = None
+        if unit.found != "documents" and unit.type != "view" and unit.created:
+            source = self.source.client if self.source is not None else None
+            origin = Origin(self.folder, self.dump, source, effect.read_preference)
+            proven = partial(
+                unload,
+                client,
+                between,
+                effect.chunks,
+                self.spec,
+                origin,
+                stop,
+                force=effect.force,
+            )
+        return undo_create(client, between, self.spec, self.folder, proven, force=effect.force)
