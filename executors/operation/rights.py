@@ -3,10 +3,16 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+import bson
 from pymongo import MongoClient
 
-from executors.operation.traits import OF_ADMIN, name_of
+from executors.boundaries import from_text
+from executors.operation.actions import CODEC
+from executors.operation.errors import BadCommand, MayNot
+from executors.operation.traits import OF_ADMIN, name_of, shown
 from executors.select import split
+from statemachine.errors import OperatorError
+from statemachine.stimuli import PlannedOperation
 
 ON_COLLECTION: Final[Mapping[str, tuple[str, ...]]] = {
     "aggregate": ("find",),
@@ -73,6 +79,26 @@ def _to_rename(old: tuple[str, str], new: tuple[str, str]) -> Iterator[Right]:
     yield from ((each, *new) for each in ("insert", "createIndex"))
 
 
+def objections(client: MongoClient[Any], operation: PlannedOperation) -> Iterator[OperatorError]:
+    """Which of its commands the server does not know, or the user may not run, going and coming
+    back. Raises `PyMongoError`."""
+    rights = Rights(client)
+    for part, text in (
+        ("forward command", operation.forward),
+        ("compensation", operation.compensation),
+    ):
+        action = bson.decode(from_text(text), CODEC)
+        for command in action.get("commands", ()):
+            name, words = name_of(command), shown(command, action["database"])
+            if name not in rights.commands:
+                why = f"the server knows no command {name}"
+                yield BadCommand(
+                    f"the {part} of {operation.id}", why, remedy="is it spelled right?"
+                )
+            elif lacking := rights.lacking(command, action["database"]):
+                yield MayNot(operation.id, part, f"`{words}` takes {', '.join(lacking)}")
+
+
 class Rights:
     """What the user that is logged in may do; without access control everybody may do all."""
 
@@ -81,6 +107,7 @@ class Rights:
         status = client.admin.command("connectionStatus", showPrivileges=True)["authInfo"]
         self._all = not status["authenticatedUsers"]
         self._privileges: list[Mapping[str, Any]] = status["authenticatedUserPrivileges"]
+        self.commands: Mapping[str, Any] = client.admin.command("listCommands")["commands"]
 
     def lacking(self, command: Mapping[str, Any], database: str) -> list[str]:
         """What of the command's rights is missing, in words."""
