@@ -51,6 +51,7 @@ COMMANDS: Final = {
     "jobs": "",
     "inspect": "",
     "dead-letters": "",
+    "ops": "",
     "cleanup": "cleanup",
 }
 """By name: the function in the module of that name; none for a group of commands."""
