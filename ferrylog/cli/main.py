@@ -52,6 +52,7 @@ COMMANDS: Final = {
     "inspect": "",
     "dead-letters": "",
     "ops": "",
+    "health": "health",
     "cleanup": "cleanup",
 }
 """By name: the function in the module of that name; none for a group of commands."""
