@@ -26,7 +26,7 @@ def foretell(undo: Undo, state: State, folder: Path) -> tuple[str, ...]:
     unit = state.units.get(undo.unit) if undo.unit is not None else None
     if not told and undo.chunk is not None and unit is not None and unit.found != "documents":
         return (f"nothing by itself: its documents go with those of {unit.target}",)
-    return tuple(told or ("nothing: it changed nothing",))
+    return tuple(dict.fromkeys(told) or ("nothing: it changed nothing",))
 
 
 def _told(path: Path) -> Iterator[str]:
