@@ -1,0 +1,138 @@
+"""The undo log is whole up to what was synced, whatever a crash tore (I40, P3)."""
+
+import os
+from pathlib import Path
+
+import bson
+import pytest
+
+from executors.errors import BadFolder
+from executors.undo.log import LARGEST_ROW, UndoLog, rows, rows_backwards, undo_path
+from executors.undo.recording import Recorder, head
+from statemachine.words import TaskKey, TaskKind
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return undo_path(tmp_path, TaskKey(TaskKind.RESTORE, "shop.c#4"))
+
+
+def _numbers(path: Path) -> list[int]:
+    return [row["n"] for row in rows(path)]
+
+
+def test_rows_come_as_they_were_written_and_backwards(path: Path) -> None:
+    with UndoLog(path) as log:
+        log.add({"n": 1})
+        log.add(bson.encode({"n": 2, "before": {"_id": 1, "deep": {"a": [1]}}}))
+        log.sync()
+    with UndoLog(path) as log:
+        log.add({"n": 3})
+        log.sync()
+    assert _numbers(path) == [1, 2, 3]
+    assert [row["n"] for row in rows_backwards(path)] == [3, 2, 1]
+    assert bson.decode(list(rows(path))[1]["before"].raw) == {"_id": 1, "deep": {"a": [1]}}
+
+
+def test_nothing_is_made_before_something_is_synced(path: Path) -> None:
+    with UndoLog(path) as log:
+        log.sync()
+        log.add({"n": 1})
+    assert not path.exists()
+    assert _numbers(path) == []
+    assert list(rows_backwards(path)) == []
+
+
+@pytest.mark.parametrize("torn", [1, 3, 4, 7, 11], ids=str)
+def test_a_torn_tail_is_no_row_and_is_cut_off(path: Path, torn: int) -> None:
+    with UndoLog(path) as log:
+        log.add({"n": 1})
+        log.add({"n": 2})
+        log.sync()
+    whole = path.stat().st_size
+    os.truncate(path, whole - torn)
+    assert _numbers(path) == [1]
+    with UndoLog(path) as log:
+        log.add({"n": 3})
+        log.sync()
+    assert _numbers(path) == [1, 3]
+    assert [row["n"] for row in rows_backwards(path)] == [3, 1]
+
+
+@pytest.mark.parametrize("size", [0, 4, -1, LARGEST_ROW + 1, 1 << 30], ids=str)
+def test_a_tail_with_an_impossible_length_is_no_row(path: Path, size: int) -> None:
+    with UndoLog(path) as log:
+        log.add({"n": 1})
+        log.sync()
+    with path.open("ab") as file:
+        file.write(size.to_bytes(4, "little", signed=True) + bytes(100))
+    assert _numbers(path) == [1]
+
+
+def test_only_we_may_read_it(path: Path) -> None:
+    with UndoLog(path) as log:
+        log.add({"n": 1})
+        log.sync()
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    assert path.parent.parent.stat().st_mode & 0o777 == 0o700
+
+
+def test_each_operation_has_a_file_of_its_own(tmp_path: Path) -> None:
+    """Kinds and names that differ by case or slashes stay apart, and inside the folder."""
+    entities = ("shop.c#1", "shop.C#1", "shop./../c#1", "shop.\0#1", "shop." + "ö" * 250)
+    tasks = [TaskKey(kind, each) for kind in (TaskKind.COPY, TaskKind.APPLY) for each in entities]
+    paths = {undo_path(tmp_path, task) for task in tasks}
+    assert len(paths) == len(tasks)
+    assert all(each.resolve().is_relative_to(tmp_path / "undo") for each in paths)
+
+
+def test_a_link_in_its_place_is_not_followed(path: Path, tmp_path: Path) -> None:
+    path.parent.mkdir(parents=True)
+    path.symlink_to(tmp_path / "elsewhere")
+    with UndoLog(path) as log, pytest.raises(OSError, match="symbolic links"):
+        log.add({"n": 1})
+        log.sync()
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_every_attempt_says_what_its_rows_are_about(path: Path) -> None:
+    """The first row of a log does, whichever attempt wrote it first."""
+    for n in range(2):
+        with UndoLog(path) as log:
+            recorder = Recorder(log, "shop.c", "collection")
+            recorder.inserted([])
+            recorder.sync()
+            recorder.inserted([bson.encode({"_id": n})])
+            recorder.erased(bson.encode({"_id": n}))
+            recorder.sync()
+    first, *others = rows(path)
+    assert first.raw == head("shop.c", "collection")
+    kinds = ["inserted", "erased", "documents", "inserted", "erased"]
+    assert [row["k"] for row in others] == kinds
+
+
+def test_a_row_of_many_documents_is_small(path: Path) -> None:
+    """Of 50,000 documents: their keys and 8 bytes each."""
+    with UndoLog(path) as log:
+        recorder = Recorder(log, "shop.c", "collection")
+        recorder.inserted(bson.encode({"_id": n, "text": "x" * 500}) for n in range(50_000))
+        recorder.sync()
+    assert path.stat().st_size < 50_000 * 23
+
+
+def test_documents_that_nobody_can_read_are_passed_over(path: Path) -> None:
+    """A dump may hold anything; no server takes these."""
+    odd = [b"\x05\0\0\0\0", b"\x0c\0\0\0\x10a\0\1\0\0\0\0", b"\x0d\0\0\0\x03_id\0\xff\xff\xff\0"]
+    with UndoLog(path) as log:
+        recorder = Recorder(log, "shop.c", "collection")
+        recorder.inserted(odd)
+        recorder.sync()
+    assert not path.exists()
+
+
+def test_a_name_that_leads_elsewhere_is_refused(tmp_path: Path) -> None:
+    """Kinds are words of ours; entities are escaped: nothing is left that could."""
+    assert undo_path(tmp_path, TaskKey(TaskKind.COPY, "..")).parent == tmp_path / "undo" / "copy"
+    with pytest.raises(BadFolder):
+        undo_path(tmp_path, TaskKey("..", "x"))  # type: ignore[arg-type]
