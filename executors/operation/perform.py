@@ -5,6 +5,7 @@ from typing import Any
 
 import bson
 
+import executors.rebalance.actions  # noqa: F401 — enters its performers
 from executors.boundaries import from_text
 from executors.chunkfile import sync_directory
 from executors.folder import UNDO, folder_name

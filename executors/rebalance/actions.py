@@ -83,8 +83,12 @@ def _step(endpoints: Endpoints, action: Action, stop: StopToken, folder: Path) -
 
 
 def copy_range(step: Step) -> Operated:
-    """The documents of the range to the new place, exact to the byte. Raises `OthersThere`,
-    `WrittenMeanwhile`."""
+    """The documents of the range to the new place, exact to the byte. Raises `PlacedElsewhere`,
+    `OthersThere`, `WrittenMeanwhile`."""
+    found = placement.read(step.file)
+    owners = placement.owners(found, step.move.lower, step.move.upper)
+    if owners != [step.move.source]:
+        raise PlacedElsewhere(step.move.what, str(step.file), ", ".join(owners))
     copied = step.copied
     present = 0
     with UndoLog(step.folder / FILE) as log:

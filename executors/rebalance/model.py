@@ -14,10 +14,10 @@ from typing import Any, Final, Self
 
 import bson
 
-from executors.boundaries import to_text
+from executors.boundaries import from_text, to_text
 from executors.rebalance.placement import said
 from statemachine.stimuli import PlannedOperation
-from statemachine.words import Key, OperationId
+from statemachine.words import BsonText, Key, OperationId
 
 COPY: Final = "copy_range"
 VERIFY: Final = "verify_range"
@@ -66,23 +66,29 @@ class Move:
         return f"{self.namespace} {said(self.lower, self.upper)}"
 
 
-def operations(move: Move, file: str) -> tuple[PlannedOperation, ...]:
-    """The group that moves the range; `file`: the placement file, absolute."""
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All ranges of one rebalance, in the order in which they are moved."""
+
+    file: str
+    """The placement file, absolute."""
+    asked: str
+    """What somebody wanted, in words that tell one wish from another."""
+    moves: tuple[Move, ...]
+
+
+def operations(plan: Plan, number: int) -> tuple[PlannedOperation, ...]:
+    """The group that moves the range of that number, from 1. The first one holds the whole plan."""
+    move = plan.moves[number - 1]
+    about = {**_entry(move), "ns": move.namespace, "file": plan.file}
+    whole = {"asked": plan.asked, "plan": [_entry(each) for each in plan.moves]}
     planned: list[PlannedOperation] = []
     for forward, compensation in COMPENSATIONS.items():
-        about = {
-            "ns": move.namespace,
-            "lower": move.lower,
-            "upper": move.upper,
-            "from": move.source,
-            "to": move.target,
-            "documents": move.documents,
-            "file": file,
-        }
+        more = whole if number == 1 and forward == COPY else {}
         planned.append(
             PlannedOperation(
                 id=OperationId(forward),
-                forward=to_text(bson.encode({"do": forward, **about})),
+                forward=to_text(bson.encode({"do": forward, **about, **more})),
                 compensation=to_text(bson.encode({"do": compensation, **about})),
                 wait_for=(planned[-1].id,) if planned else (),
                 target=move.source if forward == DELETE else move.target,
@@ -92,7 +98,20 @@ def operations(move: Move, file: str) -> tuple[PlannedOperation, ...]:
     return tuple(planned)
 
 
-def move_of(forward: bytes) -> Move | None:
-    """The move that an operation belongs to; `None` for one of another kind of group."""
-    action = bson.decode(forward)
-    return Move.of(action) if action.get("do") in COMPENSATIONS else None
+def plan_of(forward: BsonText) -> Plan | None:
+    """The plan that the first operation of a first group holds; `None` for any other."""
+    found = bson.decode(from_text(forward))
+    if found.get("do") != COPY or "plan" not in found:
+        return None
+    moves = (Move.of({**each, "ns": found["ns"]}) for each in found["plan"])
+    return Plan(found["file"], found["asked"], tuple(moves))
+
+
+def _entry(move: Move) -> dict[str, Any]:
+    return {
+        "lower": move.lower,
+        "upper": move.upper,
+        "from": move.source,
+        "to": move.target,
+        "documents": move.documents,
+    }

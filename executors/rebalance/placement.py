@@ -28,7 +28,7 @@ from executors.rebalance.errors import BadPlacement
 from statemachine.words import Key
 
 SCHEMA: Final = "ferrylog.placement/1"
-NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 """Of an endpoint."""
 MAX_BYTES: Final = 64 << 20
 """Of the file: a million ranges."""

@@ -14,7 +14,7 @@ from executors.boundaries import to_key
 from executors.operation.perform import run_operation, undo_operation
 from executors.rawbson import id_of
 from executors.rebalance import placement
-from executors.rebalance.model import COMPENSATIONS, Move, operations
+from executors.rebalance.model import COMPENSATIONS, Move, Plan, operations
 from executors.rebalance.placement import Placed, Placement, key_of
 from statemachine.state import Operation
 from statemachine.stimuli import Operated, Undone
@@ -57,7 +57,7 @@ class OnTheMove:
         move = Move(NS, key_of(100), key_of(2000), "a", "b", 1900)
         self.operations = {
             each.id: Operation(each.id, each.forward, each.compensation)
-            for each in operations(move, str(self.file))
+            for each in operations(Plan(str(self.file), "", (move,)), 1)
         }
         (self.folder / "job").mkdir(exist_ok=True)
 
