@@ -51,6 +51,7 @@ COMMANDS: Final = {
     "jobs": "",
     "inspect": "",
     "dead-letters": "",
+    "rebalance": "rebalance",
     "ops": "",
     "health": "health",
     "cleanup": "cleanup",
