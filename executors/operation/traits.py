@@ -4,7 +4,10 @@ sent twice."""
 from collections.abc import Mapping
 from typing import Any, Final
 
-OF_ADMIN: Final = ("renameCollection", "shardCollection", "moveRange", "moveChunk")
+OF_ADMIN: Final = (
+    "renameCollection", "shardCollection", "moveRange", "moveChunk", "moveCollection",
+    "refineCollectionShardKey", "reshardCollection", "unshardCollection",
+)  # fmt: skip
 """Servers take them on database admin, with the whole name of the collection."""
 MAJORITY: Final = {"w": "majority"}
 TAKES_CONCERN: Final = frozenset(

@@ -124,7 +124,7 @@ def validate(
         typer.echo(ascii_json(_report(ops, "ops-validate") | {"rights": asked}))
     elif not quiet:
         rights = "the user has the rights" if asked else "no server was asked"
-        typer.echo(f"{file}: {len(ops.operations)} operations, in order; {rights}", err=True)
+        typer.echo(f"{file}: in order, operations: {len(ops.operations)}; {rights}", err=True)
 
 
 # --- where operations run ---
