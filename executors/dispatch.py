@@ -66,6 +66,8 @@ from statemachine.words import Cause, TaskKind
 
 WRITE_CONFLICT: Final = "EMONGO112"
 NO_SUCH_NAMESPACE: Final = 26
+LEAVES_OPEN: Final = (TaskKind.APPLY, TaskKind.FOLLOW, TaskKind.UNDO)
+"""Tasks that write in transactions: a killed process leaves one open for a minute."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class MongoExecutor:
             return FileDamaged(*task, str(error))
         except (PyMongoError, BSONError, OSError) as error:
             cause, code, why = classify(error)
-            if code == WRITE_CONFLICT and effect.task.kind in (TaskKind.APPLY, TaskKind.FOLLOW):
+            if code == WRITE_CONFLICT and effect.task.kind in LEAVES_OPEN:
                 cause = Cause.UNAVAILABLE  # what a killed process left open lives on for a minute
             return Failed(*task, cause, code, why, retry_after_ms=retry_after_ms(error))
         except DamagedDump as error:
