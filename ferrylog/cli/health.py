@@ -1,5 +1,7 @@
 """`ferrylog health`: what is not as it should be, and letting go on what nobody runs. For cron."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -9,14 +11,18 @@ import typer
 from ferrylog import clock
 from ferrylog.cli import options as o
 from ferrylog.cli.cleanup import duration_ms
-from ferrylog.cli.running import a_run, sides_of
+from ferrylog.cli.rollback import source_to_ask
+from ferrylog.cli.running import Sides, a_run, sides_of
 from ferrylog.cli.settings import run_settings
+from ferrylog.endpoints import endpoints_of
 from ferrylog.health.examine import Asked, examine
 from ferrylog.health.issues import Limits
 from ferrylog.health.recover import RECOVERABLE, NotRecovered, Recovered
 from ferrylog.health.recover import recover as recovering
 from ferrylog.past import Past
+from ferrylog.rollbacks import going_on
 from ferrylog.views.health import EXIT_CODES, HealthReport, health_report, health_text, summary
+from ferrylog.wiring import deployment
 from journal.sqlite import SqliteJournal
 from statemachine.state import State
 from statemachine.words import JobId
@@ -97,12 +103,29 @@ def _look(common: o.Common, asked: Asked, *, recover: bool) -> HealthReport:
 
 
 def _go_on(common: o.Common, asked: Asked, journal: SqliteJournal, job: JobId, past: Past) -> State:
-    """As `ferrylog resume` does, with the servers that were named, or as the journal knows them."""
-    spec = past.state.spec
-    assert spec is not None
+    """As `ferrylog resume` or `rollback` does, with the servers that were named, or as the journal
+    knows them."""
     settings = run_settings(past.state.settings)
     with (
-        sides_of(spec, asked.source, None, asked.target, None) as sides,
-        a_run(common, journal, sides, settings) as run,
+        _sides(past.state, asked) as sides,
+        endpoints_of(past.state, None, None) as places,
+        a_run(common, journal, sides, settings, places) as run,
     ):
         return run.resume(job, past).state
+
+
+@contextmanager
+def _sides(state: State, asked: Asked) -> Iterator[Sides]:
+    """What is taken back may be so without its source; a group has one side."""
+    spec = state.spec
+    assert spec is not None
+    if going_on(state):
+        with (
+            source_to_ask(spec, asked.source, None) as left,
+            deployment("target", o.uri("target", asked.target, None, spec.target)) as right,
+        ):
+            yield left, right
+        return
+    source = asked.target if spec.kind == "group" else asked.source
+    with sides_of(spec, source, None, asked.target, None) as sides:
+        yield sides

@@ -83,7 +83,7 @@ def rollback(
         how = TakingBack(operator(), ASKED, to, force, continue_on_error)
         settings = run_settings(past.state.settings)
         with (
-            _source(spec, source, source_uri_file) as left,
+            source_to_ask(spec, source, source_uri_file) as left,
             deployment("target", o.uri("target", target, target_uri_file, spec.target)) as right,
             endpoints_of(past.state, endpoint, endpoint_uri_file) as places,
             a_run(common, written, (left, right), settings, places) as run,
@@ -114,7 +114,9 @@ def _foretell(common: o.Common, job: str | None, to: str) -> None:
 
 
 @contextmanager
-def _source(spec: JobSpec, given: str | None, file: Path | None) -> Iterator[Deployment | None]:
+def source_to_ask(
+    spec: JobSpec, given: str | None, file: Path | None
+) -> Iterator[Deployment | None]:
     """What was copied can be proven without it, most often: nobody has to name it, and it need not
     be there."""
     if spec.kind != "migrate":

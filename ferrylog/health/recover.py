@@ -17,7 +17,6 @@ from ferrylog.rollbacks import going_on
 from journal.errors import JournalHeld
 from journal.sqlite import SqliteJournal
 from statemachine.errors import FerrylogError
-from statemachine.events import JobSpec
 from statemachine.state import DUMP, State
 from statemachine.words import JobId, JobStatus
 
@@ -101,12 +100,6 @@ def _cannot(state: State) -> str:
     spec = state.spec
     if spec is None or STREAM in (spec.source, spec.target):
         return "its dump comes or goes by a standard stream"
-    if _is_dry_run(spec):
+    if spec.kind == "plan":
         return "a dry run is of use only to who waits for its plan"
-    if any(each.target for each in state.operations.values()):
-        return "its operations run at several places, which have to be named again"
     return ""
-
-
-def _is_dry_run(spec: JobSpec) -> bool:
-    return spec.kind == "plan"
