@@ -100,6 +100,7 @@ class MongoExecutor:
             ends.source,
             ends.target,
             ends.making,
+            folder,
         )
         places = {name: each.client for name, each in ends.endpoints.items()}
         if ends.target is not None:

@@ -14,7 +14,7 @@ statement, save nothing worth their trouble.
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -26,9 +26,11 @@ from executors.boundaries import from_key, to_key
 from executors.chunkfile import DamagedFile
 from executors.classify import without_values
 from executors.dumps.errors import shown
+from executors.increments.ahead import Ahead
 from executors.increments.holders import (
     DUPLICATE_KEY,
     OTHER_ID,
+    Aside,
     Holders,
     Refused,
     key_queries,
@@ -99,16 +101,19 @@ def apply(
     *,
     unique: Collection[str] | None = None,
     mine: Mine | None = None,
+    ahead: Ahead | None = None,
+    moved: Ahead | None = None,
 ) -> Iterator[Applying]:
     """Bring the rows of the shard's file, which lies at `path`, to the target, from the journaled
     position on; yield after each block that is acknowledged and, if the job verifies, read back.
     The last yield is the whole. `unique`: see `Holders`. Rows that are not `mine` are passed over.
+    `ahead` takes what brings back the documents that change, `moved` those that give way to others.
 
     Raises `DamagedFile` before anything is written, `Refused`, `Foreign`, `PyMongoError`,
     `OSError`, `Stopped`.
     """
     check_file(path, shard.file, stop)
-    target = Target(client, shard.target, shard.type, spec, stop, unique)
+    target = Target(client, shard.target, shard.type, spec, stop, unique, ahead, moved)
     done = shard.done
     for block, position in file_blocks(path, shard.file, done.position):
         last = key_of(last_of(block.data))
@@ -153,15 +158,20 @@ class Target:
         spec: JobSpec,
         stop: StopToken,
         unique: Collection[str] | None = None,
+        ahead: Ahead | None = None,
+        moved: Ahead | None = None,
     ) -> None:
         database, self._collection = data_of(namespace, kind)
         self._namespace = namespace
+        self._kind: UnitType = kind
+        self._ahead = ahead
         self._client = client
         # What a lagging member shows is not what was acknowledged.
         self._db = client.get_database(database, read_preference=ReadPreference.PRIMARY)
         self._spec = spec
         self._stop = stop
-        self._holders = Holders(client, database, self._collection, spec, stop, unique)
+        aside = Aside(moved, namespace, kind) if moved is not None else None
+        self._holders = Holders(client, database, self._collection, spec, stop, unique, aside)
         self.collation = self._has_collation()
         self._new_so_far = False
         """Of the last documents none lay there: the next are inserted before anybody looks."""
@@ -177,15 +187,42 @@ class Target:
         """
         gone = [key_of(row) for row in rows if is_erased(row)]
         whole = [as_stored(row) for row in rows if not is_erased(row)]
-        if gone:
-            self._erase(gone)
-        if whole:
-            self._bring(whole)
+        if self._ahead is not None:
+            self._write_down(self._ahead, whole, gone)
+        else:
+            if gone:
+                self.erase(gone)
+            if whole:
+                self._bring(whole)
         if self._spec.verify:
             self._must_be_there(whole, gone)
         return Counts(len(whole), len(gone))
 
-    def _erase(self, keys: Rows) -> None:
+    def _write_down(self, ahead: Ahead, whole: Rows, gone: Rows) -> None:
+        """As without a log, but nothing is done before it is known what lies there. What is right
+        already, as after a crash, is left alone: what lay there before is written down then."""
+        keyed = {_id_of(each): each for each in whole}
+        lies = {_id_of(each): each for each in self.lying([*gone, *keyed])}
+        others = lies.keys() - keyed.keys() - set(gone)  # as 1.0 is for 1: they are replaced, too
+        new = [each for key, each in keyed.items() if key not in lies]
+        changed = {key: each for key, each in keyed.items() if lies.get(key, each) != each}
+        erased = [key for key in gone if key in lies]
+        where = (self._namespace, self._kind)
+        ahead.erased(*where, (lies[key] for key in (*others, *erased)))
+        for key, each in changed.items():
+            ahead.replaced(*where, each, lies[key])
+        ahead.inserted(*where, new)
+        ahead.sync()
+        if erased or (others and gone):
+            self.erase(gone)
+        odd = odd_ones([*changed.values(), *new])
+        self._holders.settle(self.put(changed, new, odd))
+
+    def lying(self, keys: Rows) -> list[bytes]:
+        """What lies under these keys. Raises `PyMongoError`, `Stopped`."""
+        return list(self._find(keys, {}))
+
+    def erase(self, keys: Rows) -> None:
         """First of all: what is gone frees unique values."""
         if self.collation and any(key[4] in _WITH_STRINGS for key in keys):
             self._holders.erase(keys)
@@ -196,7 +233,7 @@ class Target:
             raise OperationFailure(reason(error)[1], error["code"])
 
     def _bring(self, whole: Rows) -> None:
-        odd = _odd(whole)
+        odd = odd_ones(whole)
         if self._new_so_far:
             plain = [(each, each) for each in whole if each not in odd]
             whole = [*odd, *(each.document for each in self._sent(plain, self._insert))]
@@ -205,13 +242,20 @@ class Target:
         keyed = [(_id_of(each), each) for each in whole]
         there = self._keys_there([key for key, _ in keyed])
         self._new_so_far = not there
-        new = [(each, each) for key, each in keyed if key not in there and each not in odd]
-        changed = [
+        changed = {key: each for key, each in keyed if key in there}
+        new = [each for key, each in keyed if key not in there]
+        self._holders.settle(self.put(changed, new, odd))
+
+    def put(self, changed: Mapping[bytes, bytes], new: Rows, odd: set[bytes]) -> list[Crowded]:
+        """Send documents by their keys, under which others lie, and such that are new; those whose
+        place others hold."""
+        there = {**changed, **{_id_of(each): each for each in new if each in odd}}
+        updates = [
             (each, (upsert if each in odd else _replacement)(key, each))
-            for key, each in keyed
-            if key in there or each in odd
+            for key, each in there.items()
         ]
-        self._holders.settle(self._sent(changed, self._update) + self._sent(new, self._insert))
+        inserts = [(each, each) for each in new if each not in odd]
+        return self._sent(updates, self._update) + self._sent(inserts, self._insert)
 
     def _keys_there(self, keys: Rows) -> set[bytes]:
         """The target's own bytes: equal numbers of different types are one key, and not the same
@@ -292,7 +336,7 @@ def _id_of(document: bytes) -> bytes:
     return wrap(document[4 : element_end(document, document[4], 9)])
 
 
-def _odd(whole: Rows) -> set[bytes]:
+def odd_ones(whole: Rows) -> set[bytes]:
     """Documents that simple commands would refuse or alter, and perhaps others."""
     block = b"".join(whole)
     odd: set[bytes] = set()

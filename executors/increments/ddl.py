@@ -6,22 +6,28 @@ here; whoever wakes it knows what it is by then.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+import bson
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
-from executors.batches import TOLERANT
+from executors.batches import RAW, TOLERANT
 from executors.compare import GONE_INDEX_FIELDS, GONE_OPTIONS, accepted, fields, is_index
+from executors.dumps.model import NeverStops
 from executors.errors import TargetDiffers
 from executors.expiry import delayed, switched_off
+from executors.increments.ahead import Ahead
 from executors.increments.errors import CannotCarry, UnknownChange
 from executors.metadata import NAMESPACE_EXISTS, NO_SUCH_NAMESPACE, acknowledged, concern
+from executors.protocol import StopToken
 from executors.select import NEVER, USERS, BadRename, carried, renamed, split
 from executors.source import BUCKETS
 from executors.survey import NEWEST, Namespace, namespaces, raw_indexes
+from executors.undo.aside import index_row, put_aside
 from statemachine.events import JobSpec
 
 OF_DOCUMENTS: Final = frozenset({"insert", "update", "replace", "delete"})
@@ -29,6 +35,7 @@ OF_DOCUMENTS: Final = frozenset({"insert", "update", "replace", "delete"})
 OF_CLUSTERS: Final = ("shardCollection", "refineCollectionShardKey", "reshardCollection")
 """How a cluster spreads what it holds: a replica set has no counterpart, and misses nothing."""
 NO_SUCH_INDEX: Final = 27
+NEVER_STOPS: Final = NeverStops()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,8 @@ class _Change:
     target: str
     told: dict[str, Any]
     """The event's `operationDescription`."""
+    stop: StopToken
+    ahead: Ahead | None = None
 
     def run(self, command: dict[str, Any], allowed: tuple[int, ...] = ()) -> dict[str, Any]:
         """In the target's database, acknowledged as the job asks for."""
@@ -59,9 +68,16 @@ class _Change:
         raise TargetDiffers(self.target, "or should have: it is gone")
 
 
-def apply_ddl(client: MongoClient[Any], event: bytes, spec: JobSpec) -> str:
+def apply_ddl(
+    client: MongoClient[Any],
+    event: bytes,
+    spec: JobSpec,
+    stop: StopToken = NEVER_STOPS,
+    ahead: Ahead | None = None,
+) -> str:
     """Make the change that a raw event tells; returns in words what was done, nothing where
-    nothing had to be: it is so already, or is not selected.
+    nothing had to be: it is so already, or is not selected. `ahead` takes what brings back how it
+    was.
 
     `client` should be patient: an index is built. Raises `TargetDiffers` where the target is not
     as the source was, `CannotCarry` for time series (nothing is told of their documents and
@@ -70,10 +86,10 @@ def apply_ddl(client: MongoClient[Any], event: bytes, spec: JobSpec) -> str:
     event_fields = fields(event)
     kind, ns = str(event_fields["operationType"]), event_fields["ns"]
     if kind == "dropDatabase":
-        return _drop_database(client, str(ns["db"]), spec)
+        return _drop_database(client, str(ns["db"]), spec, stop, ahead)
     source = named(ns)
     told = fields(bytes(event_fields.get("operationDescription", NOTHING).raw))
-    change = _Change(client, spec, source, renamed(source, spec.renames), told)
+    change = _Change(client, spec, source, renamed(source, spec.renames), told, stop, ahead)
     if kind == "rename":
         return _rename(change, named(event_fields["to"]))
     if not is_carried(source, spec):
@@ -125,14 +141,31 @@ def _create(change: _Change) -> str:
     command = {"create": change.collection, **switched_off(wanted)}
     if "idIndex" in change.told and change.told["idIndex"]["v"] != NEWEST:
         command["idIndex"] = change.told["idIndex"]
-    try:
-        change.run(command)
-    except OperationFailure as error:
-        if error.code != NAMESPACE_EXISTS:
-            raise
-        _accept_existing(change, wanted)
-        return ""
+    with _making(change, wanted):
+        try:
+            change.run(command)
+        except OperationFailure as error:
+            if error.code != NAMESPACE_EXISTS:
+                raise
+            _accept_existing(change, wanted)
+            return ""
     return f"{change.target} created"
+
+
+@contextmanager
+def _making(change: _Change, wanted: Mapping[str, Any]) -> Iterator[None]:
+    """Writes down that nothing bears the name, and what does then."""
+    ahead, found = change.ahead, _found(change.client, change.target)
+    if ahead is None or (found is not None and not ahead.says_made(found)):
+        yield
+        return
+    options = RawBSONDocument(bson.encode(dict(wanted), codec_options=RAW))
+    kind = "view" if "viewOn" in wanted else "collection"
+    row = {"k": "made", "ns": change.target, "type": kind, "options": options}
+    if found is None:
+        ahead.note(row)
+    yield
+    ahead.note({**row, "uuid": change.there().uuid})
 
 
 def _accept_existing(change: _Change, wanted: dict[str, Any]) -> None:
@@ -155,6 +188,10 @@ def _create_indexes(change: _Change) -> str:
     ]
     if not missing:
         return ""
+    names = {each["name"] for each in stand}
+    if change.ahead is not None:
+        new = [index for index in missing if index["name"] not in names]
+        change.ahead.note(*(index_row(there, index) for index in new))
     command = {"createIndexes": change.collection, "indexes": missing}
     change.run({**command, "commitQuorum": "majority"})
     return f"{change.target}: {_indexes(missing)} built"
@@ -169,10 +206,22 @@ def _wanted(told: RawBSONDocument, collated: bool) -> dict[str, Any]:
 def _drop_indexes(change: _Change) -> str:
     dropped = []
     for index in change.told["indexes"]:
+        _note_index(change, index["name"], None)
         command = {"dropIndexes": change.collection, "index": index["name"]}
         reply = change.run(command, (NO_SUCH_INDEX, NO_SUCH_NAMESPACE))
         dropped += [index] if reply["ok"] else []
     return f"{change.target}: {_indexes(dropped)} dropped" if dropped else ""
+
+
+def _note_index(change: _Change, name: str, becomes: Mapping[str, Any] | None) -> None:
+    """What an index is, if it is there, before that changes; `None`: it goes."""
+    found = _found(change.client, change.target)
+    if change.ahead is None or found is None or found.type == "view":
+        return
+    for stands in map(fields, raw_indexes(change.client, found)):
+        if stands["name"] == name:
+            ours = {**stands, **becomes} if becomes is not None else None
+            change.ahead.index(found, stands, ours)
 
 
 def _indexes(indexes: list[Any]) -> str:
@@ -187,7 +236,12 @@ def _modify(change: _Change) -> str:
         wanted["index"] = delayed(wanted["index"])
     if not wanted:
         return ""
-    change.there()
+    there = change.there()
+    options = {name: value for name, value in wanted.items() if name != "index"}
+    if change.ahead is not None and options:
+        change.ahead.options(there, options)
+    if "index" in wanted:
+        _note_index(change, wanted["index"]["name"], wanted["index"])
     change.run({"collMod": change.collection, **wanted})
     what = f"index {wanted['index']['name']}" if "index" in wanted else ", ".join(wanted)
     return f"{change.target}: {what} changed"
@@ -201,6 +255,7 @@ def _rename(change: _Change, becomes: str) -> str:
     target = renamed(becomes, spec.renames)
     if not ours or target == change.target:
         return ""
+    _note_rename(change, target)
     command = {"renameCollection": change.target, "to": target, "writeConcern": concern(spec)}
     try:
         reply = change.client.admin.command(
@@ -216,7 +271,23 @@ def _rename(change: _Change, becomes: str) -> str:
     return f"{change.target} renamed to {target}"
 
 
+def _note_rename(change: _Change, target: str) -> None:
+    """Whoever has the other name, and is to be dropped, is put aside."""
+    ours, other = (_found(change.client, name) for name in (change.target, target))
+    if change.ahead is None or ours is None:
+        return
+    if other is not None and "dropTarget" in change.told:
+        put_aside(change.client, other, change.spec, change.ahead)
+    change.ahead.renamed(ours, target)
+
+
 def _drop(change: _Change) -> str:
+    found = _found(change.client, change.target) if change.ahead is not None else None
+    if change.ahead is not None and found is not None:
+        if not change.collection.startswith("system."):
+            put_aside(change.client, found, change.spec, change.ahead)
+            return f"{change.target} dropped"
+        change.ahead.emptied(change.client, found, change.stop)
     if change.collection.startswith("system."):  # servers let only its documents go
         change.run({"delete": change.collection, "deletes": [{"q": {}, "limit": 0}]})
         return f"{change.target} emptied"
@@ -233,11 +304,17 @@ _BY_KIND: Final[dict[str, Callable[[_Change], str]]] = {
 }
 
 
-def _drop_database(client: MongoClient[Any], database: str, spec: JobSpec) -> str:
+def _drop_database(
+    client: MongoClient[Any],
+    database: str,
+    spec: JobSpec,
+    stop: StopToken,
+    ahead: Ahead | None,
+) -> str:
     """Its collections have gone by events of their own; its views go without a word."""
     dropped = []
     for target in list(_views_of(client, database, spec)):
-        _drop(_Change(client, spec, target, target, {}))
+        _drop(_Change(client, spec, target, target, {}, stop, ahead))
         dropped.append(target)
     return f"{', '.join(dropped)} dropped with {database}" if dropped else ""
 

@@ -15,6 +15,7 @@ removed for good.
 """
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any, Final, NamedTuple
 
@@ -30,6 +31,7 @@ from executors.batches import RAW
 from executors.boundaries import to_key
 from executors.classify import cause_of, without_values
 from executors.dumps.errors import shown
+from executors.increments.ahead import Ahead
 from executors.increments.keyorder import order
 from executors.increments.places import ERRORS, Crowded, Error, Place, comparable, places_of
 from executors.increments.row import key_of
@@ -38,7 +40,7 @@ from executors.protocol import Stopped, StopToken
 from executors.rawbson import Slab, equals_query, id_of, in_query, wrap
 from statemachine.errors import OperatorError
 from statemachine.events import JobSpec
-from statemachine.words import Cause
+from statemachine.words import Cause, UnitType
 
 DUPLICATE_KEY: Final = 11000
 OTHER_ID: Final = 66
@@ -113,6 +115,22 @@ def reason(error: Error) -> tuple[int, str]:
     return code, why
 
 
+@dataclass(frozen=True, slots=True)
+class Aside:
+    """Writes down what gives way, before it does."""
+
+    ahead: Ahead
+    namespace: str
+    kind: UnitType
+
+    def removed(self, documents: Sequence[bytes]) -> None:
+        self.ahead.erased(self.namespace, self.kind, documents)
+        self.ahead.sync()
+
+    def shown(self, index: str) -> None:
+        self.ahead.hidden(self.namespace, index)
+
+
 class Holders:
     """Brings rows to one collection for which no simple command will do."""
 
@@ -124,9 +142,11 @@ class Holders:
         spec: JobSpec,
         stop: StopToken,
         unique: Collection[str] | None,
+        aside: Aside | None = None,
     ) -> None:
         """`unique`: the names of the source's unique indexes. Nobody is removed for the sake of
         another, which only the target has: its documents need not have changed on the source."""
+        self._aside = aside
         self._client = client
         self._db = client.get_database(database, read_preference=ReadPreference.PRIMARY)
         self._collection = collection
@@ -208,6 +228,8 @@ class Holders:
         with self._session() as session:
             held = {order(key): key for key in self._all_holders(some, session)}
             holders = [held[key] for key in held.keys() - set(map(order, own))]
+            if self._aside is not None and holders:
+                self._aside.removed(self._find(key_queries(holders), session))
             self._delete([*own, *holders], session)
             refusal = self._bring([row.document for row in some], session)
             if refusal is None:
@@ -252,6 +274,8 @@ class Holders:
         for index in self._unique_indexes():
             if index.get("hidden"):
                 self._shown.add(index["name"])
+                if self._aside is not None:
+                    self._aside.shown(index["name"])
                 self._hide(index["name"], hidden=False)
 
     def _hide_again(self) -> None:

@@ -23,6 +23,7 @@ from pymongo.write_concern import WriteConcern
 from executors.compare import fields
 from executors.dumps.manifest import file_blocks
 from executors.dumps.model import Part
+from executors.increments.ahead import Ahead
 from executors.increments.ddl import apply_ddl, is_carried, named
 from executors.increments.errors import CannotCarry
 from executors.increments.logfile import LOG, LogWriter, log_parts, time_of
@@ -58,17 +59,19 @@ def replay(
     parts: Sequence[Part],
     until: str,
     stop: StopToken,
+    ahead: Ahead | None = None,
 ) -> Iterator[Applying]:
     """Apply the events up to the cluster time `until`, and with it, from where the target is; yield
     after each block of the log that the target has, by a majority. The last yield is the whole.
 
     `folder` is the link's. `position` counts the bytes of all its parts. The job has opened the
-    target's position for this link. `client` should be patient: indexes are built.
+    target's position for this link. `client` should be patient: indexes are built. `ahead` takes
+    what brings the target back.
 
     Raises `CannotCarry`, `UnknownChange`, `TargetDiffers`, `OtherPosition`, `DamagedDump`,
     `PyMongoError`, `Stopped`, and `ValueError` for an event of a form that is not known.
     """
-    replayer = _Replayer(client, spec, job, position_of(until), stop)
+    replayer = _Replayer(client, spec, job, position_of(until), stop, ahead)
     whole, began = sum(part.file_bytes for part in parts), replayer.mark.events
     seen = at = 0
     for part in parts:
@@ -96,7 +99,9 @@ class _Replayer:
         job: str,
         end: tuple[int, int],
         stop: StopToken,
+        ahead: Ahead | None,
     ) -> None:
+        self._ahead = ahead
         self._client = client
         self._spec = spec
         self._job = job
@@ -132,7 +137,7 @@ class _Replayer:
             return
         mark = self.mark
         for target, rows in run.targets.items():
-            told = write_net(self._client, target, rows, self._spec, self._stop)
+            told = write_net(self._client, target, rows, self._spec, self._stop, self._ahead)
             mark = Mark(
                 0,
                 mark.documents + told.documents,
@@ -145,7 +150,7 @@ class _Replayer:
         if self._stop.is_set():
             raise Stopped
         _refuse_capped(event, self._spec)
-        apply_ddl(self._client, event, self._spec)
+        apply_ddl(self._client, event, self._spec, self._stop, self._ahead)
         self._reached(self.mark._replace(events=number))
 
     def _reached(self, mark: Mark) -> None:

@@ -18,6 +18,7 @@ from pymongo.write_concern import WriteConcern
 
 from executors.batches import TOLERANT
 from executors.classify import without_values
+from executors.increments.ahead import Ahead
 from executors.increments.ddl import OF_DOCUMENTS, is_carried
 from executors.increments.diff import patched
 from executors.metadata import acknowledged, concern
@@ -47,6 +48,12 @@ class Net:
     def replace(self, document: bytes | None) -> None:
         self.known, self.document = True, document
         self.diffs.clear()
+
+    def over(self, document: bytes | None) -> bytes | None:
+        """What the events leave where this lies; `None`: nothing."""
+        if self.known:
+            return self.document
+        return reduce(patched, self.diffs, document) if document is not None else None
 
     def update(self, diff: bytes) -> None:
         """Raises `ValueError` where events do not follow one another."""
@@ -130,11 +137,15 @@ def write_net(
     nets: Mapping[bytes, Net],
     spec: JobSpec,
     stop: StopToken,
+    ahead: Ahead | None = None,
 ) -> Wrote:
     """Make the documents of a collection on the target what they are behind the run; acknowledged
-    as the job asks for when this returns. Raises `PyMongoError`, `Stopped`, `ValueError`.
+    as the job asks for when this returns. `ahead` takes what brings back how they were. Raises
+    `PyMongoError`, `Stopped`, `ValueError`.
     """
     writer = _Writer(client, target, spec, stop)
+    if ahead is not None:
+        writer.write_down(nets, ahead)
     erased = [key for key, net in nets.items() if net.known and net.document is None]
     # First: another way to write the same key (1, 1.0) may come instead.
     writer.erase(erased)
@@ -148,10 +159,31 @@ class _Writer:
     ) -> None:
         database, self._collection = split(target)
         self._client = client
+        self._target = target
         self._db = client.get_database(database, read_preference=ReadPreference.PRIMARY)
         self._spec = spec
         self._stop = stop
         self.documents = self.bytes = 0
+
+    def write_down(self, nets: Mapping[bytes, Net], ahead: Ahead) -> None:
+        """All that the run changes, before it does. What is so already, as after a crash, was
+        written down with what lay there before."""
+        for keys in _slices(list(nets)):
+            command = {"find": self._collection, "filter": in_query(keys)}
+            every = rows(self._client, self._db.name, command, self._stop)
+            lies = {id_of(each): each for each in every}
+            gone, new = [each for key, each in lies.items() if key not in nets], list[bytes]()
+            for key in keys:
+                before, becomes = lies.get(key), nets[key].over(lies.get(key))
+                if before is None and becomes is not None:
+                    new.append(becomes)
+                elif before is not None and becomes is None:
+                    gone.append(before)
+                elif before is not None and becomes is not None and before != becomes:
+                    ahead.replaced(self._target, "collection", becomes, before)
+            ahead.erased(self._target, "collection", gone)
+            ahead.inserted(self._target, "collection", new)
+            ahead.sync()
 
     def erase(self, keys: Sequence[bytes], session: ClientSession | None = None) -> None:
         for group in _slices(keys):

@@ -97,8 +97,12 @@ def save(client: MongoClient[Any], job: str, position: Position) -> None:
 
     A majority has what lies before it in the oplog, too.
     """
-    document = {name: getattr(position, name) for name in Position.__slots__}
-    _place(client).replace_one({"_id": job}, document, upsert=True)
+    _place(client).replace_one({"_id": job}, as_mark(position), upsert=True)
+
+
+def as_mark(position: Position) -> dict[str, Any]:
+    """As it stands on the target."""
+    return {name: getattr(position, name) for name in Position.__slots__}
 
 
 def open_position(
@@ -107,11 +111,12 @@ def open_position(
     chain: Chain,
     number: int,
     first: Callable[[], Mapping[str, str]] = dict,
+    note: Callable[[Mapping[str, Any] | None], None] | None = None,
 ) -> Position:
     """The link is about to be applied: from the link before it, or again after a crash.
 
-    `first`: the collections of the full dump, for the first link. Raises `OtherPosition`,
-    `AnotherAtWork`, `PyMongoError`.
+    `first`: the collections of the full dump, for the first link. `note` takes the mark that is
+    replaced, before it is. Raises `OtherPosition`, `AnotherAtWork`, `PyMongoError`.
     """
     there = position_of(client, job)
     if _is(there, chain, number):
@@ -127,6 +132,8 @@ def open_position(
     opened = Position(
         number, chain.increments[number - 1].digest, "open", shaped=False, collections=collections
     )
+    if note is not None:
+        note(as_mark(there) if there is not None else None)
     save(client, job, opened)
     return opened
 
@@ -143,6 +150,21 @@ def close_position(client: MongoClient[Any], job: str, chain: Chain, number: int
     """The target is at the link's end. Raises as `open_position`."""
     there = position_at(client, job, chain, number)
     save(client, job, Position(number, there.digest, "done", there.shaped, there.collections))
+
+
+def reopen_position(client: MongoClient[Any], job: str, number: int) -> None:
+    """The link is no longer at its end, if the job has a mark. Raises `PyMongoError`."""
+    done = {"_id": job, "link": number, "state": "done"}
+    _place(client).update_one(done, {"$set": {"state": "open"}})
+
+
+def put_position_back(client: MongoClient[Any], job: str, mark: Mapping[str, Any] | None) -> None:
+    """The mark becomes this one again; a job that has none any more keeps none. Raises
+    `PyMongoError`."""
+    if mark is None:
+        clear_position(client, job)
+    else:
+        _place(client).replace_one({"_id": job}, mark)
 
 
 def clear_position(client: MongoClient[Any], job: str) -> None:

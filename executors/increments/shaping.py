@@ -1,4 +1,4 @@
-"""A link's collections on the target: shaped before its documents come, settled behind them.
+"""A link's collections on the target: shaped before its documents come.
 
 Collections are known by their UUIDs, of the source and of the target, whatever they are called at
 the moment. Every step looks at what stands there and leaves alone what is right already, so that
@@ -8,16 +8,16 @@ only makes sure that all is still there: documents may have come.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any
 
 from pymongo import MongoClient
 
 from executors.batches import TOLERANT
-from executors.boundaries import from_text
+from executors.commands import acknowledged, concern, drop, rename
 from executors.compare import fields, is_index, wanted_index
 from executors.errors import TargetDiffers
 from executors.expiry import AFTER, delayed
-from executors.finish import finish
+from executors.increments.ahead import OFF, Ahead
 from executors.increments.catalogue import (
     ADJUSTABLE,
     NONE_OF,
@@ -28,48 +28,46 @@ from executors.increments.catalogue import (
     altered,
     before_link,
     entries_of,
-    fits_as_is,
     reindexed,
     shards_of,
     step_to,
     told,
 )
-from executors.increments.catalogue_at import catalogue_at
 from executors.increments.model import Chain
 from executors.increments.position import (
     OtherPosition,
-    close_position,
     open_position,
-    position_at,
     save,
 )
-from executors.metadata import acknowledged, build, concern, create, drop
+from executors.metadata import create_in
 from executors.protocol import Stopped, StopToken
-from executors.select import USERS, carried, split
+from executors.select import is_own, split
 from executors.survey import Namespace, namespaces, raw_indexes
-from statemachine.events import IndexSpec, JobSpec, MetadataDifference
-from statemachine.stimuli import Settled, Shaped
-
-OFF = "off"
-"""No expiry, in a change of a collection."""
-
-
-INDEX_NOT_FOUND: Final = 27
-"""It was given up in the full dump."""
+from executors.undo.aside import put_aside
+from statemachine.events import IndexSpec, JobSpec
+from statemachine.stimuli import Shaped
 
 
 def shape(
-    client: MongoClient[Any], spec: JobSpec, job: str, chain: Chain, number: int, stop: StopToken
+    client: MongoClient[Any],
+    spec: JobSpec,
+    job: str,
+    chain: Chain,
+    number: int,
+    stop: StopToken,
+    ahead: Ahead | None = None,
 ) -> Shaped:
     """The target's collections, views, options and indexes become those of the link, but for new
     indexes, which wait for the documents. Expiry sleeps. Where it was done, again, it is checked.
+    `ahead` takes what brings back how it was.
 
     Raises `OtherPosition`, `AnotherAtWork`, `TargetDiffers`, `TargetNotEmpty`, `OperatorError` as
     `step_to`, `PyMongoError`, `Stopped`.
     """
     step = step_to(chain, number, spec)
-    target = Target(client, spec, step, stop)
-    position = open_position(client, job, chain, number, first=lambda: target.of(step.before))
+    target = Target(client, spec, step, stop, ahead)
+    note = ahead.mark if ahead is not None else None
+    position = open_position(client, job, chain, number, lambda: target.of(step.before), note)
     if position.shaped:
         target.must_hold(step.after, position.collections)
     else:
@@ -79,60 +77,20 @@ def shape(
 
 
 def shape_log(
-    client: MongoClient[Any], spec: JobSpec, job: str, chain: Chain, number: int, stop: StopToken
-) -> None:
-    """The link's log is to be replayed, which shapes collections itself, in the order of time.
-    Raises as `shape`."""
-    before = entries_of(before_link(chain, number), spec)
-    target = Target(client, spec, Step(before, before, (), (), ()), stop)
-    open_position(client, job, chain, number, first=lambda: target.of(before))
-
-
-def settle(
     client: MongoClient[Any],
     spec: JobSpec,
     job: str,
     chain: Chain,
     number: int,
     stop: StopToken,
-    *,
-    last: bool,
-) -> Settled:
-    """The link's documents are on the target: its new indexes are built. At the `last` link of the
-    job expiry is switched on, users and roles are merged, and all is compared if the job asks for
-    that.
-
-    `client` should be a patient one. What was done is done again and changes nothing. Raises
-    `OtherPosition`, `AnotherAtWork`, `OperatorError` as `step_to`, `PyMongoError`, `Stopped`.
-    """
-    step = step_to(chain, number, spec)
-    position = position_at(client, job, chain, number)
-    Target(client, spec, step, stop).must_hold(step.after, position.collections)
-    changes = tuple(_built(client, spec, step, stop))
-    _hide(client, spec, step)
-    differing: tuple[MetadataDifference, ...] = ()
-    if last:
-        differing = tuple(_finished(client, spec, chain, step.after, position.collections, stop))
-    close_position(client, job, chain, number)
-    return Settled(differing, changes)
-
-
-def settle_log(
-    client: MongoClient[Any], spec: JobSpec, job: str, chain: Chain, number: int, stop: StopToken
-) -> Settled:
-    """The link's log is replayed up to `spec.at`: as `settle` at the last link, but nothing is left
-    to build. Raises `DamagedDump`, `UnknownChange`, and as `settle`.
-    """
-    position = position_at(client, job, chain, number)
-    link = chain.increments[number - 1]
-    before = before_link(chain, number)
-    there = catalogue_at(before, link.dump.root, link.log, spec.at, stop)
-    entries = entries_of(there, spec)
-    differing = tuple(_finished(client, spec, chain, entries, position.collections, stop))
-    close_position(client, job, chain, number)
-    stay = [each.namespace for each in before if each.type == "timeseries"]
-    told = tuple(f"{name} is as of the link before: a log does not show it" for name in stay)
-    return Settled(differing, told)
+    ahead: Ahead | None = None,
+) -> None:
+    """The link's log is to be replayed, which shapes collections itself, in the order of time.
+    Raises as `shape`."""
+    before = entries_of(before_link(chain, number), spec)
+    target = Target(client, spec, Step(before, before, (), (), ()), stop)
+    note = ahead.mark if ahead is not None else None
+    open_position(client, job, chain, number, lambda: target.of(before), note)
 
 
 # --- shaping ---
@@ -146,13 +104,15 @@ class Target:
     spec: JobSpec
     step: Step
     stop: StopToken
+    ahead: Ahead | None = None
     _there: dict[str, Namespace] | None = None
 
     @property
     def there(self) -> dict[str, Namespace]:
         if self._there is None:
             entries = (*self.step.before, *self.step.after)
-            self._there = {each.name: each for each in _standing(self.client, entries)}
+            every = _standing(self.client, entries)
+            self._there = {each.name: each for each in every if not is_own(each.collection)}
         return self._there
 
     def of(self, entries: tuple[Entry, ...]) -> dict[str, str]:
@@ -189,10 +149,28 @@ class Target:
             self._alter(pair)
         for each in self.step.made:
             self._look()
-            uuid = create(self.client, each.unit(), self.spec).uuid
+            uuid = self._make(each)
             if not each.is_view:
                 held[each.dumped.uuid] = uuid
         return held
+
+    def _make(self, entry: Entry) -> str:
+        """Its UUID, if it has one."""
+        spec, found = self.spec, self.there.get(entry.target)
+        if found is not None and spec.drop and _is_servers(found):
+            self._remove(found)
+            spec = spec.model_copy(update={"drop": False})
+        return create_in(self.client, entry.unit(), spec, self.ahead).uuid
+
+    def _remove(self, found: Namespace) -> None:
+        """Of what servers let nobody drop or rename, all documents."""
+        self._look()
+        if not _is_servers(found):
+            put_aside(self.client, found, self.spec, self.ahead)
+            return
+        if self.ahead is not None:
+            self.ahead.emptied(self.client, found, self.stop)
+        drop(self.client, found.name, self.spec)
 
     def _look(self) -> None:
         if self.stop.is_set():
@@ -210,8 +188,7 @@ class Target:
         name = entry.target if entry.is_view else name
         found = self.there.get(name)
         if found is not None and (found.type == "view") == entry.is_view:
-            self._look()
-            drop(self.client, name, self.spec)
+            self._remove(found)
             del self.there[name]
 
     def _rename(self, wanted: Mapping[str, str]) -> None:
@@ -238,9 +215,10 @@ class Target:
         if to in self.there:
             if not self.spec.drop:
                 raise TargetDiffers(to, f"which is not of this chain, and {one} becomes that")
-            drop(self.client, to, self.spec)
-        command = {"renameCollection": one, "to": to, "writeConcern": concern(self.spec)}
-        acknowledged(self.client.admin.command(command))
+            self._remove(self.there[to])
+        if self.ahead is not None:
+            self.ahead.renamed(self.there[one], to)
+        rename(self.client, one, to, self.spec)
         self.there[to] = replace(self.there.pop(one), collection=split(to)[1])
 
     def _alter(self, pair: Pair) -> None:
@@ -255,6 +233,8 @@ class Target:
         if AFTER in options and AFTER in fields(found.options):
             change[AFTER] = OFF
         if change:
+            if self.ahead is not None:
+                self.ahead.options(found, change)
             self._modify(found, change)
         indexes = reindexed(pair, self.spec)
         if indexes:
@@ -273,6 +253,8 @@ class Target:
                 return
         if asked is None or not adjustable(asked, there):
             self._look()
+            if self.ahead is not None:
+                self.ahead.index(found, there, None)
             command = {"dropIndexes": found.collection, "index": name}
             command["writeConcern"] = concern(self.spec)
             acknowledged(self.client.get_database(found.database).command(command))
@@ -282,6 +264,8 @@ class Target:
             for field in ADJUSTABLE
             if asked.get(field, False) != there.get(field, False)
         }
+        if self.ahead is not None:
+            self.ahead.index(found, there, {**there, **change})
         self._modify(found, {"index": {"name": name, **change}})
 
     def _modify(self, found: Namespace, change: dict[str, Any]) -> None:
@@ -297,64 +281,5 @@ def _standing(client: MongoClient[Any], entries: tuple[Entry, ...]) -> Iterator[
         yield from namespaces(client, database)
 
 
-# --- settling ---
-
-
-def _hide(client: MongoClient[Any], spec: JobSpec, step: Step) -> None:
-    """Unique indexes that are hidden: applying shows one for the moment in which it looks who holds
-    a value, and a killed process leaves it so."""
-    for each in step.after:
-        for name, index in each.indexes.items():
-            if index.unique and fields(from_text(index.spec)).get("hidden"):
-                database, collection = split(each.target)
-                hidden = {"collMod": collection, "index": {"name": name, "hidden": True}}
-                asked = {**hidden, "writeConcern": concern(spec)}
-                db = client.get_database(database)
-                acknowledged(db.command(asked, allowable_errors=[INDEX_NOT_FOUND]))
-
-
-def _built(client: MongoClient[Any], spec: JobSpec, step: Step, stop: StopToken) -> Iterator[str]:
-    """Builds what the link has anew; tells which, but of new collections."""
-    for each in step.made:
-        for index in each.indexes.values():
-            _build(client, spec, each, index, stop)
-    for pair in step.kept:
-        entry = pair[1]
-        for name, changed in reindexed(pair, spec).items():
-            if changed is not None and not fits_as_is(pair, name, spec):
-                _build(client, spec, entry, changed, stop)
-                yield f"built index {name} of {entry.target}"
-
-
-def _build(
-    client: MongoClient[Any], spec: JobSpec, entry: Entry, index: IndexSpec, stop: StopToken
-) -> None:
-    if stop.is_set():
-        raise Stopped
-    build(client, entry.unit(), index, spec)
-
-
-def _finished(
-    client: MongoClient[Any],
-    spec: JobSpec,
-    chain: Chain,
-    entries: tuple[Entry, ...],
-    collections: Mapping[str, str],
-    stop: StopToken,
-) -> Iterator[MetadataDifference]:
-    """The last touch of everything; what differs, with the name it has on the source."""
-    for each in entries:
-        if stop.is_set():
-            raise Stopped
-        unit = each.unit(collections.get(each.dumped.uuid, ""))
-        if spec.metadata or unit.expires:
-            for one in finish(client, unit, spec).differing:
-                yield one.model_copy(update={"what": f"{unit.id}: {one.what}"})
-    yield from _merged(client, spec, chain)
-
-
-def _merged(client: MongoClient[Any], spec: JobSpec, chain: Chain) -> Iterator[MetadataDifference]:
-    """Users and roles as of the full dump: no increment brings any."""
-    for each in chain.base.namespaces:
-        if each.namespace in USERS and carried(each.namespace, spec):
-            yield from finish(client, Entry(each, each.namespace).unit(), spec).differing
+def _is_servers(found: Namespace) -> bool:
+    return found.collection.startswith("system.")

@@ -1,6 +1,7 @@
 """The tasks of increments: which of them is whose."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
 
@@ -9,6 +10,7 @@ from executors.clients import Deployment
 from executors.dumps.errors import OtherDump
 from executors.dumps.named import dump_path
 from executors.folder import inside
+from executors.increments.ahead import Ahead, moved_by
 from executors.increments.apply import apply
 from executors.increments.capture import capture
 from executors.increments.catalogue import Step, before_link, step_to
@@ -18,14 +20,15 @@ from executors.increments.follow import Follower, settle_followed
 from executors.increments.log import LOG, replay
 from executors.increments.model import INCREMENTS, Chain, Increment, Making
 from executors.increments.position import must_be_alone
-from executors.increments.shaping import settle, settle_log, shape, shape_log
+from executors.increments.settling import settle, settle_log
+from executors.increments.shaping import shape, shape_log
 from executors.placement import Places
 from executors.preflight import in_the_way
 from executors.privileges import Needed
 from executors.protocol import Report, StopToken
 from statemachine.effects import Effect
 from statemachine.events import ChainLink, JobSpec
-from statemachine.state import ChunkFile, Shard
+from statemachine.state import ChunkFile, Link, Shard
 from statemachine.stimuli import (
     Applying,
     Captured,
@@ -36,7 +39,7 @@ from statemachine.stimuli import (
     Settled,
     Shaped,
 )
-from statemachine.words import THE_JOB, TaskKind
+from statemachine.words import THE_JOB, TaskKey, TaskKind
 
 
 class IncrementTasks:
@@ -49,7 +52,10 @@ class IncrementTasks:
         source: Deployment | None,
         target: Deployment | None,
         making: Making | None,
+        folder: Path | None = None,
     ) -> None:
+        """`folder`: the job's own, for undo logs."""
+        self._folder = folder
         self._spec = spec
         self._job = job
         self._source = source
@@ -127,29 +133,61 @@ class IncrementTasks:
         increment = chain.increments[link.number - 1]
         if increment.digest != link.digest:
             raise OtherDump(str(increment.dump.root))
-        if link.log:
-            shape_log(self._target.patient, self._spec, self._job, chain, link.number, stop)
-            return Shaped((_log_shard(increment),))
-        return shape(self._target.patient, self._spec, self._job, chain, link.number, stop)
+        patient = self._target.patient
+        with self._ahead(effect.task) as ahead:
+            if link.log:
+                shape_log(patient, self._spec, self._job, chain, link.number, stop, ahead)
+                return Shaped((_log_shard(increment),))
+            return shape(patient, self._spec, self._job, chain, link.number, stop, ahead)
 
     def _apply(self, effect: Effect, stop: StopToken, report: Report) -> Applying:
         shard, link = effect.shard, effect.link
-        assert shard is not None and link is not None and self._target is not None
-        root = self.chain().root
-        if link.log:
-            increment = self.chain().increments[link.number - 1]
-            folder = increment.dump.root
-            parts = replay(
-                self._target.patient, self._spec, self._job, folder, increment.log, link.until, stop
-            )
-        else:
-            client, path = self._target.client, inside(root, shard.file.name)
-            links = self.chain().increments[: link.number]
-            dumps = (self.chain().base, *(each.dump for each in links))
-            mine = self._places.mine(shard.namespace, dumps)
-            unique = _unique_of(links[-1], shard.namespace)
-            parts = apply(client, shard, self._spec, path, stop, unique=unique, mine=mine)
-        return _last(parts, shard, _told(effect, report))
+        assert shard is not None and link is not None
+        told = _told(effect, report)
+        with self._ahead(effect.task) as ahead:
+            if link.log:
+                return _last(self._replay(link, stop, ahead), shard, told)
+            with self._ahead(moved_by(shard.id)) as moved:
+                return _last(self._rows(shard, link, stop, ahead, moved), shard, told)
+
+    def _replay(self, link: Link, stop: StopToken, ahead: Ahead | None) -> Iterator[Applying]:
+        assert self._target is not None
+        increment = self.chain().increments[link.number - 1]
+        folder, log, patient = increment.dump.root, increment.log, self._target.patient
+        return replay(patient, self._spec, self._job, folder, log, link.until, stop, ahead)
+
+    def _rows(
+        self,
+        shard: Shard,
+        link: Link,
+        stop: StopToken,
+        ahead: Ahead | None,
+        moved: Ahead | None,
+    ) -> Iterator[Applying]:
+        assert self._target is not None
+        path = inside(self.chain().root, shard.file.name)
+        links = self.chain().increments[: link.number]
+        dumps = (self.chain().base, *(each.dump for each in links))
+        return apply(
+            self._target.client,
+            shard,
+            self._spec,
+            path,
+            stop,
+            unique=_unique_of(links[-1], shard.namespace),
+            mine=self._places.mine(shard.namespace, dumps),
+            ahead=ahead,
+            moved=moved,
+        )
+
+    @contextmanager
+    def _ahead(self, task: TaskKey) -> Iterator[Ahead | None]:
+        """The undo log of a task; `None` where the job keeps none."""
+        if self._folder is None or not self._spec.undo:
+            yield None
+            return
+        with Ahead(self._folder, task) as ahead:
+            yield ahead
 
     def _settle(self, effect: Effect, stop: StopToken) -> Settled:
         assert self._target is not None
@@ -159,10 +197,11 @@ class IncrementTasks:
             return settle_followed(source, target, self._spec, stop)
         assert effect.link is not None
         chain, link, patient = self.chain(), effect.link, self._target.patient
-        if link.log:
-            return settle_log(patient, self._spec, self._job, chain, link.number, stop)
         number, last = link.number, effect.last
-        return settle(patient, self._spec, self._job, chain, number, stop, last=last)
+        with self._ahead(effect.task) as ahead:
+            if link.log:
+                return settle_log(patient, self._spec, self._job, chain, number, stop, ahead)
+            return settle(patient, self._spec, self._job, chain, number, stop, ahead, last=last)
 
     def _follow(self, effect: Effect, stop: StopToken) -> Followed:
         """One round at a time: the open cursor stays from round to round."""

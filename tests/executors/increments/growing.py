@@ -14,7 +14,8 @@ from executors.dumps.model import Dump, Dumped, NeverStops
 from executors.increments.catalogue import entries_of
 from executors.increments.model import INCREMENTS, Chain, Increment
 from executors.increments.position import PLACE
-from executors.increments.shaping import settle, shape
+from executors.increments.settling import settle
+from executors.increments.shaping import shape
 from executors.metadata import build, create
 from executors.survey import described, index_spec, namespaces
 from statemachine.events import JobSpec

@@ -21,7 +21,8 @@ from executors.increments.position import (
     position_of,
     save,
 )
-from executors.increments.shaping import settle, settle_log, shape, shape_log
+from executors.increments.settling import settle, settle_log
+from executors.increments.shaping import shape, shape_log
 from executors.protocol import Stopped
 from statemachine.stimuli import Settled
 from tests.conftest import OWN, Pair
