@@ -25,6 +25,7 @@ PARAMETER: Final = {
     "admin.system.users": ("tempUsersCollection", "user"),
     "admin.system.roles": ("tempRolesCollection", "role"),
 }
+_NAMED: Final = {"user": "admin.system.users", "role": "admin.system.roles"}
 MAJORITY: Final = {"w": "majority"}
 NO_SUCH_NAMESPACE: Final = 26
 UNKNOWN: Final = (11, 31)
@@ -33,7 +34,7 @@ UNKNOWN: Final = (11, 31)
 
 def stage(client: MongoClient[Any], unit: Unit) -> None:
     """An empty place to lay them down. Raises `PyMongoError`."""
-    _clear(client, STAGED[unit.id])
+    clear_place(client, STAGED[unit.id])
     client.admin.command({"create": split(STAGED[unit.id])[1], "writeConcern": MAJORITY})
 
 
@@ -55,7 +56,7 @@ def merge(
         wanted = {parameter: place, "drop": False, "db": "", "writeConcern": MAJORITY}
         client.admin.command({"_mergeAuthzCollections": 1, **wanted})
     merged = {each["_id"]: each for each in _read(client, unit.id)} if laid else {}
-    _clear(client, place)
+    clear_place(client, place)
     return tuple(
         MetadataDifference(what=f"{what} {each['_id']}", source="one", target="another")
         for each in laid
@@ -70,10 +71,30 @@ def clear(client: MongoClient[Any], spec: JobSpec) -> list[str]:
     for name in USERS:
         if spec.kind in ("migrate", "restore") and carried(name, spec):
             try:
-                _clear(client, STAGED[name])
+                clear_place(client, STAGED[name])
             except PyMongoError:
                 left.append(STAGED[name])
     return left
+
+
+def now_of(client: MongoClient[Any], what: str, name: str) -> tuple[bytes | None, bool]:
+    """The user or role as it stands there, if it does, and whether anybody has that role.
+
+    Raises `PyMongoError`.
+    """
+    found = next((each for each in _read(client, _NAMED[what]) if each["_id"] == name), None)
+    if found is None:
+        return None, False
+    if what == "user":
+        return bytes(found.raw), False
+    role = (found["role"], found["db"])
+    held = (
+        (has["role"], has["db"]) == role
+        for namespace in USERS
+        for each in _read(client, namespace)
+        for has in each.get("roles", ())
+    )
+    return bytes(found.raw), any(held)
 
 
 def _row(new: RawBSONDocument, what: str) -> Mapping[str, Any]:
@@ -101,7 +122,8 @@ def _read(client: MongoClient[Any], namespace: str) -> list[RawBSONDocument]:
     return list(client.admin.get_collection(collection, codec_options=RAW).find({}))
 
 
-def _clear(client: MongoClient[Any], place: str) -> None:
+def clear_place(client: MongoClient[Any], place: str) -> None:
+    """Nothing is laid down there when this returns. Raises `PyMongoError`."""
     _, collection = split(place)
     drop = {"drop": collection, "writeConcern": MAJORITY}
     client.admin.command(drop, allowable_errors=[NO_SUCH_NAMESPACE])

@@ -44,6 +44,7 @@ from statemachine.state import Unit
 from statemachine.words import TaskKey
 
 Row = Mapping[str, Any]
+KINDS: Final = ("made", "unmade", "kept", "renamed", "saved", "command")
 SAVED_BYTES: Final = 1 << 30
 """Of the buckets of a time series that is replaced: more would be no matter of seconds."""
 RACES: Final = 5
@@ -71,7 +72,7 @@ class CatalogueLog(UndoLog):
     def __init__(self, path: Path) -> None:
         super().__init__(path)
         self._there = path
-        self.told: list[Row] = [fields(bytes(row.raw)) for row in rows(path)]
+        self.told: list[Row] = [fields(bytes(row.raw)) for row in rows(path) if row["k"] in KINDS]
 
     def note(self, *new: Row) -> None:
         """They are durable when this returns. Raises `OSError`."""
