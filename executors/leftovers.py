@@ -54,7 +54,8 @@ def leftovers(client: MongoClient[Any]) -> Iterator[Leftover]:
         reply = client.admin.command("listDatabases", nameOnly=True, authorizedDatabases=False)
         for database in sorted({str(each["name"]) for each in reply["databases"]} - set(NEVER)):
             own = {"$or": [{"name": {"$regex": f"^{_quoted(each)}"}} for each in (STAGING, KEPT)]}
-            for entry in client[database].list_collections(filter=own):
+            found = client[database].list_collections(filter=own)
+            for entry in sorted(found, key=lambda each: str(each["name"])):
                 name, uuid = str(entry["name"]), entry["info"].get("uuid")
                 yield Leftover(
                     f"{database}.{name}",
