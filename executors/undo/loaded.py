@@ -161,7 +161,8 @@ class _Loaded:
         try:
             side = self._in_file(chunk.file)
             side.check()
-        except (DamagedFile, DamagedDump, OperatorError, OSError):
+        except (DamagedFile, DamagedDump, OperatorError, OSError) as error:
+            self.notes.append(f"{chunk.chunk}: its file proves nothing: {error}")
             return None
         return side
 
