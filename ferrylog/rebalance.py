@@ -21,8 +21,11 @@ from executors.rebalance.model import COPY, Move, Plan, operations, plan_of
 from executors.rebalance.placement import Placement, owners, read
 from ferrylog.errors import Usage
 from ferrylog.recall import recall
+from journal.audit import Wanted, find
+from journal.inbox import Inbox
 from journal.sqlite import SqliteJournal
-from statemachine.events import JobSpec
+from statemachine.events import JobSpec, PauseRequested, StopRequested
+from statemachine.policy import US
 from statemachine.state import State
 from statemachine.stimuli import PlannedOperation
 from statemachine.words import JobId, JobStatus, OperationId, Status, TaskKind
@@ -160,6 +163,20 @@ def must_be_over(before: Rebalance, asked: str) -> None:
 # --- moving ---
 
 
+def asked_to_rest(journal: SqliteJournal, job: JobId) -> bool:
+    """Whether somebody wanted a group to rest that has ended since, in its last run or too late
+    for it."""
+    if Inbox(journal.path).waiting(job):
+        return True
+    began = next(find(journal, Wanted(job, kind="run_started"), tail=1)).seq
+    for kind in ("pause_requested", "stop_requested"):
+        for asked in find(journal, Wanted(job, kind=kind, after=began), tail=1):
+            assert isinstance(asked.event, PauseRequested | StopRequested)
+            if asked.event.by != US:
+                return True
+    return False
+
+
 class Interrupted:
     """Hears signals while no group runs: a group hears them itself. A context manager."""
 
@@ -190,6 +207,8 @@ class Mover:
     run_group: RunGroup
     ended: Callable[[Range], None]
     """Told of each range whose group rests."""
+    asked_to_rest: Callable[[JobId], bool]
+    """Whether somebody wanted that of a group which came to its end before it was heard."""
     retries: int = RETRIES
 
     def run(self) -> int:
@@ -204,7 +223,7 @@ class Mover:
                 found = left.popleft()
                 code = self._moved(found)
                 self.ended(found)
-                if code is not None:
+                if code is not None and (code != 5 or self.rebalance.left):
                     return code
                 if found.failure[0] == WrittenMeanwhile.code and again[found.number] < self.retries:
                     again[found.number] += 1
@@ -222,10 +241,10 @@ class Mover:
             self._must_be_the_same(found)
         planned = operations(self.rebalance.plan, found.number)
         found.state = self.run_group(found.job, self._spec(found.move), planned)
-        if found.state.status is JobStatus.ROLLED_BACK:
-            return None if found.failure[0] in OF_A_RANGE else 6
-        if found.state.status is JobStatus.COMPLETED:
-            return None
+        if found.state.status is JobStatus.ROLLED_BACK and found.failure[0] not in OF_A_RANGE:
+            return 6
+        if found.state.status in (JobStatus.ROLLED_BACK, JobStatus.COMPLETED):
+            return 5 if self.asked_to_rest(found.job) else None
         return 5 if found.state.status in RESTING else 1
 
     def _job(self, found: Range) -> JobId:

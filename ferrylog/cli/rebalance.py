@@ -243,7 +243,10 @@ def _carried_out(
         if each.state is not None and each.state.status is not JobStatus.COMPLETED:
             typer.echo(last_words(each.state, str(each.job), str(common.journal)), err=True)
 
-    code = moving.Mover(found, endpoints, run_group, ended, retries).run()
+    def wanted(job: JobId) -> bool:
+        return moving.asked_to_rest(journal, job)
+
+    code = moving.Mover(found, endpoints, run_group, ended, wanted, retries).run()
     _show(common, moving.recalled(journal, found.id) if total else found)
     if code != 0 and not common.quiet:
         typer.echo("the same command goes on with what is left", err=True)

@@ -129,6 +129,8 @@ def _lines(found: Rebalance) -> Iterator[str]:
     yield (
         f"rebalance {report.rebalance} of {report.ns}: {report.percent} % of "
         f"{report.documents:,} documents, {counts.done} of {counts.total} ranges done"
+        if found.ranges
+        else f"{report.ns}: nothing to move"
     )
     for each in found.ranges:
         if each.standing != "pending":
