@@ -16,6 +16,7 @@ from executors.select import USERS
 from executors.undo.aside import staged
 from executors.undo.catalogue import undo_catalogue, undo_create, undo_finish
 from executors.undo.documents import undo_documents
+from executors.undo.increments import undo_increment
 from executors.undo.loaded import Origin, unload
 from executors.undo.log import undo_path
 from statemachine.effects import Effect
@@ -58,9 +59,8 @@ class UndoTasks:
         client = self.target.patient
         path = undo_path(self.folder, TaskKey(undo.task, undo.entity))
         if undo.task in (TaskKind.SHAPE, TaskKind.APPLY, TaskKind.SETTLE):
-            from executors.undo.increments import undo_increment  # type: ignore  # noqa
-
-            return undo_increment(client, self.spec, self.folder, undo, stop)
+            force = effect.force
+            return undo_increment(client, self.spec, self.folder, undo, stop, force=force)
         assert unit is not None
         match undo.task:
             case TaskKind.CREATE:
