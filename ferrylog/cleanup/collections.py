@@ -13,8 +13,8 @@ from executors.folder import inside
 from executors.leftovers import Leftover, drop, leftovers, named_in_logs, would_name
 from ferrylog.cleanup.items import Found, Freed, Item, Kind, Left
 from ferrylog.cleanup.standing import Standing, cannot_return, work_folders
+from ferrylog.jobs import spec_of
 from journal.sqlite import SqliteJournal
-from statemachine.events import JobSpec
 from statemachine.words import JobId
 
 CHANGES: Final = ("migrate", "restore", "group")
@@ -35,7 +35,7 @@ def lying_collections(
     if not lying:
         return
     folders = [work for work, _ in work_folders(journal, jobs)]
-    changing = [each for each in jobs.values() if _spec(each).kind in CHANGES]
+    changing = [each for each in jobs.values() if spec_of(journal, each.job).kind in CHANGES]
     in_logs = {each.job: _in_logs(each, folders) for each in changing}
     for each in lying:
         by = [one for one in changing if each.namespace in in_logs[one.job] or _names(one, each)]
@@ -45,12 +45,6 @@ def lying_collections(
             yield _of_ended(target, each, max(by, key=lambda one: one.last_ms), now_ms)
 
 
-def _spec(standing: Standing) -> JobSpec:
-    spec = standing.past.state.spec
-    assert spec is not None
-    return spec
-
-
 def _in_logs(standing: Standing, folders: list[Path]) -> frozenset[str]:
     found = (named_in_logs(inside(folder, standing.job)) for folder in folders)
     return frozenset().union(*found)
@@ -58,7 +52,7 @@ def _in_logs(standing: Standing, folders: list[Path]) -> frozenset[str]:
 
 def _names(standing: Standing, found: Leftover) -> bool:
     """Also where no log tells it any more."""
-    spec, units = _spec(standing), standing.past.state.units.values()
+    spec, units = spec_of(standing.journal, standing.job), standing.past.state.units.values()
     return any(would_name(standing.job, spec, unit, found) for unit in units)
 
 

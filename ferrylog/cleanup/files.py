@@ -9,12 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+from executors.clients import Deployment
 from executors.dumps.claim import CLAIM, OURS, holder, maker, release
 from executors.folder import REJECTED, UNDO, remove_if_empty
 from executors.increments.model import INCREMENTS
+from executors.leftovers import named_in_logs
 from executors.rejected import rejected_path
+from executors.select import is_own, split
 from ferrylog.cleanup.items import Found, Freed, Item, Left
 from ferrylog.cleanup.standing import Standing, cannot_return, work_folders
+from ferrylog.jobs import spec_of
 from journal.sqlite import SqliteJournal
 from statemachine.state import DUMP, State
 from statemachine.words import JobId, JobStatus
@@ -43,6 +47,8 @@ class Among:
     """Jobs of other journals that were named: nothing of theirs is touched."""
     foreign: bool
     """What no journal knows that was named may go wherever it lies, precious or not."""
+    target: Deployment | None
+    """That is looked at, too."""
     held_since_ms: int | None
     """Since when another process has held the journal: what it made since then may belong to a job
     that the journal does not know yet."""
@@ -54,7 +60,7 @@ def lying_files(journal: SqliteJournal, among: Among, now_ms: int) -> Found:
         for folder in _job_folders(work):
             job = JobId(folder.name)
             if job in among.jobs:
-                yield from _of_ended(among.jobs[job], folder, now_ms)
+                yield from _of_ended(among.jobs[job], folder, among.target, now_ms)
             elif job not in among.others:
                 yield from _of_unknown(folder, among, now_ms, shared=shared)
     for standing in among.jobs.values():
@@ -88,7 +94,7 @@ def files_in(folder: Path) -> list[Lying]:
 # --- of a job that has ended ---
 
 
-def _of_ended(standing: Standing, folder: Path, now_ms: int) -> Found:
+def _of_ended(standing: Standing, folder: Path, target: Deployment | None, now_ms: int) -> Found:
     if standing.live:
         return
     state, age_ms = standing.past.state, now_ms - standing.last_ms
@@ -102,12 +108,23 @@ def _of_ended(standing: Standing, folder: Path, now_ms: int) -> Found:
         yield _files(folder, gone, age_ms, why, job=standing.job)
     if not undo:
         return
-    if cannot_return(state):
+    if state.committed and _names_kept(folder, state, target):
+        why = f"they name what job {standing.job} keeps on its target: name that, or commit again"
+        yield Left("groups", str(folder / UNDO), why, _sum(undo))
+    elif cannot_return(state):
         why = f"job {standing.job} is {_settled(state)}: its undo logs serve nothing any more"
         yield _undo_logs(folder / UNDO, undo, age_ms, why, standing.job)
     elif state.status is JobStatus.ROLLED_BACK:
         why = f"the rollback of job {standing.job} left something as others had changed it"
         yield Left("groups", str(folder / UNDO), why, _sum(undo))
+
+
+def _names_kept(folder: Path, state: State, target: Deployment | None) -> bool:
+    """Whether the undo logs name collections on a target that is not looked at now."""
+    assert state.spec is not None
+    if target is not None and target.is_same_as(state.spec.target_id):
+        return False
+    return any(is_own(split(name)[1]) for name in named_in_logs(folder))
 
 
 def staying(folder: Path, state: State) -> Callable[[Path], bool]:
@@ -183,11 +200,12 @@ def _half_made_dumps(standing: Standing, now_ms: int) -> Found:
     this job's name, and without a manifest, are they of no use to anybody."""
     if standing.live:
         return
-    state = standing.past.state
-    spec = state.spec
-    if spec is None or spec.kind != "dump" or state.status is not JobStatus.FAILED:
+    spec = spec_of(standing.journal, standing.job)
+    if spec.kind != "dump":
         return
     for folder in claimed(Path(spec.target.removeprefix(DUMP)), standing.job):
+        if standing.past.state.status is not JobStatus.FAILED:
+            return
         files = [each for each in files_in(folder) if _is_of_attempt(folder, each.path)]
         why = f"job {standing.job} failed before its dump was whole"
         yield Item(

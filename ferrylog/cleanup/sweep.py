@@ -74,12 +74,12 @@ def _lying(
     held_since_ms: int | None,
 ) -> Found:
     jobs = standings(journal)
-    if {"files", "groups"} & set(wanted.only):
-        others = frozenset(_jobs_of(wanted.others))
-        among = Among(jobs, others, wanted.foreign, held_since_ms)
-        yield from lying_files(journal, among, now_ms)
     if target is not None and {"staging", "groups"} & set(wanted.only):
         yield from lying_collections(journal, jobs, target, now_ms, foreign=wanted.foreign)
+    if {"files", "groups"} & set(wanted.only):
+        others = frozenset(_jobs_of(wanted.others))
+        among = Among(jobs, others, wanted.foreign, target, held_since_ms)
+        yield from lying_files(journal, among, now_ms)
     if "requests" in wanted.only:
         runs = journal.latest_job() if held_since_ms is not None else None
         yield from lying_requests(journal, jobs, now_ms, runs=runs)

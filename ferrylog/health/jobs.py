@@ -66,7 +66,7 @@ def stuck(looked: Looked) -> Iterator[Issue]:
         state, silent_ms = standing.past.state, looked.now_ms - standing.last_ms
         tasks = _processing(state)
         running = standing.job == looked.runs
-        if not tasks or (running and silent_ms <= looked.limits.stuck_ms):
+        if state.resting or not tasks or (running and silent_ms <= looked.limits.stuck_ms):
             continue
         words = ("pause", standing.job, "--immediate") if running else ("resume", standing.job)
         why = f"no event for {span(silent_ms)}" if running else "no process runs the job"

@@ -78,10 +78,9 @@ def orphans(
 
 def disks(looked: Looked, room: Callable[[Path], Room]) -> Iterator[Issue]:
     """Volumes that are nearly full, or too full for what the jobs at work will still write."""
-    needs = _needs(looked)
-    for folder, need in needs.items():
+    for folder, need in _by_volume(_needs(looked)):
         with suppress(OSError):
-            found = room(_existing(folder))
+            found = room(folder)
             free = 100 * found.free / found.total if found.total else 100.0
             if free >= looked.limits.free and found.free >= need:
                 continue
@@ -95,6 +94,17 @@ def disks(looked: Looked, room: Callable[[Path], Room]) -> Iterator[Issue]:
                 f"{size(found.free)} are free where {folder} lies, {free:.1f} %{short}",
                 command(looked.path, "cleanup"),
             )
+
+
+def _by_volume(needs: dict[Path, int]) -> list[tuple[Path, int]]:
+    """The first folder of each volume, and what all on it need."""
+    volumes: dict[int, tuple[Path, int]] = {}
+    for folder, need in needs.items():
+        with suppress(OSError):
+            there = _existing(folder)
+            first, before = volumes.get(there.stat().st_dev, (there, 0))
+            volumes[there.stat().st_dev] = first, before + need
+    return list(volumes.values())
 
 
 def on_disk(folder: Path) -> Room:

@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import Pair
 from tests.end_to_end.test_control import Terminals
 from tests.end_to_end.test_main_job import until
+from tests.program import ferrylog
 
 pytestmark = pytest.mark.server
 
@@ -138,6 +139,10 @@ def test_what_a_job_kept_stays_until_it_is_committed(terminal: Terminals, loaded
     shutil.rmtree(folder, ignore_errors=True)
     folder.with_suffix(".saved").rename(folder)
     assert cleanup(terminal, "--only", "groups")["removed"] == []  # it is not a day old
+    without = {**terminal.environment}
+    del without["FERRYLOG_TARGET"]
+    done = ferrylog("cleanup", "--json", *OLD, env=without)
+    assert json.loads(done.stdout)["removed"] == []  # its logs tell where it lies
     report = cleanup(terminal, "--only", "groups", "--older-than", "groups=0")
     assert {each["what"].rpartition("/")[2] for each in report["removed"]} == {
         f"shop.{kept}",

@@ -229,7 +229,7 @@ def test_orphans(path: Path) -> None:
 
 def test_disk_space(path: Path) -> None:
     now = completed(path).now
-    issue = the_first(look(path, now, room=Room(1000, 99)), "disk_space")
+    issue = the(look(path, now, room=Room(1000, 99)), "disk_space")
     assert (issue.count, issue.limit, issue.severity) == (9.9, 10.0, "degraded")
     assert "disk_space" not in types(look(path, now, room=Room(1000, 100)))
     assert "disk_space" in types(look(path, now, room=Room(1000, 500), free=60.0))
@@ -238,12 +238,8 @@ def test_disk_space(path: Path) -> None:
 def test_disk_space_that_jobs_need(path: Path) -> None:
     """There is ten percent, and the journal of a job at work may need more."""
     now = killed(path).now
-    issue = the_first(look(path, now, room=Room(1000, 900)), "disk_space")
+    issue = the(look(path, now, room=Room(1000, 900)), "disk_space")
     assert issue.severity == "critical" and "need" in issue.message
-
-
-def the_first(health: Health, kind: str) -> Issue:
-    return next(each for each in health.issues if each.type == kind)
 
 
 def test_damage_of_the_journal(path: Path) -> None:
