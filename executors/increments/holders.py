@@ -48,6 +48,9 @@ OTHER_ID: Final = 66
 WRITE_CONFLICT: Final = 112
 BAD_HINT: Final = 2
 """`BadValue`: there is no such index to look into, or it is hidden."""
+LOCK_TIMEOUT: Final = 24
+"""A transaction waits for an index that is being hidden or shown for no longer than 5 ms."""
+PASSING: Final = (WRITE_CONFLICT, BAD_HINT, LOCK_TIMEOUT)
 MOST_AT_ONCE: Final = 200
 """Rows of one transaction: it keeps others waiting, and servers end it after a minute."""
 MOST_TRIES: Final = 100
@@ -200,7 +203,7 @@ class Holders:
             try:
                 refusal = self._try(some)
             except OperationFailure as error:
-                if error.code not in (WRITE_CONFLICT, BAD_HINT) or conflicts == MOST_TRIES:
+                if error.code not in PASSING or conflicts == MOST_TRIES:
                     raise
                 if error.code == BAD_HINT:
                     self._show()

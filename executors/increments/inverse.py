@@ -52,6 +52,8 @@ Steps = dict[bytes, Step]
 
 @dataclass(slots=True)
 class Tally:
+    last: bool = False
+    """Nothing else is to come."""
     done: int = 0
     """Documents removed or put back."""
     changed: int = 0
@@ -144,8 +146,9 @@ class Inverse:
         self._there = There(client, *about, spec, stop)
         self._target = Target(client, *about, spec, stop)
 
-    def take_back(self, steps: Steps, tally: Tally) -> None:
-        """At most a block's worth. Raises `Refused`, `PyMongoError`, `Stopped`."""
+    def take_back(self, steps: Steps, tally: Tally, *, again: bool = False) -> None:
+        """At most a block's worth. `again`: what others changed was told. Raises `Refused`,
+        `PyMongoError`, `Stopped`."""
         plan, waiting = Plan([], {}, [], [], []), list[bytes]()
         if self._there.exists:
             plan, waiting = self._changed(steps)
@@ -155,10 +158,13 @@ class Inverse:
         tally.waits += len(waiting)
         room = MOST_WAITING - len(tally.waiting)
         tally.waiting += [(self._about, each) for each in waiting[:room]]
-        tally.changed += len(plan.changed_since)
         tally.gone += len(plan.gone_since)
-        for key in plan.changed_since:
-            tally.name(self._about, key, "others changed it")
+        for key in plan.gone_since if tally.last else ():
+            tally.name(self._about, key, "others removed it")
+        if not again:
+            tally.changed += len(plan.changed_since)
+            for key in plan.changed_since:
+                tally.name(self._about, key, "others changed it")
 
     def exchange(self, waiting: Sequence[bytes]) -> bool:
         """Documents of this collection that only wait for one another come at once; whether that

@@ -113,6 +113,13 @@ def _backwards(path: Path, piece: Piece) -> Iterator[RawBSONDocument]:
         yield RawBSONDocument(row, RAW)
 
 
+class _Log(NamedTuple):
+    path: Path
+    pieces: Sequence[Piece]
+    again: bool = False
+    """What others changed was told when it was taken back first."""
+
+
 class _Back:
     def __init__(
         self,
@@ -136,10 +143,10 @@ class _Back:
         every = pieces(path)
         if any(piece.about is None for piece in every):
             return self._log(path)
-        tally = self._documents([(path, every)])
+        tally = self._documents([_Log(path, every)])
         if not tally.waits and not tally.gone:
             _cut(path, 0)
-        return _told(tally, tally.changed)
+        return _told(tally)
 
     def settled(self, entity: str) -> Undone:
         done = self._log(undo_path(self._folder, TaskKey(TaskKind.SETTLE, entity)))
@@ -148,29 +155,26 @@ class _Back:
 
     def shaped(self, entity: str) -> Undone:
         """What is left of the link's documents first: names change with the rest."""
-        left = self._of_shards(entity)
-        tally = self._documents([(path, pieces(path)) for path in left], last=True)
-        for path in left:
-            _cut(path, 0)
-        first = _told(tally, tally.gone + tally.waits)
+        applied = self._of_shards(TaskKind.APPLY, entity)
+        moved = self._of_shards(TaskKind.SHAPE, entity)
+        logs = [_Log(path, pieces(path), again=path in applied) for path in (*applied, *moved)]
+        first = self._documents(logs, last=True)
+        for log in logs:
+            _cut(log.path, 0)
         done = self._log(undo_path(self._folder, TaskKey(TaskKind.SHAPE, entity)))
-        return _sum(first, done)
+        return _sum(_told(first), done)
 
-    def _of_shards(self, entity: str) -> list[Path]:
-        """The logs of this link's shards, and those of what gave way, which came first."""
-        kinds = (TaskKind.APPLY, TaskKind.SHAPE)
-        folders = [undo_path(self._folder, TaskKey(kind, entity)).parent for kind in kinds]
-        name = folder_name(f"{entity}#") + "*.bson"
-        return [path for folder in folders for path in sorted(folder.glob(name))]
+    def _of_shards(self, kind: TaskKind, entity: str) -> list[Path]:
+        """Logs of this link's shards, or of what gave way to them (`moved_by`)."""
+        folder = undo_path(self._folder, TaskKey(kind, entity)).parent
+        return sorted(folder.glob(folder_name(f"{entity}#") + "*.bson"))
 
-    def _documents(
-        self, logs: Sequence[tuple[Path, Sequence[Piece]]], *, last: bool = False
-    ) -> Tally:
+    def _documents(self, logs: Sequence["_Log"], *, last: bool = False) -> Tally:
         """Again and again, while fewer wait. `last`: nothing else is to come, so those that wait
         then wait for one another, or for what others wrote."""
         done, waits = 0, 0
         while True:
-            tally = self._pass(logs)
+            tally = self._pass(logs, Tally(last))
             done += tally.done
             if tally.waits in (0, waits):
                 break
@@ -180,9 +184,9 @@ class _Back:
         tally.done = done
         return tally
 
-    def _pass(self, logs: Sequence[tuple[Path, Sequence[Piece]]]) -> Tally:
-        tally, inverse = Tally(), dict[About, Inverse]()
-        for path, every in logs:
+    def _pass(self, logs: Sequence["_Log"], tally: Tally) -> Tally:
+        inverse = dict[About, Inverse]()
+        for path, every, again in logs:
             for piece in reversed(every):
                 about = piece.about
                 if about is None:  # an index that was shown
@@ -191,7 +195,8 @@ class _Back:
                     continue
                 if about not in inverse:
                     inverse[about] = Inverse(self._client, about, self._spec, self._stop)
-                inverse[about].take_back(steps_of(_backwards(path, piece)), tally)
+                steps = steps_of(_backwards(path, piece))
+                inverse[about].take_back(steps, tally, again=again)
         return tally
 
     def _exchanged(self, tally: Tally) -> int:
@@ -221,8 +226,8 @@ class _Back:
             else:
                 while every and every[-1].about is not None:
                     stretch.insert(0, every.pop())
-                tally = self._documents([(path, stretch)], last=True)
-                done = _sum(done, _told(tally, tally.changed + tally.gone + tally.waits))
+                tally = self._documents([_Log(path, stretch)], last=True)
+                done = _sum(done, _told(tally))
             _cut(path, stretch[0].at)
         return _sum(done, Undone(catalogue.documents, catalogue.kept, tuple(catalogue.changes)))
 
@@ -302,7 +307,8 @@ def _cut(path: Path, size: int) -> None:
             os.fsync(file.fileno())
 
 
-def _told(tally: Tally, kept: int) -> Undone:
+def _told(tally: Tally) -> Undone:
+    kept = tally.changed + (tally.gone + tally.waits if tally.last else 0)
     counts = {"removed or put back": tally.done, "kept": kept}
     said = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
     changes = (f"documents {said}",) if said else ()

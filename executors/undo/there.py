@@ -1,8 +1,8 @@
 """One collection of the target, as an undo looks at it and changes it: by transactions, so that
 what was read is what is changed, whoever writes meanwhile.
 
-Capped collections take part in no transaction: what somebody else writes there between the look
-and the change, a moment later, is not seen.
+Capped collections and those of servers take part in no transaction: what somebody else writes
+there between the look and the change, a moment later, is not seen.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -44,7 +44,8 @@ class There:
         found = self._entries()
         self.exists = bool(found)
         """Else nothing may be written: it would be made."""
-        self._transactions = not any(each["options"].get("capped") for each in found)
+        capped = any(each["options"].get("capped") for each in found)
+        self._transactions = not (capped or self.collection.startswith("system."))
 
     def _entries(self) -> list[Any]:
         command = {

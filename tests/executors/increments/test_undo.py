@@ -1,213 +1,27 @@
 """Increments taken back link by link: the target is as of the link before (I40, M2, M9)."""
 
-import itertools
 import random
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import bson
 import pytest
 
-from executors.batches import RAW, Block
-from executors.chunkfile import write_chunk_file
-from executors.increments.ahead import Ahead, moved_by
-from executors.increments.apply import apply
-from executors.increments.catalogue import entries_of
-from executors.increments.keyorder import order
-from executors.increments.row import erased, key_of
-from executors.increments.settling import settle
-from executors.increments.shaping import shape
-from executors.protocol import Stopped
-from executors.rawbson import id_of
+from executors.increments.position import clear_position
 from executors.select import KEPT
-from executors.source import data_of
-from executors.undo.increments import undo_increment
-from statemachine.events import JobSpec
-from statemachine.state import Applied, ChunkFile, Shard, Undo
-from statemachine.stimuli import Undone
-from statemachine.words import ShardId, TaskKey, TaskKind, UnitType, link_entity
+from statemachine.words import TaskKey, TaskKind
 from tests.conftest import Pair
-from tests.executors.examples import Client
 from tests.executors.increments.growing import (
     JOB,
-    RUN,
     SPEC,
     Growing,
     mark,
     rename,
-    restore,
-    said,
 )
+from tests.executors.increments.undoing import Chained, Stops, stops
 
 pytestmark = pytest.mark.server
-
-UNDOABLE = SPEC.model_copy(update={"undo": True, "write_concern": "majority", "verify": False})
-PARTS = 3
-"""Shards of a collection."""
-
-
-def documents(client: Client) -> dict[str, dict[bytes, bytes]]:
-    """All documents of all collections, but for those put aside."""
-    found: dict[str, dict[bytes, bytes]] = {}
-    for name, (kind, _, _) in said(client).items():
-        database, collection = data_of(name, kind)
-        if kind != "view" and not collection.startswith(KEPT):
-            reply = client[database].command(
-                {"find": collection, "batchSize": 100_000}, codec_options=RAW
-            )
-            every = [bytes(each.raw) for each in reply["cursor"]["firstBatch"]]
-            found[name] = {id_of(each): each for each in every}
-    return found
-
-
-def world(client: Client) -> Any:
-    """All that can be told of a target: catalogue, documents, and the names of what stands."""
-    catalogue = {name: each for name, each in said(client).items() if KEPT not in name}
-    return catalogue, documents(client)
-
-
-@dataclass
-class Chained:
-    """A source that changes, and a target that follows it link by link."""
-
-    pair: Pair
-    folder: Path
-    growing: Growing
-    spec: JobSpec = UNDOABLE
-    known: dict[str, dict[bytes, bytes]] = field(default_factory=dict)
-    """Documents as of the last link, by the collection's UUID."""
-    started: list[TaskKey] = field(default_factory=list)
-    worlds: list[Any] = field(default_factory=list)
-    """The target before each link."""
-    marks: list[Any] = field(default_factory=list)
-
-    @property
-    def target(self) -> Client:
-        return self.pair.target_client
-
-    def restore(self) -> None:
-        """The full dump, with its documents."""
-        restore(self.pair, self.growing.chain)
-        for name, rows in documents(self.growing.client).items():
-            for row in rows.values():
-                bring(self.target, name, self._kinds()[name], row)
-        self.known = self._by_uuid()
-
-    def _kinds(self) -> dict[str, UnitType]:
-        return {name: kind for name, (kind, _, _) in said(self.growing.client).items()}  # type: ignore[misc]
-
-    def _by_uuid(self) -> dict[str, dict[bytes, bytes]]:
-        found = documents(self.growing.client)
-        last = self.growing.chain
-        dump = last.increments[-1].dump if last.increments else last.base
-        return {
-            each.uuid: found[each.namespace] for each in dump.namespaces if each.namespace in found
-        }
-
-    def link(self, stop: Callable[[], Any] | None = None) -> None:
-        """What changed on the source, to the target; `stop`: of each attempt, until one is over."""
-        self.worlds.append(world(self.target))
-        self.marks.append(mark(self.pair))
-        number = self.growing.grow()
-        self.attempt(TaskKind.SHAPE, link_entity(number), stop, lambda s, a: shape(
-            self.target, self.spec, JOB, self.growing.chain, number, s, a[0]
-        ))  # fmt: skip
-        shards = list(self._shards(number))
-        random.Random(number).shuffle(shards)
-        for each in shards:
-            self.attempt(TaskKind.APPLY, each.id, stop, lambda s, a, each=each: list(apply(
-                self.target, each, self.spec, self.folder / each.file.name, s,
-                unique=None, ahead=a[0], moved=a[1],
-            )))  # fmt: skip
-        self.attempt(TaskKind.SETTLE, link_entity(number), stop, lambda s, a: settle(
-            self.target, self.spec, JOB, self.growing.chain, number, s, a[0], last=True
-        ))  # fmt: skip
-        self.known = self._by_uuid()
-        assert world(self.target) == world(self.growing.client)
-
-    def attempt(
-        self,
-        kind: TaskKind,
-        entity: str,
-        stop: Callable[[], Any] | None,
-        act: Callable[[Any, list[Ahead | None]], Any],
-    ) -> None:
-        task = TaskKey(kind, entity)
-        self.started.append(task)
-        for _ in range(40):
-            with ExitStack() as stack, suppress(Stopped):
-                keys = [task, moved_by(ShardId(entity))]
-                logs = [self._log(key, stack) for key in keys]
-                act(stop() if stop else RUN, logs)
-                return
-        raise AssertionError("it never ends")
-
-    def _log(self, task: TaskKey, stack: ExitStack) -> Ahead | None:
-        return stack.enter_context(Ahead(self.folder, task)) if self.spec.undo else None
-
-    def _shards(self, number: int) -> Iterator[Shard]:
-        count = itertools.count()
-        now = documents(self.growing.client)
-        for each in entries_of(self.growing.chain.increments[-1].dump.namespaces, self.spec):
-            if each.is_view:
-                continue
-            whole = each.dumped.whole
-            before = {} if whole else self.known.get(each.dumped.uuid, {})
-            after = now[each.dumped.namespace]
-            changed = [row for key, row in after.items() if before.get(key) != row]
-            rows = [*changed, *(erased(key) for key in before.keys() - after.keys())]
-            rows.sort(key=lambda row: order(key_of(row)))
-            size = len(rows) // PARTS + 1
-            for at in range(0, len(rows), size):
-                shard = f"link:{number}#{next(count)}"
-                yield self._shard(shard, each.target, each.dumped.type, rows[at : at + size])
-
-    def _shard(self, name: str, target: str, kind: UnitType, rows: list[bytes]) -> Shard:
-        path = self.folder / f"{name.replace(':', '-').replace('#', '-')}.flb"
-        blocks = (Block(b"".join(rows[at : at + 5]), len(rows[at : at + 5]))
-                  for at in range(0, len(rows), 5))  # fmt: skip
-        written = write_chunk_file(path, blocks, "zstd")
-        sizes = (written.documents, written.bytes, written.file_bytes, written.sha256)
-        file = ChunkFile(path.name, *sizes, place="dump")
-        return Shard(ShardId(name), target, target, kind, None, None, file, Applied())
-
-    # --- back ---
-
-    def undo(self, task: TaskKey, stop: Any = RUN, *, force: bool = False) -> Undone:
-        what = Undo(1, task.kind, task.entity)
-        return undo_increment(self.target, self.spec, self.folder, what, stop, force=force)
-
-    def back(self, stop: Callable[[], Any] | None = None) -> list[Undone]:
-        """Undo the last link; each undo is stopped and repeated, if `stop` says so."""
-        number = len(self.worlds)
-        told = []
-        while self.started and self.started[-1].entity.partition("#")[0] == link_entity(number):
-            task = self.started.pop()
-            done = None
-            for _ in range(60):
-                with suppress(Stopped):
-                    done = self.undo(task, stop() if stop else RUN)
-                    break
-            assert done is not None, task
-            told.append(done)
-        return told
-
-    def must_be_back(self) -> None:
-        before, kept = self.worlds.pop(), self.marks.pop()
-        found = world(self.target)
-        assert found[0] == before[0]
-        assert found[1] == before[1]
-        assert mark(self.pair) == kept
-        chain = self.growing.chain
-        self.growing.chain = replace(chain, increments=chain.increments[:-1])
-
-
-def bring(client: Client, name: str, kind: str, row: bytes) -> None:
-    database, collection = data_of(name, kind)
-    client[database].get_collection(collection).insert_one(bson.raw_bson.RawBSONDocument(row))
 
 
 @pytest.fixture
@@ -279,7 +93,7 @@ def _nothing_expires_in_time(servers: Pair) -> Iterator[None]:
         client.admin.command({"setParameter": 1, "ttlMonitorEnabled": True})
 
 
-def grown(chained: Chained, stop: Callable[[], Any] | None = None) -> None:
+def grown(chained: Chained, stop: Stops | None = None) -> None:
     for change in LINKS:
         change(chained.growing.client.shop)
         chained.link(stop)
@@ -293,3 +107,173 @@ def test_link_by_link(chained: Chained) -> None:
         assert sum(each.kept for each in told) == 0, told
         chained.must_be_back()
     assert not [name for name in chained.target.shop.list_collection_names() if KEPT in name]
+
+
+def test_stopped_anywhere(chained: Chained) -> None:
+    """I39, I40: what was applied again, and undone again, is as if it were once."""
+    grown(chained, stops)
+    for _ in LINKS:
+        told = chained.back(stops)
+        assert sum(each.kept for each in told) == 0, told
+        chained.must_be_back()
+
+
+def test_undone_twice(chained: Chained) -> None:
+    """I39: each undo, again."""
+    grown(chained)
+    for _ in LINKS:
+        tasks = [each for each in chained.started if f"link:{len(chained.worlds)}" in each.entity]
+        chained.back()
+        for task in reversed(tasks):
+            if task.kind is TaskKind.SHAPE:
+                assert chained.undo(task).kept == 0
+        chained.must_be_back()
+
+
+def test_random_links(pair: Pair, tmp_path: Path) -> None:
+    """I40: unique values that wander between documents of several shards, stopped or not."""
+    for seed in range(6):
+        draw = random.Random(seed)
+        pair.empty()
+        db = pair.source_client.shop
+        db.a.create_index("e", unique=True)
+        db.a.insert_many([{"_id": n, "e": n} for n in range(30)])
+        folder = tmp_path / str(seed) / JOB
+        folder.mkdir(parents=True)
+        chained = Chained(pair, folder, Growing(pair.source_client))
+        chained.restore()
+        for _ in range(3):
+            wander(db, draw)
+            chained.link(stops if seed % 2 else None)
+        for _ in range(3):
+            told = chained.back(stops if seed % 3 else None)
+            chained.must_be_back()
+            assert sum(each.kept for each in told) == 0, (seed, told)
+
+
+def wander(db: Any, draw: random.Random) -> None:
+    every = list(db.a.find({}))
+    gone = draw.sample(every, 4)
+    db.a.delete_many({"_id": {"$in": [each["_id"] for each in gone]}})
+    stay = [each for each in every if each not in gone]
+    moving = draw.sample(stay, 15)
+    values = [each["e"] for each in moving] + [each["e"] for each in gone]
+    draw.shuffle(values)
+    db.a.update_many({"_id": {"$in": [each["_id"] for each in moving]}}, [{"$set": {
+        "e": {"$add": ["$e", 10_000]}
+    }}])  # fmt: skip
+    for each, value in zip(moving, values, strict=False):
+        db.a.update_one({"_id": each["_id"]}, {"$set": {"e": value, "n": draw.random()}})
+    left = values[len(moving) :]
+    ids = draw.sample(range(1000, 2000), len(left))
+    db.a.insert_many([{"_id": n, "e": value} for n, value in zip(ids, left, strict=True)])
+
+
+# --- what others did since ---
+
+
+def test_what_others_changed_stays(chained: Chained) -> None:
+    """M7: it is counted, and named."""
+    first(chained.growing.client.shop)
+    chained.link()
+    db = chained.target.shop
+    db.a.update_one({"_id": 25}, {"$set": {"mine": 1}})
+    db.a.update_one({"_id": 100}, {"$set": {"mine": 1}})
+    db.a.insert_one({"_id": 5, "e": 5, "mine": 1})
+    db.a.delete_one({"_id": 30})
+    db.a.insert_one({"_id": "new", "e": 30, "mine": 1})
+    told = chained.back()
+    assert sum(each.kept for each in told) == 4
+    said_of = " ".join(each for done in told for each in done.changes)
+    for key in (25, 100, 5):
+        assert f'kept: shop.a {{"$numberInt":"{key}"}}: others changed it' in said_of, said_of
+    found = {each["_id"]: each for each in db.a.find({})}
+    assert [found[key].get("mine") for key in (25, 100, 5, "new")] == [1, 1, 1, 1]
+    assert set(found) == {*range(60), 100, "new"} - {30}
+
+
+def test_a_value_that_others_took(chained: Chained) -> None:
+    """M7: what lay there cannot come back; the rest does."""
+    first(chained.growing.client.shop)
+    chained.link()
+    chained.target.shop.a.insert_one({"_id": "new", "e": 3})
+    told = chained.back()
+    assert sum(each.kept for each in told) == 1
+    assert any("others hold its place" in each for done in told for each in done.changes)
+    keys = {each["_id"] for each in chained.target.shop.a.find({})}
+    assert keys == set(range(60)) - {3} | {"new"}
+
+
+def test_a_collection_of_ours_that_others_write_to(chained: Chained) -> None:
+    first(chained.growing.client.shop)
+    chained.link()
+    db = chained.target.shop
+    db.d.insert_one({"_id": "mine"})
+    told = chained.back()
+    assert any("shop.d, which this job made: others wrote to it" in each
+               for done in told for each in done.changes)  # fmt: skip
+    assert [each["_id"] for each in db.d.find({})] == ["mine"]
+
+
+def test_options_and_indexes_that_others_changed(chained: Chained) -> None:
+    first(chained.growing.client.shop)
+    chained.link()
+    db = chained.target.shop
+    db.command({"collMod": "b", "validator": {"mine": 1}})
+    db.a.drop_index("w_1")
+    db.a.create_index("w", sparse=True)
+    db.command({"collMod": "b", "index": {"name": "at_1", "expireAfterSeconds": 5 * 10**6}})
+    told = chained.back()
+    assert sum(each.kept for each in told) == 3, told
+    assert db.b.options()["validator"] == {"mine": 1}
+    assert db.a.index_information()["w_1"]["sparse"] is True
+    assert db.b.index_information()["at_1"]["expireAfterSeconds"] == 5 * 10**6
+    assert db.a.index_information()["v_1"]["hidden"] is True
+
+
+def test_the_mark_of_a_job_that_ended(chained: Chained) -> None:
+    """None comes back: nobody else is to be kept away."""
+    first(chained.growing.client.shop)
+    chained.link()
+    clear_position(chained.target, JOB)
+    chained.back()
+    assert mark(chained.pair) is None
+
+
+# --- what cannot be renamed ---
+
+
+def test_time_series_and_stored_functions(pair: Pair, tmp_path: Path) -> None:
+    db = pair.source_client.shop
+    db.command({"create": "ts", "timeseries": {"timeField": "t", "metaField": "m"}})
+    db.ts.create_index("m.x")
+    db.ts.insert_many([{"t": datetime(2024, 1, n, tzinfo=UTC), "m": {"x": n}} for n in range(1, 9)])
+    db["system.js"].insert_one({"_id": "f", "value": "one"})
+    folder = tmp_path / JOB
+    folder.mkdir()
+    chained = Chained(pair, folder, Growing(pair.source_client))
+    chained.restore()
+    db.ts.insert_one({"t": datetime(2025, 1, 1, tzinfo=UTC), "m": {"x": 1}})
+    db["system.js"].update_one({"_id": "f"}, {"$set": {"value": "other"}})
+    chained.link()
+    db["system.js"].delete_many({})
+    db.ts.drop()
+    chained.link()
+    for _ in range(2):
+        chained.back()
+        chained.must_be_back()
+
+
+# --- no log ---
+
+
+def test_nothing_is_written_down_unless_it_is_wanted(chained: Chained) -> None:
+    chained.spec = SPEC.model_copy(update={"undo": False, "verify": False})
+    first(chained.growing.client.shop)
+    chained.link()
+    assert not (chained.folder / "undo").exists()
+
+
+def test_following_is_not_taken_back(chained: Chained) -> None:
+    (told,) = chained.undo(TaskKey(TaskKind.FOLLOW, "job")).changes
+    assert "--force" in told
