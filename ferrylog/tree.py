@@ -103,7 +103,8 @@ def _yaml(text: str) -> Tree:
         node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 0
-        raise _Wrong(error.problem or "it is no YAML", line) from None
+        said = [each for each in (error.context, error.problem) if each]
+        raise _Wrong(", ".join(said) or "it is no YAML", line) from None
     except yaml.YAMLError as error:
         raise _Wrong(str(error).replace("\n", " ")) from None
     if node is None:
