@@ -27,6 +27,7 @@ from executors.rows import rows
 from executors.select import USERS, split
 from executors.source import data_of
 from executors.survey import ID_INDEX, Namespace, measured, namespaces, raw_indexes
+from executors.undo.aside import staged
 from statemachine.events import JobSpec
 from statemachine.state import Unit
 
@@ -115,8 +116,13 @@ class _Case:
     @cached_property
     def kept(self) -> Namespace | None:
         """The same, if it is still there when the documents come, and is what it should be."""
-        found = None if self.spec.drop else self.found
+        found = None if self.spec.drop or self.apart else self.found
         return found if found is not None and found.type == self.unit.type else None
+
+    @property
+    def apart(self) -> bool:
+        """Whether the unit is filled under a name between."""
+        return staged(self.unit, self.spec).target != self.unit.target
 
     @cached_property
     def documents(self) -> int:
@@ -176,9 +182,9 @@ def _presence(case: _Case) -> Iterator[Conflict]:
     found, spec, held = case.found, case.spec, f"about {case.documents} documents"
     if found is None:
         return
-    if spec.drop:
-        what = f"with {held}" if found.type == "collection" else "which holds no documents"
-        yield "EPLAN003", f"the {found.type} there is dropped, {what}"
+    if spec.drop or case.apart:
+        holds = "" if found.type == "view" else held
+        yield "EPLAN003", f"the {found.type} there {_replaced(case, holds)}"
     elif found.type != case.unit.type:
         yield "EPLAN004", f"a {case.unit.type} on the source, a {found.type} on the target"
     elif not case.documents:
@@ -189,6 +195,14 @@ def _presence(case: _Case) -> Iterator[Conflict]:
         yield "EPLAN002", f"the target holds {held}; they win over those of the source"
     else:
         yield "EPLAN003", f"the target holds {held}; those under an _id of the source are replaced"
+
+
+def _replaced(case: _Case, held: str) -> str:
+    """What becomes of what is there and not merged into."""
+    what = f"with {held}" if held else "which holds no documents"
+    when = " when the other one is whole" if case.apart else ""
+    kept = "; it is kept for a rollback until the job is committed" if case.spec.undo else ""
+    return f"is dropped, {what}{when}{kept}"
 
 
 def _options(case: _Case) -> Iterator[Conflict]:

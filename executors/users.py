@@ -50,7 +50,8 @@ def merge(
     laid = _read(client, place)
     if laid and log is not None:
         standing = {each["_id"] for each in _read(client, unit.id)}
-        new = [each for each in laid if each["_id"] not in standing]
+        named = [each for each in laid if what in each and "db" in each]  # others are refused
+        new = [each for each in named if each["_id"] not in standing]
         log.note(*(_row(each, what) for each in _in_order(new)))
     if laid:
         wanted = {parameter: place, "drop": False, "db": "", "writeConcern": MAJORITY}

@@ -122,6 +122,18 @@ def test_a_target_that_holds_documents(
     assert KINDS[code].certain is (code == "EPLAN001")
 
 
+@pytest.mark.parametrize("fields", [{"drop": True}, {"swap": "k5"}], ids=str)
+def test_what_is_replaced_is_kept(
+    pair: Pair, target: MongoClient[Any], fields: dict[str, Any]
+) -> None:
+    """M1: and a job that records nothing says nothing of it."""
+    fill(pair.source_client)
+    fill(pair.target_client, 7)
+    kept = "it is kept for a rollback until the job is committed"
+    assert kept in codes(pair, target, **fields, undo=True)["EPLAN003"]
+    assert kept not in codes(pair, target, **fields, undo=False)["EPLAN003"]
+
+
 @pytest.mark.parametrize("drop", [False, True])
 def test_a_view_under_the_name(pair: Pair, target: MongoClient[Any], drop: bool) -> None:
     """Both ways: a name that is a collection on one side and a view on the other."""

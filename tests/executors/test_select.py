@@ -122,6 +122,7 @@ def test_users_are_laid_beside_those_of_the_target(kind: str) -> None:
         *("shop", "shop.", ".c", "a b.c", "a/b.c", "a\\\\b.c", 'a"b.c', "a\0b.c", "shop.a\0b"),
         *("x" * 64 + ".c", "shop." + "x" * 251, "shop.system.views", "shop.system.buckets.c"),
         *("shop..c", "admin.system.users", "local.c", "config.c"),
+        *("shop.ferrylog.kept.0123", "shop.ferrylog.staging.0123"),
     ],
 )
 def test_names_that_servers_refuse(target: str) -> None:
@@ -143,6 +144,9 @@ def test_names_that_servers_take(target: str) -> None:
         ("shop.system.views", {}, False),
         ("shop.system.buckets.x", {"include": ("shop.*",)}, False),
         ("admin.mine", {}, True),
+        ("shop.ferrylog.kept.0123456789ab", {"include": ("shop.*",)}, False),
+        ("shop.ferrylog.staging.0123456789ab", {}, False),
+        ("shop.ferrylog", {}, True),
         ("admin.system.version", {}, False),
         ("admin.tempusers", {}, False),
         ("admin.system.users", {}, False),

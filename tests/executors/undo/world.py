@@ -63,6 +63,16 @@ def _cursor(db: Database[Any], command: dict[str, Any]) -> list[RawBSONDocument]
     return list(reply["cursor"]["firstBatch"])
 
 
+@contextmanager
+def nothing_expires(*clients: Client) -> Iterator[None]:
+    """In time: what is compared is not to go by itself."""
+    for client in clients:
+        client.admin.command({"setParameter": 1, "ttlMonitorEnabled": False})
+    yield
+    for client in clients:
+        client.admin.command({"setParameter": 1, "ttlMonitorEnabled": True})
+
+
 class Died(BaseException):
     """The process is no more; nothing catches that."""
 
