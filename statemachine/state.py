@@ -222,6 +222,8 @@ class Undo:
     """Where its documents lay, if in a file."""
     documents: int = 0
     digest: str = ""
+    acknowledged: bool = False
+    """See `events.UndoPlanned`."""
 
 
 @dataclass(slots=True)

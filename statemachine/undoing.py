@@ -15,12 +15,13 @@ from statemachine.events import (
     DumpCompleted,
     FileFound,
     Started,
+    TaskEvent,
     UndoCompleted,
     UndoSkipped,
     VerifyCompleted,
 )
 from statemachine.state import ChunkFile, Undo
-from statemachine.words import ChunkId, TaskKey, TaskKind, undo_task, unit_of
+from statemachine.words import ChunkId, TaskKey, TaskKind, Verb, undo_task, unit_of
 
 OPERATIONS: Final = frozenset(
     {
@@ -54,6 +55,8 @@ class _Carried:
 class _Told:
     began: dict[TaskKey, None] = field(default_factory=dict)
     """Operations in the order of their first start."""
+    acknowledged: set[TaskKey] = field(default_factory=set)
+    """Of them, those that told something of what they did."""
     undone: set[str] = field(default_factory=set)
     chunks: dict[str, _Carried] = field(default_factory=dict)
 
@@ -75,6 +78,8 @@ def undo_plan(history: Iterable[AnyEvent], to: str = "") -> tuple[Undo, ...]:
 
 
 def _hear(told: _Told, event: AnyEvent) -> None:
+    if isinstance(event, TaskEvent) and event.verb in (Verb.PROGRESSED, Verb.COMPLETED):
+        told.acknowledged.add(event.task)
     match event:
         case Started() if event.task.kind in OPERATIONS:
             told.began.setdefault(event.task)
@@ -106,7 +111,7 @@ def _chunk(told: _Told, chunk: str) -> _Carried:
 
 
 def _undo(told: _Told, number: int, key: TaskKey) -> Undo:
-    undo = Undo(number, key.kind, key.entity, unit_of(key))
+    undo = Undo(number, key.kind, key.entity, unit_of(key), acknowledged=key in told.acknowledged)
     if key.kind not in CARRY:
         return undo
     carried = told.chunks.get(key.entity, _Carried())

@@ -54,6 +54,7 @@ class Ahead(CatalogueLog):
         self._there = path
         self.told = [fields(bytes(row.raw)) for row in rows(path) if row["k"] not in OF_DOCUMENTS]
         self._about: tuple[str, str] | None = None
+        self.begin()
 
     # --- documents: durable when `sync` returns ---
 

@@ -42,6 +42,13 @@ class UndoLog:
             os.close(self._fd)
             self._fd = None
 
+    def begin(self) -> None:
+        """The file is there, durable, when this returns: an operation that has none did nothing.
+        Raises `OSError`."""
+        if not self._path.is_file():
+            self.add({"k": "began"})
+            self.sync()
+
     def add(self, row: Mapping[str, Any] | bytes) -> None:
         """Nothing may be done on its strength before `sync` has returned."""
         self._new.append(row if isinstance(row, bytes) else bson.encode(row))

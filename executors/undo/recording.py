@@ -75,7 +75,9 @@ def log_of(
     nothing but ours: it goes as a whole."""
     if not spec.undo or unit.found != "documents":
         return nullcontext()
-    return UndoLog(undo_path(folder, task))
+    log = UndoLog(undo_path(folder, task))
+    log.begin()
+    return log
 
 
 def head(namespace: str, kind: UnitType) -> bytes:

@@ -20,8 +20,9 @@ from executors.undo.increments import undo_increment
 from executors.undo.loaded import Origin, unload
 from executors.undo.log import undo_path
 from statemachine.effects import Effect
+from statemachine.errors import OperatorError
 from statemachine.events import JobSpec
-from statemachine.state import Unit
+from statemachine.state import Undo, Unit
 from statemachine.stimuli import Undone
 from statemachine.words import TaskKey, TaskKind
 
@@ -29,6 +30,20 @@ WITH_ITS_COLLECTION: Final = Undone(changes=("its documents go with their collec
 FOLLOWED: Final = Undone(
     changes=("what was followed is not recorded: its collections go with them, or stay",)
 )
+
+
+class LogMissing(OperatorError):
+    """Nobody knows any more what is to be undone."""
+
+    code = "EUNDO002"
+
+    def __init__(self, undo: Undo, path: Path) -> None:
+        super().__init__(
+            f"{undo.task} of {undo.entity} changed the target, and what brings that back is gone: "
+            f"there is no {path}",
+            remedy="put the file back, or look after it yourself and leave this undo out: "
+            "`ferrylog dead-letters drop`",
+        )
 
 
 @dataclass(frozen=True)
@@ -55,6 +70,7 @@ class UndoTasks:
             return undo_operation(self.endpoints, effect.operation, stop, self.folder)
         if undo.task is TaskKind.FOLLOW:
             return FOLLOWED
+        self._must_have_log(undo, unit)
         assert self.target is not None
         client = self.target.patient
         path = undo_path(self.folder, TaskKey(undo.task, undo.entity))
@@ -70,6 +86,15 @@ class UndoTasks:
             case TaskKind.INDEX:
                 return undo_catalogue(client, path, self.spec, force=effect.force)
         return self._chunk(client, unit, path, stop)
+
+    def _must_have_log(self, undo: Undo, unit: Unit | None) -> None:
+        """Without its log nobody knows what an operation did that came about: "nothing" would be a
+        lie. One that told nothing may have died before it wrote a row, and did nothing then."""
+        ours = undo.chunk is not None and unit is not None and unit.found != "documents"
+        users = unit is not None and unit.id in USERS
+        path = undo_path(self.folder, TaskKey(undo.task, undo.entity))
+        if undo.acknowledged and not (ours or users) and not path.is_file():
+            raise LogMissing(undo, path)
 
     def _chunk(self, client: MongoClient[Any], unit: Unit, path: Path, stop: StopToken) -> Undone:
         if unit.found == "documents" and unit.id not in USERS:

@@ -1,6 +1,10 @@
 """Groups of operations, and taking back what a job did."""
 
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
+from heapq import merge
+from itertools import takewhile
+from operator import attrgetter
 from typing import Final
 
 from statemachine.decide.isolation import letter_of
@@ -23,6 +27,7 @@ from statemachine.events import (
 from statemachine.policy import US
 from statemachine.state import State, Undo
 from statemachine.stimuli import Failed, GroupAsked, PlannedOperation, RollbackAsked
+from statemachine.undoing import OPERATIONS
 from statemachine.words import (
     JobStatus,
     OperationId,
@@ -181,6 +186,16 @@ def no_rollback(state: State) -> str:
     return ""
 
 
+def outdated(state: State, asked: RollbackAsked) -> str:
+    """Why the plan is not one of this job as it stands: the history has gone on since it was read.
+    What the job has forgotten is not missed."""
+    known = {undo_task(each.task, each.entity) for each in asked.undos} | state.tasks.keys()
+    for key, task in () if asked.to else state.tasks.items():
+        if key.kind in OPERATIONS and task.attempt and undo_task(*key) not in known:
+            return f"{key.kind} {key.entity} was started since this was planned"
+    return ""
+
+
 def rollback(state: State, asked: RollbackAsked) -> list[AnyEvent]:
     """What was planned and not started never will be; the rest is fixed here, once (I37, I38)."""
     undos = [each for each in asked.undos if undo_task(each.task, each.entity) not in state.tasks]
@@ -226,6 +241,7 @@ def _undo_planned(number: int, undo: Undo) -> UndoPlanned:
         natural=undo.natural,
         documents=undo.documents,
         digest=undo.digest,
+        acknowledged=undo.acknowledged,
     )
     if file is None:
         return told
@@ -244,16 +260,24 @@ def _undo_planned(number: int, undo: Undo) -> UndoPlanned:
 
 def next_undo(state: State) -> TaskKey | None:
     """Whose turn it is, one after another, in the order that is fixed (I38)."""
-    failed = False
-    for entity, undo in state.undos.items():
-        key = TaskKey(TaskKind.UNDO, entity)
-        status = state.tasks[key].status
-        failed |= status is Status.FAILED
-        if status in (Status.COMPLETED, Status.FAILED):
-            continue
+    failed = state.size(TaskKind.UNDO, Status.FAILED)
+    for undo in _left_to_undo(state):
         if not failed or not _waits_for_failed(state, undo):
-            return key
+            return undo_task(undo.task, undo.entity)
     return None
+
+
+def _left_to_undo(state: State) -> Iterator[Undo]:
+    """Pending ones stand in their queue as they were planned, and those that come back behind them:
+    nobody walks over all that is done."""
+    tasks, undos = state.tasks, state.undos
+    pending = state.queues.get((TaskKind.UNDO, Status.PENDING, 0), OrderedDict())
+    fresh = takewhile(lambda key: not tasks[key].attempt, pending)
+    again = list(takewhile(lambda key: tasks[key].attempt, reversed(pending)))
+    for status in (Status.WAITING, Status.PROCESSING, Status.IN_DOUBT):
+        again += state.queue(TaskKind.UNDO, status)
+    begun = sorted((undos[key.entity] for key in again), key=attrgetter("number"))
+    return merge(begun, (undos[key.entity] for key in fresh), key=attrgetter("number"))
 
 
 def taken_back(state: State) -> AnyEvent:
@@ -267,25 +291,27 @@ def taken_back(state: State) -> AnyEvent:
 def _waits_for_failed(state: State, undo: Undo) -> bool:
     """Whether an undo that has not come about is to be there first, where the rollback goes on
     behind failures."""
-    waits = _rollback_waits(state, undo)
+    earlier = takewhile(lambda other: other is not undo, state.undos.values())
     return any(
-        (other.entity in waits or (undo.unit is not None and other.unit == undo.unit))
-        and state.tasks[undo_task(other.task, other.entity)].status is not Status.COMPLETED
-        for other in state.undos.values()
-        if other.number < undo.number
+        state.tasks[undo_task(other.task, other.entity)].status is not Status.COMPLETED
+        for other in earlier
+        if _rests_on(state, undo, other)
     )
 
 
-def _rollback_waits(state: State, undo: Undo) -> tuple[OperationId, ...]:
-    operation = state.operations.get(OperationId(undo.entity))
-    if operation is None or undo.task is not TaskKind.OPERATION:
-        return ()
-    after = [each.id for each in state.operations.values() if operation.id in each.wait_for]
-    return (*operation.rollback_wait_for, *after)
+def _rests_on(state: State, undo: Undo, other: Undo) -> bool:
+    """Whether what is undone before it was built upon it. What brings increments touches any
+    collection."""
+    if undo.task is not TaskKind.OPERATION:
+        return undo.unit is None or other.unit is None or undo.unit == other.unit
+    operation = state.operations[OperationId(undo.entity)]
+    later = state.operations[OperationId(other.entity)]
+    return later.id in operation.rollback_wait_for or operation.id in later.wait_for
 
 
-def undo_failed(state: State, news: Failed) -> list[AnyEvent]:
+def undo_failed(state: State, news: Failed, breaker: Sequence[AnyEvent]) -> list[AnyEvent]:
     """It stops the rollback, loudly, unless somebody wants the others undone all the same."""
     letter = letter_of(news)
     assert state.spec is not None
-    return [letter] if state.persevering else [letter, *operation_given_up(letter, state.spec)]
+    ends = [] if state.persevering else operation_given_up(letter, state.spec)
+    return [letter, *breaker, *ends]

@@ -83,6 +83,8 @@ class UndoPlanned(Event):
     entity: str
     """The operation: what was started."""
     unit: UnitId | None
+    acknowledged: bool = False
+    """The journal holds an end or a progress of it: then its undo log has to be there."""
     chunk: ChunkId | None = None
     """Of what carried documents; all fields below are of it."""
     lower: Key | None = None

@@ -79,11 +79,8 @@ def undo_planned(state: State, event: UndoPlanned) -> None:
             event.file_at,
             event.file_place,
         )
-    named = ("number", "task", "entity", "unit", "chunk", "lower", "upper", "natural")
-    fields = {name: getattr(event, name) for name in named}
-    state.undos[key.entity] = Undo(
-        **fields, file=file, documents=event.documents, digest=event.digest
-    )
+    fields = {name: getattr(event, name) for name in Undo.__slots__ if name != "file"}
+    state.undos[key.entity] = Undo(**fields, file=file)
     put(state, key, Task())
 
 

@@ -155,6 +155,7 @@ FIELDS: dict[str, Any] = {
             bytes=1000,
         ),
     ),
+    "acknowledged": True,
     "digest": "ab" * 32,
     "deadline_ms": 1_700_000_900_000,
     "shard": "link:1#0",
