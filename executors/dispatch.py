@@ -66,7 +66,7 @@ from statemachine.words import Cause, TaskKind
 
 WRITE_CONFLICT: Final = "EMONGO112"
 NO_SUCH_NAMESPACE: Final = 26
-LEAVES_OPEN: Final = (TaskKind.APPLY, TaskKind.FOLLOW, TaskKind.UNDO)
+LEAVES_OPEN: Final = (TaskKind.APPLY, TaskKind.FOLLOW, TaskKind.UNDO, TaskKind.OPERATION)
 """Tasks that write in transactions: a killed process leaves one open for a minute."""
 
 

@@ -122,14 +122,17 @@ class Place:
         return sum(gone for gone, _ in each), [key for _, kept in each for key in kept]
 
     def _alone(self, query: RawBSONDocument, wanted: Wanted) -> Erased:
-        """In a transaction."""
-        with self.client.start_session() as session:
-            return session.with_transaction(
-                lambda _: self._erase(query, wanted, session),
+        """In a transaction. Raises a write conflict as `PyMongoError`, also when it is that of a
+        process that was killed: the server forgets it after a minute."""
+        with (
+            self.client.start_session() as session,
+            session.start_transaction(
                 read_concern=ReadConcern("snapshot"),
                 write_concern=WriteConcern("majority"),
                 read_preference=ReadPreference.PRIMARY,
-            )
+            ),
+        ):
+            return self._erase(query, wanted, session)
 
     def _erase(self, query: RawBSONDocument, wanted: Wanted, session: ClientSession) -> Erased:
         if self.stop.is_set():

@@ -120,6 +120,8 @@ def rebalance(
         if dry_run or via_mongos:
             _foretell(common, _planned(asked, endpoints), via_mongos=via_mongos)
             return
+        if not journal.exists():
+            _planned(asked, endpoints)  # what makes no sense makes no journal
         with journal_to_write(journal) as written:
             found = _begun(written, asked, endpoints)
             raise typer.Exit(_carried_out(common, written, found, endpoints, settings, retries))

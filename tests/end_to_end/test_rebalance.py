@@ -17,6 +17,7 @@ import pytest
 from pymongo import MongoClient
 
 from ferrylog.embedded import Mongod
+from ferrylog.opsfile import read_ops
 from tests import program
 from tests.conftest import Pair
 from tests.end_to_end.test_main_job import Terminal, until
@@ -118,6 +119,8 @@ def _until_ended(rebalancing: Rebalancing) -> Iterator[Rebalancing]:
         if process.poll() is None:
             process.kill()
             process.communicate()
+    for client in (rebalancing.pair.source_client, rebalancing.pair.target_client):
+        client.admin.command("killAllSessions", [])  # transactions of those that were killed
 
 
 def happened(terminal: Terminal, kind: str, more: int) -> None:
@@ -284,6 +287,7 @@ def test_a_dry_run_writes_nothing(small: Rebalancing) -> None:
     assert "copy_range, taken back by delete_copied" in small.rebalance("--dry-run").stderr
     commands = small.file.with_name("commands.json")
     commands.write_text(small.rebalance("--via-mongos").stdout)
-    assert small("ops", "validate", str(commands)).returncode == 0
+    group = read_ops(commands)
+    assert [len(group.operations), group.operations[0].id] == [10, "range-0001"]
     small.must_be_placed()
     assert not small.journal.exists()
