@@ -7,8 +7,11 @@ possible then, unique indexes and all, is possible on the way back.
 """
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final, NamedTuple
 
 from bson.raw_bson import RawBSONDocument
@@ -36,7 +39,9 @@ __all__ = ["erased", "inserted", "replaced", "undo_documents"]
 
 MAX_NAMED: Final = 10
 """Documents that stay, by name."""
-MOST_AT_ONCE: Final = 5000
+WORKERS: Final = 4
+"""Transactions that delete at the same time."""
+MOST_AT_ONCE: Final = 2500
 """Steps of one transaction: it keeps others waiting, and servers end it after a minute."""
 BYTES_AT_ONCE: Final = 8 << 20
 """Of documents, about; as one who reads them finds out."""
@@ -110,7 +115,9 @@ class Back:
     kept: int = 0
     named: list[str] = field(default_factory=list)
     _many: int = 500
+    """Steps of one transaction."""
     _remembered: set[bytes] = field(default_factory=set)
+    _lock: Lock = field(default_factory=Lock)
 
     def told(self) -> Undone:
         done = ((self.removed, "removed"), (self.restored, "put back"), (self.kept, "kept"))
@@ -125,14 +132,23 @@ class Back:
         for step in steps:
             same = comparable(step.key)
             other = bool(step.before) != bool(puts)
-            if lot and (other or same in lot or len(lot) >= self._many or size >= BYTES_AT_ONCE):
-                self._undo(lot)
+            most = self._many if step.before else WORKERS * self._many
+            if lot and (other or same in lot or len(lot) >= most or size >= BYTES_AT_ONCE):
+                self._undo_all(lot)
                 lot, size, puts = {}, 0, 0
             lot[same] = step
             size += len(step.before) + len(step.key)
             puts = len(step.before)
         if lot:
-            self._undo(lot)
+            self._undo_all(lot)
+
+    def _undo_all(self, lot: dict[bytes, Step]) -> None:
+        """What is deleted needs no order."""
+        every = iter(lot.items())
+        parts = list(iter(lambda: dict(islice(every, self._many)), {}))
+        with ThreadPoolExecutor(WORKERS) as pool:
+            for _ in pool.map(self._undo, parts):
+                pass
 
     def _undo(self, lot: dict[bytes, Step]) -> None:
         """Steps of one kind, no two of one document. Where the server refuses the whole for one of
@@ -149,7 +165,8 @@ class Back:
                 return
             ((same, step),) = lot.items()
             if step.before or error.code in REFUSED:  # else: what it cannot even look for
-                self._keep(same, step, without_values(str(error)))
+                with self._lock:
+                    self._keep(same, step, without_values(str(error)))
 
     def _undo_at_once(self, lot: dict[bytes, Step]) -> None:
         looked = _Looked()
@@ -164,11 +181,12 @@ class Back:
 
         self.there.change(work)
         mean = looked.read // len(lot) + 1
-        self._many = max(1, min(MOST_AT_ONCE, BYTES_AT_ONCE // mean))
-        self.restored += len(looked.put)
-        self.removed += len(looked.delete)
-        for same, why in looked.keep:
-            self._keep(same, lot[same], why)
+        with self._lock:
+            self._many = max(1, min(MOST_AT_ONCE, BYTES_AT_ONCE // mean))
+            self.restored += len(looked.put)
+            self.removed += len(looked.delete)
+            for same, why in looked.keep:
+                self._keep(same, lot[same], why)
 
     def _look(self, lot: dict[bytes, Step], session: ClientSession) -> "_Looked":
         looked, rest = _Looked(), dict(lot)
