@@ -198,8 +198,6 @@ def _changed_ms(folder: Path) -> int:
 def _half_made_dumps(standing: Standing, now_ms: int) -> Found:
     """A dump that failed leaves a claim and chunk files where it was to lie; only with the claim in
     this job's name, and without a manifest, are they of no use to anybody."""
-    if standing.live:
-        return
     spec = spec_of(standing.journal, standing.job)
     if spec.kind != "dump":
         return

@@ -5,12 +5,14 @@ import os
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from executors.dumps.claim import CLAIM, claim
+from ferrylog.cleanup.finished import archive
 from ferrylog.cleanup.items import DAY_MS, HOUR_MS, Freed, Item, Kind
-from ferrylog.cleanup.standing import ENDS, GOES_ON, ended
+from ferrylog.cleanup.standing import ENDS, GOES_ON, cannot_return, ended
 from ferrylog.cleanup.sweep import Wanted, find, sweep
 from ferrylog.cli.cleanup import cleaned
 from ferrylog.engine import Engine
@@ -21,10 +23,11 @@ from journal.inbox import Inbox
 from journal.lease import Lease
 from journal.sqlite import SqliteJournal
 from journal.upkeep import kept_snapshots
+from statemachine.state import State
 from statemachine.stimuli import CommitAsked, JobAsked, RunBegan
 from statemachine.transitions import JOB_TRANSITIONS
 from statemachine.words import Cause, JobId, JobStatus, Millis, TaskKind
-from tests.ferrylog.histories import CHUNK, DUMP, JOB, KILLED, Play, failed
+from tests.ferrylog.histories import CHUNK, DUMP, JOB, KILLED, RESTORE, Play, failed, rejecting
 from tests.program import ferrylog
 from tests.statemachine.examples import SETTINGS, SPEC
 
@@ -148,6 +151,33 @@ def test_what_an_ended_job_left_goes(path: Path) -> None:
     assert not Path(f"{path}.d", JOB).exists()
 
 
+def test_what_dead_letters_need_stays(path: Path) -> None:
+    """Rejected documents that are missing on the target, and what would carry them again."""
+    script = {(TaskKind.RESTORE, CHUNK, 1): [(40, rejecting(12))]}
+    played = Play(path, script, spec=RESTORE)
+    played.run()
+    names = ("rejected/shop.orders/1.bson", "shop.orders/1-1.flb")
+    needed = [in_work(path, JOB, name, 1_000) for name in names]
+    stale = [
+        in_work(path, JOB, "rejected/shop.orders/0.bson", 1_000),
+        in_work(path, JOB, "shop.orders/1-2.flb.tmp", 1_000),
+    ]
+    assert clean(path, played.now + 400 * DAY_MS).freed.files == 2
+    assert [file.exists() for file in (*needed, *stale)] == [True, True, False, False]
+
+
+def test_a_dump_that_is_being_made_keeps_its_folder(path: Path, tmp_path: Path) -> None:
+    """I44: nobody makes it now; it may go on."""
+    spec = DUMP.model_copy(update={"target": f"file:{tmp_path / 'backup'}"})
+    played = Play(path, {(TaskKind.DUMP, CHUNK, 1): [(40, KILLED)]}, spec=spec)
+    played.once()
+    chunk = plant(tmp_path / "backup" / "shop.orders" / "0-1.flb", 1_000)
+    claim(tmp_path / "backup", JOB)
+    report = clean(path, 4_000_000_000_000, foreign=True)
+    assert (report.removed, report.failed) == ((), ())
+    assert chunk.exists()
+
+
 def test_documents_of_an_unknown_job_go_only_when_asked_for(path: Path) -> None:
     now = play(path).now
     undo = in_work(path, LOST, "undo/create/shop.orders.bson", 1_000)
@@ -266,6 +296,25 @@ def test_undo_logs_stay_until_nobody_can_take_the_job_back(path: Path) -> None:
     assert not Path(f"{path}.d", JOB).exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "gone"),
+    [
+        ({"status": JobStatus.COMPLETED}, False),
+        ({"status": JobStatus.COMPLETED, "committed": True}, True),
+        ({"status": JobStatus.COMPLETED, "spec": SPEC}, True),
+        ({"status": JobStatus.ROLLED_BACK}, True),
+        ({"status": JobStatus.ROLLED_BACK, "rolled_to": "create shop.orders"}, False),
+        ({"status": JobStatus.ROLLED_BACK, "skipped": 1}, False),
+        ({"status": JobStatus.ROLLED_BACK, "undo_kept": 1}, False),
+        ({"status": JobStatus.ROLLING_BACK, "spec": SPEC}, False),
+        ({"status": JobStatus.PAUSED, "spec": SPEC}, False),
+    ],
+)
+def test_who_cannot_be_taken_back(changes: dict[str, Any], gone: bool) -> None:
+    """Only then its undo logs serve nothing: what a rollback kept or skipped may need them."""
+    assert cannot_return(State(**{"spec": UNDOABLE, **changes})) is gone
+
+
 # --- requests ---
 
 
@@ -325,7 +374,8 @@ def test_snapshots_of_a_live_job_stay(path: Path) -> None:
     """I44."""
     killed(path)
     keep_one(path)
-    assert clean(path, 4_000_000_000_000, "jobs").removed == ()
+    report = clean(path, 4_000_000_000_000, "jobs")
+    assert (report.removed, report.failed) == ((), ())
     assert kept_snapshots(path)
 
 
@@ -339,6 +389,19 @@ def test_an_old_archive_goes_where_the_journal_holds_all_of_it(path: Path) -> No
     assert [each.what for each in report.removed] == [str(file)]
     assert [each.what for each in report.left] == [str(strange)]
     assert not file.exists() and strange.exists()
+
+
+def test_an_archive_of_another_history_is_none(path: Path, tmp_path: Path) -> None:
+    """A file in its place: the snapshots stay until somebody has looked."""
+    now = with_snapshot(path)
+    other = tmp_path / "other.db"
+    play(other, now=now)
+    with SqliteJournal.read_only(other) as journal:
+        _, found = archive(journal, JOB)
+    Path(f"{other}.archive").rename(f"{path}.archive")
+    report = clean(path, now + 31 * DAY_MS, "jobs")
+    assert len(report.failed) == 1 and "otherwise" in report.failed[0].why
+    assert kept_snapshots(path) and found.job == JOB
 
 
 def test_without_an_archive_the_snapshots_stay(path: Path) -> None:

@@ -12,6 +12,7 @@ from ferrylog.health.examine import Asked, Health, examine
 from ferrylog.health.issues import DAY_MS, HOUR_MS, MINUTE_MS, Issue, Limits
 from ferrylog.health.places import Room
 from ferrylog.health.recover import NotRecovered, Recovered, recover
+from ferrylog.moving import export_job
 from ferrylog.past import Past
 from ferrylog.recall import recall
 from ferrylog.views.health import EXIT_CODES, health_report, health_text, summary
@@ -21,7 +22,15 @@ from journal.sqlite import SqliteJournal
 from statemachine.effects import wanted_effects
 from statemachine.events import JobSpec
 from statemachine.state import State
-from statemachine.stimuli import PauseAsked, RollbackAsked, RunBegan, StopAsked
+from statemachine.stimuli import (
+    JobAsked,
+    PauseAsked,
+    RollbackAsked,
+    RunBegan,
+    StopAsked,
+    Succeeded,
+    Undone,
+)
 from statemachine.undoing import undo_plan
 from statemachine.words import Cause, JobId, JobStatus, Millis, TaskKind
 from tests.ferrylog.histories import (
@@ -200,6 +209,40 @@ def test_a_rollback_that_nobody_carries_on(path: Path) -> None:
     assert issue.recommendation == f"ferrylog rollback {JOB} --journal {path}"
 
 
+def test_what_was_taken_back_has_no_dead_letters(path: Path) -> None:
+    """Nor does a rollback that an operator paused go on by itself."""
+    now = rolled_back(path, fails=True).now
+    assert "dead_letters" in types(look(path, now))
+    with SqliteJournal.create(path) as journal:
+        engine = engine_of(journal)
+        engine.turn([RunBegan("me", "host", 1, "0", SETTINGS)], now=Millis(now))
+        engine.turn([PauseAsked("me", "lunch", immediate=True)], now=Millis(now))
+        assert engine.state.status is JobStatus.ROLLBACK_PAUSED
+    assert list(recover(path, lambda *_: pytest.fail("it went on"))) == []
+    assert list(recover(path, takes_back)) == []
+    with SqliteJournal.create(path) as journal:
+        assert takes_back(journal, JOB, recall(journal, JOB)).status is JobStatus.ROLLED_BACK
+    assert "dead_letters" not in types(look(path, now))
+
+
+def takes_back(journal: SqliteJournal, job: JobId, past: Past) -> State:
+    """Stands in for a run: every undo goes well."""
+    engine, now = Engine(journal, job, past), Millis(past.at_ms + 1000)
+    engine.turn([RunBegan("me", "host", 1, "0", SETTINGS)], now=now)
+    while not engine.state.resting:
+        for each in list(wanted_effects(engine.state)):
+            news = Succeeded(each.task, each.attempt, each.epoch, Undone(0, 0, ()))
+            engine.turn([news], now=now)
+    return engine.state
+
+
+def test_a_job_that_left_is_another_journals(path: Path, tmp_path: Path) -> None:
+    played = killed(path)
+    with SqliteJournal.create(path) as journal:
+        export_job(journal, JOB, tmp_path / "job.ndjson", None)
+    assert look(path, played.now + DAY_MS, queue=0).issues == ()
+
+
 # --- around the jobs ---
 
 
@@ -301,6 +344,24 @@ def test_what_an_operator_paused_is_left_alone(path: Path) -> None:
     assert played.once().status is JobStatus.PAUSED
     assert list(recover(path, lambda *_: pytest.fail("it went on"))) == []
     assert the(look(path, played.now), "dead_letters").count == 1
+
+
+def test_whoever_interrupts_ends_all_of_it(path: Path) -> None:
+    """The next job is not begun for somebody who wants this process to end."""
+    killed(path)
+    with SqliteJournal.create(path) as journal:
+        began = RunBegan("me", "host", 1, "0", SETTINGS)
+        Engine(journal, JobId("20261122-150000-0abc")).turn(
+            [JobAsked("me", SPEC), began], now=Millis(1)
+        )
+
+    def interrupted(journal: SqliteJournal, job: JobId, past: Past) -> State:
+        engine = Engine(journal, job, past)
+        engine.turn([PauseAsked("signal", "SIGINT", immediate=True)], now=Millis(past.at_ms))
+        return engine.state
+
+    (only,) = recover(path, interrupted)
+    assert isinstance(only, Recovered) and only.status == "paused"
 
 
 def test_what_cannot_go_on_here_is_told_with_its_command(path: Path) -> None:
