@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from statemachine.decide.found import chunk_found
 from statemachine.decide.increments import CHAIN
 from statemachine.decide.isolation import not_carried
-from statemachine.decide.operations import TAKING_BACK, no_rollback, rollback
+from statemachine.decide.operations import TAKING_BACK, no_rollback, outdated, rollback
 from statemachine.events import (
     AnyEvent,
     ChunkDropped,
@@ -219,7 +219,7 @@ def _at_once(state: State, end: JobPaused | JobStopped) -> list[AnyEvent]:
 
 def _rollback(state: State, wish: RollbackAsked) -> list[AnyEvent]:
     """Only of a job at which nobody is at work: what runs is stopped first."""
-    if why := no_rollback(state):
+    if why := no_rollback(state) or outdated(state, wish):
         raise _Refused(why)
     return rollback(state, wish)
 
@@ -314,6 +314,8 @@ def _add(state: State, wish: AddAsked) -> list[AnyEvent]:
         if unit := state.units.get(UnitId(name)):
             raise _Refused(f"{name} is a unit of the job already: {unit.status}")
     added = NamespacesAdded(by=wish.by, request=wish.request, include=wish.include)
+    if survey not in state.tasks:
+        raise _Refused("the job selects no namespaces")
     if state.tasks[survey].status is not Status.COMPLETED:
         raise _Refused("the source is being surveyed; ask again when that is done")
     _not_at_work(state, TaskKey(TaskKind.MANIFEST, THE_JOB))

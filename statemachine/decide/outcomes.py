@@ -164,7 +164,7 @@ def failed(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
         return [_ignored(state, news, "failure")]
     if news.cause is Cause.FATAL:
         if news.task.kind is TaskKind.UNDO:
-            return undo_failed(state, news)
+            return undo_failed(state, news, ())
         return [cancelled(news), *_pause(state, f"{news.code}: {news.why}")]
     if of_a_moment(state, news):
         return moment_passed(state, news)
@@ -177,7 +177,7 @@ def _given_up(state: State, news: Failed, now: Millis) -> list[AnyEvent]:
     breaker = breaker_opened(state, news, now)
     over = _is_over(state, news)
     if over and news.task.kind is TaskKind.UNDO:
-        return undo_failed(state, news)
+        return undo_failed(state, news, breaker)
     if over and news.cause is Cause.UNAVAILABLE:
         return [cancelled(news), *_outage(state, news)]
     if isolates(state, news.task, news.cause, news.code):

@@ -27,6 +27,7 @@ class Chronicle(UnitLaws, TaskLaws):
         for recorded in new:
             self._envelope(recorded)
             self._about_increments(recorded, recorded.event)
+            self._about_operations(recorded.event)
             self._about_the_job(recorded.event)
             self._about_units(recorded.event)
             self._about_chunks(recorded.event)

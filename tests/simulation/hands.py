@@ -44,6 +44,7 @@ from tests.simulation.news import (
     success,
 )
 from tests.simulation.past import GONE
+from tests.simulation.undo_hands import UNDO_HANDS, found_there, note_block, note_made, replaced
 from tests.simulation.world import Crash, World, cut
 
 
@@ -75,7 +76,7 @@ def _while_wanted(
     world: World, effect: Effect, work: Iterator[News | None]
 ) -> Iterator[News | None]:
     """It looks around before each step."""
-    while not stops(world, effect):
+    while not stops(world, effect) and not replaced(world, effect):
         try:
             news = next(work)
         except StopIteration:
@@ -115,8 +116,12 @@ def _survey(world: World, effect: Effect) -> Iterator[News]:
 
 def _create(world: World, effect: Effect) -> Iterator[News]:
     assert effect.unit
+    found = found_there(world, effect)
+    if world.lots.strikes("partial"):
+        yield break_off(world, effect)
+        return
     world.target.setdefault(effect.unit.id, {})
-    yield success(effect, Created(()))
+    yield success(effect, Created((), found=found))
 
 
 def _plan(world: World, effect: Effect) -> Iterator[News]:
@@ -199,6 +204,7 @@ def _restore(world: World, effect: Effect) -> Iterator[News]:
         block = documents[at : at + BLOCK]
         broken = world.lots.strikes("partial")
         taken = block[: world.lots.between(0, len(block))] if broken else block
+        note_block(world, effect, block)
         so_far = _write(taken, target, refused, so_far, DOCUMENT)
         if broken:
             yield break_off(world, effect)
@@ -234,6 +240,7 @@ def _copy(world: World, effect: Effect) -> Iterator[News]:
         block = documents[at : at + BLOCK]
         broken = world.lots.strikes("partial")
         taken = block[: world.lots.between(0, len(block))] if broken else block
+        note_block(world, effect, block)
         so_far = _write(taken, target, refused, so_far, 1)
         if broken:
             yield break_off(world, effect)
@@ -302,6 +309,7 @@ def _index(world: World, effect: Effect) -> Iterator[News]:
     if (effect.unit.id, name) in world.bad_indexes:
         yield failure(world, effect, Cause.PERMANENT, "EINDEX")
     else:
+        note_made(world, effect, (effect.unit.id, name) in world.built)
         world.built.add((effect.unit.id, name))
         yield success(effect, Built())
 
@@ -326,6 +334,7 @@ def _finish(world: World, effect: Effect) -> Iterator[News]:
     assert effect.unit
     unit = effect.unit.id
     if unit in world.expiring:
+        note_made(world, effect, unit in world.switched)
         world.switched.add(unit)
     missing = [name for name in world.indexes.get(unit, ()) if (unit, name) not in world.built]
     if not world.compared:
@@ -377,4 +386,5 @@ HANDS: dict[TaskKind, Callable[[World, Effect], Iterator[News | None]]] = {
     TaskKind.MANIFEST: _manifest,
     TaskKind.RELEASE: _release,
     **LINK_HANDS,
+    **UNDO_HANDS,
 }

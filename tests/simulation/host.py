@@ -27,6 +27,7 @@ from statemachine.stimuli import (
     Asked,
     ExportAsked,
     Failed,
+    GroupAsked,
     ImportAsked,
     JobAsked,
     Progressed,
@@ -40,6 +41,7 @@ from tests.simulation.chronicle import Chronicle
 from tests.simulation.faulty import Fate, FaultyJournal
 from tests.simulation.hands import carry_out
 from tests.simulation.news import BLOCK, DOCUMENT, News
+from tests.simulation.shell import How, is_due, taken_back
 from tests.simulation.world import Crash, World
 
 JOB = JobId("simulated")
@@ -78,6 +80,9 @@ class Host:
     ) -> None:
         self.world, self.spec = world, spec
         self.journal = FaultyJournal(path, fate)
+        self._first: JobAsked | GroupAsked = JobAsked("me", spec)
+        if spec.kind == "group":
+            self._first = GroupAsked("me", spec, world.group)
         self.chronicle = Chronicle(world, spec, settings)
         self.engine: Engine | None = None
         self.now = 1_000_000
@@ -95,17 +100,22 @@ class Host:
 
     # --- the life of a process ---
 
-    def begin(self, settings: RunSettings) -> None:
-        """A new process; it may die in its first turn (a crash in recovery)."""
+    def begin(self, settings: RunSettings, taking_back: How | None = None) -> None:
+        """A new process; it may die in its first turn (a crash in recovery). What somebody asked
+        to be taken back is."""
         self.engine = None
         self.flying.clear()
         self.journal.open()
         engine = Engine(self.journal, JOB, self._remembered())
         self.look()
         assert engine.position.version == self.journal.version, "I3, I4"
-        first: list[Stimulus] = [] if engine.state.spec else [JobAsked("me", self.spec)]
+        first: list[Stimulus] = [] if engine.state.spec else [self._first]
         if engine.state.status is JobStatus.MOVED:
             first.append(ImportAsked("you", "there"))
+        if taking_back is not None or is_due(engine.state):
+            self.strays.clear()  # nobody is at work
+            records = self.chronicle.records
+            first += taken_back(records, engine.state, taking_back or How())
         self.engine = engine
         self.turn([*first, RunBegan("me", "host", 1, "0", settings)])
 

@@ -11,15 +11,20 @@ from statemachine.events import (
     JobPaused,
     JobReopened,
     JobResumed,
+    JobRolledBack,
     JobStopped,
     PauseRequested,
+    RollbackContinued,
+    RollbackFailed,
+    RollbackStarted,
     RunStarted,
     SettingChanged,
     StopRequested,
 )
 from statemachine.words import Cause, Pool, TaskKey, TaskKind, Verb
+from tests.simulation.groups import is_group
 from tests.simulation.history import AT_WORK, TRIED
-from tests.simulation.link_laws import LinkLaws
+from tests.simulation.undo_laws import UndoLaws
 from tests.simulation.valves import Valve
 
 REQUEUES = (
@@ -31,20 +36,21 @@ REQUEUES = (
 )
 
 
-class JobLaws(LinkLaws):
+class JobLaws(UndoLaws):
     """I5, I13, I19, I20, I28, I29, I43."""
 
     def _about_the_job(self, event: AnyEvent) -> None:
         """I13, I19, I28, I29."""
         if self._over:
             told = ("run_started", "result_ignored", "request_refused", "index_dropped", *REQUEUES)
-            assert event.kind in told, "I13"
-            self._over = not isinstance(event, JobReopened)
-            return
+            assert event.kind in told or self._of_a_rollback(event), "I13"
+            self._over = not isinstance(event, JobReopened | RollbackStarted)
+            if not isinstance(event, RollbackStarted):
+                return
         match event:
             case RunStarted():
                 assert event.epoch == self.state.epoch + 1, "I5"
-                standing = self._standing().items()
+                standing = [item for item in self._standing().items() if self._matters(item[0])]
                 self._undecided = {k for k, v in standing if v in (*AT_WORK, Verb.IN_DOUBT)}
                 self._at_once = False
                 self.valves = {pool: Valve() for pool in Pool}
@@ -61,21 +67,53 @@ class JobLaws(LinkLaws):
                 assert event.epoch == self.state.epoch + 1, "I5"
                 self._pausing = True  # nothing starts before somebody resumes it elsewhere
             case JobResumed():
+                assert not self.taking_back, "I41"
                 self._pausing = False
                 self._waited.clear()
                 self._waits.clear()
             case JobCompleted():
-                assert self._surveyed, "I29: before the survey"
+                assert self._surveyed or self.group_committed, "I29: before the survey"
+                assert not self.taking_back and not self.rolled_back, "I41: two ends"
                 assert "open" not in self._units.values(), "I29: before a unit's end"
                 assert not self._owed and not self._pausing, "I19, I28"
                 self._nothing_is_left()
                 self._over = True
             case JobFailed():
                 by_policy = self.settings.on_exhausted == "fail-job"
-                assert by_policy or self.may_fail(event) or self._bad_dump(), "I19"
+                allowed = by_policy or self.may_fail(event) or self._no_group(event)
+                assert allowed or self._bad_dump(), "I19"
+                assert not self.taking_back, "I41"
+                self._over = True
+            case _:
+                self._about_its_way_back(event)
+
+    def _about_its_way_back(self, event: AnyEvent) -> None:
+        """I19, I41."""
+        match event:
+            case RollbackStarted() | RollbackContinued():
+                self._pausing = self._at_once = False
+                self._owed.clear()
+                self._waited.clear()
+                self._waits.clear()
+                if isinstance(event, RollbackStarted):
+                    self._undecided.clear()
+            case RollbackFailed():
+                self._owed.clear()
+            case JobRolledBack():
+                assert not self._owed and not self._at_work(), "I41"
                 self._over = True
             case _:
                 pass
+
+    def _matters(self, key: TaskKey) -> bool:
+        """What became of anything else is of no interest in a rollback."""
+        return not self.taking_back or key.kind is TaskKind.UNDO
+
+    def _no_group(self, event: JobFailed) -> bool:
+        """I36: refused as a whole, before anything was planned."""
+        none = event.code == "EOPS001"
+        assert not none or not (is_group(self.world.group) or self.operations), "I36"
+        return none
 
     def _bad_dump(self) -> bool:
         """I23: a dump that is not in order ended the job before anything was written."""

@@ -138,12 +138,14 @@ def pool(state: State, pool: Pool) -> None:
 def ended(world: World, state: State, records: Sequence[Recorded]) -> None:
     """I12, I19, I22, I29: what a right end is, by the kind of the job and its policy."""
     assert state.spec is not None and state.settings is not None
+    if state.status is JobStatus.ROLLED_BACK:
+        return  # what that is stands with the laws of histories
     if state.spec.kind in ("migrate", "restore") and world.past is None:
         for unit, documents in world.target.items():
             due = world.source[unit]
             assert all(due.get(key) == text for key, text in documents.items()), "I22: extra"
     if state.status is JobStatus.FAILED:
-        told = state.from_dump or state.code in ("EDEADLINE001", "ESNAP001")
+        told = state.from_dump or state.code in ("EDEADLINE001", "ESNAP001", "EOPS001")
         assert state.settings.on_exhausted == "fail-job" or told, "I19"
         assert state.code and state.why, "I19: failed for nothing"
         return

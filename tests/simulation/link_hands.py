@@ -21,6 +21,7 @@ from statemachine.stimuli import (
 from statemachine.words import THE_JOB, BsonText, Key, TaskKind, UnitId
 from tests.simulation.news import BLOCK, DOCUMENT, News, break_off, found, success
 from tests.simulation.past import GONE, Documents, Mark, Past, put, shape_once
+from tests.simulation.undo_hands import note_all, note_rows
 from tests.simulation.world import World, cut
 
 Rows = list[tuple[int, str]]
@@ -92,6 +93,7 @@ def _capture(world: World, effect: Effect) -> Iterator[News]:
 def _follow(world: World, effect: Effect) -> Iterator[News | None]:
     """A part of the way, or all of it; before a cut-over there is always more."""
     past, mark = _past(world), world.mark
+    note_all(world, effect)
     if not past.follower:
         first = past.moments[0].names
         mark.names = {uuid: name for uuid, name in first.items() if name in world.target}
@@ -172,6 +174,7 @@ def _file(name: str, rows: Documents) -> ChunkFile:
 def _shape(world: World, effect: Effect) -> Iterator[News | None]:
     """One change after another, wherever an earlier attempt left off."""
     assert effect.link
+    note_all(world, effect)
     past, number, mark = _past(world), effect.link.number, world.mark
     if mark.link == number - 1 and not mark.open:
         names = mark.names if mark.link else dict(past.moments[0].names)
@@ -197,6 +200,7 @@ def _apply(world: World, effect: Effect) -> Iterator[News]:
     for block in _blocks(rows[at:]):
         broken = world.lots.strikes("partial")
         taken = block[: world.lots.between(0, len(block))] if broken else block
+        note_rows(world, effect, [key for key, _ in block])
         put(world.target[UnitId(shard.target)], dict(taken))
         if broken:
             yield break_off(world, effect)

@@ -10,14 +10,17 @@ from random import Random
 from typing import Any
 
 from journal.protocol import Recorded
+from statemachine.decide.operations import no_rollback
 from statemachine.events import JobSpec, RunSettings
 from statemachine.state import Chunk, State, is_whole, reads_dump
 from statemachine.stimuli import Asked, CutoverAsked, Gauge, Measured, RequeueAsked, Stimulus
 from statemachine.words import Alert, ChunkId, JobStatus
 from tests.simulation.faulty import Fate
+from tests.simulation.groups import draw_group
 from tests.simulation.host import JOB, Host
 from tests.simulation.link_hands import lay_out_links
 from tests.simulation.news import News
+from tests.simulation.shell import How, began
 from tests.simulation.wishes import WISHES, cutovers, dead_letters
 from tests.simulation.world import (
     Crash,
@@ -27,6 +30,7 @@ from tests.simulation.world import (
     draw_dump,
     draw_past,
     draw_rest,
+    draw_there,
     draw_world,
 )
 from tests.statemachine.examples import SETTINGS
@@ -45,7 +49,7 @@ INCREMENTS: dict[str, dict[str, object]] = {
     "follow": {"kind": "migrate", "follow": True},
 }
 """What sets jobs of increments apart from others."""
-EVERY_KIND = (*KINDS, *["chain"] * 7, *["increment"] * 5, *["follow"] * 6)
+EVERY_KIND = (*KINDS, *["chain"] * 7, *["increment"] * 5, *["follow"] * 6, *["group"] * 8)
 BEGIN_MS = 1_000_000
 FROM_DUMP = {"restore": 1.0, "verify": 0.6, "plan": 0.3}
 """How often the source is a dump."""
@@ -71,6 +75,10 @@ def draw_spec(random: Random, kinds: Sequence[str] = EVERY_KIND) -> JobSpec:
         on_conflict="stop",
         verify=True,
     )
+    if kind == "group":
+        return spec.model_copy(update={"undo": True, "continue_on_error": random.random() < 0.3})
+    if spec.kind in ("migrate", "restore") and random.random() < 0.5:
+        spec = spec.model_copy(update={"undo": True})
     if kind not in INCREMENTS:
         return spec
     return spec.model_copy(update={**INCREMENTS[kind], **_limits(random, kind)})
@@ -119,7 +127,10 @@ class Simulation:
         if self.spec.kind in ("migrate", "restore") and self.random.random() < 0.3:
             self.spec = self.spec.model_copy(update={"verify": False})
         self.settings = draw_settings(self.random)
-        world = draw_world(self.random, self.lots)
+        if self.spec.kind == "group":
+            world = draw_group(self.random, self.lots)
+        else:
+            world = draw_world(self.random, self.lots)
         draw_rest(self.random, world)
         self.spec = self.spec.model_copy(update={"metadata": world.compared})
         if self.spec.kind == "verify":
@@ -132,6 +143,8 @@ class Simulation:
             lay_out_links(world)
         if self.spec.incremental:
             world.source = {}  # what changed, once that is known
+        if self.spec.undo and world.past is None:
+            draw_there(self.random, world)
         self.host = Host(path, world, self.spec, self.settings, self._fate)
         self.late: list[News] = []
         self.steps = 0
@@ -139,6 +152,8 @@ class Simulation:
         self._request = 0
         self._asked: list[Asked] = []
         self._requeues = self.random.randint(0, 3)
+        self._rollbacks = self.random.randint(0, 3) if self.spec.undo else 0
+        """How often the job is taken back, after its end."""
         self._doomed = 0
         """Processes that will still die in their first turn."""
 
@@ -154,7 +169,7 @@ class Simulation:
     def run(self) -> None:
         try:
             self._go_on()
-            while self._requeue_at_the_end():
+            while self._requeue_at_the_end() or self._take_back_at_the_end():
                 self._go_on()
             self._calm()
             self.host.check_end(self.settings)
@@ -197,6 +212,26 @@ class Simulation:
             self._heal(chunk)
         return not self.host.ended
 
+    def _take_back_at_the_end(self) -> bool:
+        """At once, or only to some operation."""
+        engine = self.host.engine
+        if not self._rollbacks or engine is None or no_rollback(engine.state):
+            return False
+        self._rollbacks -= 1
+        self.fired["rollback"] += 1
+        self.host.leave()
+        self.host.begin(self.settings, self._how())
+        return not self.host.ended
+
+    def _how(self) -> How:
+        """How somebody wants it taken back."""
+        began_ = began(self.seen)
+        partly = bool(began_) and self.random.random() < 0.4
+        persevering = self.random.random() < 0.4
+        self.fired.update(partly=partly, persevering=persevering)
+        to = self.random.choice(began_) if partly else None
+        return How(f"{to.kind} {to.entity}" if to else "", persevering=persevering)
+
     def _heal(self, chunk: Chunk | None) -> None:
         """Nothing is wrong any more with what was asked for again."""
         world = self.host.world
@@ -216,7 +251,8 @@ class Simulation:
                 host.world.repair()  # or the same file is missed for ever
             if self.lots.strikes("asked_at_rest"):
                 host.tell(self._any_wish)
-            self._begin()
+            taken_back = self.spec.undo and self.lots.strikes("rollback")
+            self._begin(self._how() if taken_back else None)
         elif host.stuck and self.random.random() < 0.5:
             self.fired["operator kills"] += 1
             host.die()
@@ -235,7 +271,7 @@ class Simulation:
         if host.engine is not None and self.steps % self._check_every == 0:
             host.look_closely(self.steps * 7919)
 
-    def _begin(self) -> None:
+    def _begin(self, taking_back: How | None = None) -> None:
         """A process with as many workers as somebody likes."""
         if not self._doomed and self.lots.strikes("crash_in_recovery"):
             self._doomed = self.random.randint(1, 4)
@@ -243,7 +279,7 @@ class Simulation:
             "dump_workers": self.random.randint(1, 5),
             "restore_workers": self.random.randint(1, 5),
         }
-        self.host.begin(self.settings.model_copy(update=workers))
+        self.host.begin(self.settings.model_copy(update=workers), taking_back)
 
     def _turn(self) -> None:
         self.host.pass_time(self.random.randint(0, 60))

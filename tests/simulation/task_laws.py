@@ -22,7 +22,16 @@ from statemachine.events import (
 )
 from statemachine.policy import MAX_INTERRUPTIONS
 from statemachine.state import is_whole, stages_of
-from statemachine.words import Cause, Status, TaskKey, TaskKind, UnitId, Verb, unit_of
+from statemachine.words import (
+    Cause,
+    OperationId,
+    Status,
+    TaskKey,
+    TaskKind,
+    UnitId,
+    Verb,
+    unit_of,
+)
 from tests.simulation import laws
 from tests.simulation.history import AT_WORK
 from tests.simulation.job_laws import JobLaws
@@ -73,7 +82,8 @@ class TaskLaws(JobLaws):
                 self._progressed(event)
             case InDoubt():
                 assert before in AT_WORK, "I16"
-                assert event.task in self._undecided or self._at_once, "I16"
+                known = event.task in self._undecided or self._at_once
+                assert known or self._over, "I16"  # of a job that has failed, to be taken back
             case Resolved():
                 assert before is Verb.IN_DOUBT, "I16: one decision for each doubt"
                 self._undecided.discard(event.task)
@@ -119,8 +129,13 @@ class TaskLaws(JobLaws):
                 self._positions.pop(TaskKey(TaskKind.RESTORE, event.entity), None)
             case _:
                 pass
-        assert self._failures[key] <= max(1, self.settings.max_retries), "I18: the budget"
+        assert self._failures[key] <= max(1, self._budget(key)), "I18: the budget"
         assert self._doubts[key] <= MAX_INTERRUPTIONS, "I18: interruptions are bounded"
+
+    def _budget(self, key: TaskKey) -> int:
+        if key.kind is TaskKind.OPERATION:
+            return self.operations[OperationId(key.entity)].tries
+        return self.settings.max_retries
 
     def _numbered(self, event: Started) -> None:
         """I15, I18: consecutive, and never twice; when all begins anew there may be a gap."""
@@ -181,6 +196,8 @@ class TaskLaws(JobLaws):
         state, settings = self.state, self.state.settings
         assert settings is not None
         task, pool = state.tasks[key], POOLS[key.kind]
+        if key.kind is TaskKind.UNDO:
+            return  # they have an order of their own
         if key.kind in CARRIERS:
             self._alone(key)
             if self._doubts[key] or state.quarantine:
@@ -239,6 +256,9 @@ class TaskLaws(JobLaws):
             return created and whole and self._gate(key.kind)
         if key.kind is TaskKind.FINISH:
             return not self._left_of(UnitId(key.entity))
+        if key.kind is TaskKind.OPERATION:
+            waits = self.operations[OperationId(key.entity)].wait_for
+            return all(self._is(TaskKind.OPERATION, each) for each in waits)
         return self._gate(key.kind)
 
     def _suspect_at_work(self) -> bool:
@@ -277,6 +297,8 @@ class TaskLaws(JobLaws):
             and (self.settings.on_exhausted == "pause" or self._skips_nothing())
             and unit_of(event.task) is not None
         )
+        of_a_group = event.task.kind in (TaskKind.OPERATION, TaskKind.UNDO)
+        on_and_on |= of_a_group and not self._consequence_of(event)
         if not self._pausing and not lost_index and not on_and_on:
             self._owed.add(event.task)
 

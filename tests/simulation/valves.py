@@ -18,6 +18,8 @@ WRITERS = (
     TaskKind.SHAPE,
     TaskKind.SETTLE,
     TaskKind.FOLLOW,
+    TaskKind.OPERATION,
+    TaskKind.UNDO,
 )
 POOLS = {
     **{kind: Pool.RESTORE if kind in WRITERS else Pool.DUMP for kind in TaskKind},

@@ -7,12 +7,14 @@ from statemachine.state import State
 from statemachine.stimuli import (
     AddAsked,
     Asked,
+    CommitAsked,
     CutoverAsked,
     DropAsked,
     ExcludeAsked,
     PauseAsked,
     PriorityAsked,
     RequeueAsked,
+    RollbackAsked,
     SetAsked,
     SplitAsked,
     StopAsked,
@@ -92,6 +94,17 @@ def cutovers(state: State, number: Number, random: Random | None = None) -> Iter
     yield CutoverAsked("me", number())
 
 
+def _rollbacks(state: State, number: Number, random: Random) -> Iterator[Asked]:
+    """Of a job at which somebody is at work: it is refused."""
+    if not state.resting:
+        yield RollbackAsked("me", "simulated", (), number())
+
+
+def _commits(state: State, number: Number, random: Random) -> Iterator[Asked]:
+    if not state.resting:
+        yield CommitAsked("me", number())
+
+
 WISHES: Mapping[str, Callable[[State, Number, Random], Iterator[Asked]]] = {
     "pause": _pauses,
     "stop": _stops,
@@ -103,6 +116,8 @@ WISHES: Mapping[str, Callable[[State, Number, Random], Iterator[Asked]]] = {
     "requeue": dead_letters,
     "drop": _drops,
     "cutover": cutovers,
+    "rollback": _rollbacks,
+    "commit": _commits,
     "nonsense": _nonsense,
 }
 """By the name of the odds that decide when they come."""

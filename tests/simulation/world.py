@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from random import Random
-from typing import Protocol
+from typing import Any, NamedTuple, Protocol
 
-from statemachine.words import UnitId
+from statemachine.stimuli import PlannedOperation
+from statemachine.words import TaskKey, UnitId
 from tests.simulation.past import Documents, Mark, Past, first_moment
 
 
@@ -45,6 +46,10 @@ class Odds:
     """A manifest, for whatever reason."""
     unreadable: float = 0.5
     """Of a unit of a dump: in places its file holds no documents."""
+    hopeless: float = 0.3
+    """An operation of a group, whoever tries it."""
+    no_group: float = 0.1
+    """Its operations are none that belong together."""
     # of news
     duplicate: float = 0.2
     late: float = 0.8
@@ -89,6 +94,13 @@ class Odds:
     """A request is delivered once more."""
     asked_at_rest: float = 0.3
     """While no process runs the job."""
+    rollback: float = 0.3
+    """What rests is taken back, or is asked to be while it runs."""
+    partly: float = 0.4
+    """Only what was started after some operation."""
+    persevering: float = 0.5
+    """Behind a failed undo the others go on."""
+    commit: float = 0.05
     measured: float = 0.05
     resume: float = 0.05
     """A new process, although nothing was wrong with the one before."""
@@ -200,6 +212,20 @@ class World:
     """Of a source that changes; where a chain is restored, one moment for each link."""
     mark: Mark = field(default_factory=Mark)
     """On the target, where a chain is restored."""
+    group: tuple[PlannedOperation, ...] = ()
+    hopeless: set[str] = field(default_factory=set)
+    """Operations that fail for good, when they are applied."""
+    rows: dict[str, str] = field(default_factory=dict)
+    """What a group works on."""
+    logs: dict[str, dict[Any, Any]] = field(default_factory=dict)
+    """What brings things back, by kind and entity of the operation that changes them."""
+    latest: dict[TaskKey, int] = field(default_factory=dict)
+    """Attempts that are at work, or were last."""
+
+    def stands(self) -> "Standing":
+        """All that a job may change on its target."""
+        target = {unit: dict(documents) for unit, documents in self.target.items()}
+        return Standing(target, frozenset(self.built), frozenset(self.switched), dict(self.rows))
 
     def ranges(self, unit: UnitId) -> Iterator[tuple[str | None, str | None]]:
         """What a chunk covers, one behind the other."""
@@ -223,6 +249,13 @@ class World:
         """What the target must hold in the end."""
         refused = self.refused.get(unit, set())
         return {key: text for key, text in self.source[unit].items() if key not in refused}
+
+
+class Standing(NamedTuple):
+    target: dict[UnitId, Documents]
+    built: frozenset[tuple[UnitId, str]]
+    switched: frozenset[UnitId]
+    rows: dict[str, str]
 
 
 def cut(documents: Documents, lower: str | None, upper: str | None) -> Documents:
@@ -273,6 +306,16 @@ def draw_dump(random: Random, world: World) -> None:
         if world.lots.strikes("unreadable"):
             world.unreadable[unit] = random.randint(1, 3)
     lay_out(world)
+
+
+def draw_there(random: Random, world: World) -> None:
+    """What lies on the target before the job comes: nothing, an empty collection, or some of the
+    source's own documents, which nobody may take away."""
+    for unit in (each for each in world.source if each not in world.views):
+        there = random.choice((None, 0, 0.3))
+        if there is not None:
+            due = world.due(unit).items()
+            world.target[unit] = {key: text for key, text in due if random.random() < there}
 
 
 def draw_past(random: Random, world: World, links: int) -> None:

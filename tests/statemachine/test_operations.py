@@ -9,7 +9,7 @@ from statemachine.events import AnyEvent, GroupCommitted, OperationDropped, Oper
 from statemachine.evolve import evolve
 from statemachine.policy import MAX_INTERRUPTIONS
 from statemachine.state import digest
-from statemachine.stimuli import Failed, PauseAsked, PlannedOperation, StopAsked
+from statemachine.stimuli import AddAsked, Failed, PauseAsked, PlannedOperation, StopAsked
 from statemachine.words import BsonText, Cause, JobStatus, OperationId, Status, TaskKind
 from tests.statemachine.examples import SETTINGS, example
 from tests.statemachine.groups import (
@@ -128,6 +128,12 @@ def test_the_undo_may_wait_for_what_started_later() -> None:
         operation("d", "c", "a"),
     )
     assert not list(flaws(twice)), "the same one on several ways"
+
+
+def test_a_group_has_no_namespaces() -> None:
+    """I20: nothing can be added to it."""
+    group = Group(*DIAMOND)
+    assert group.tell(AddAsked("me", ("x.*",), 1)) == ["request_refused"]
 
 
 def test_a_group_is_asked_for_once() -> None:

@@ -396,6 +396,19 @@ def test_not_while_somebody_is_at_work() -> None:
     assert refusal(group2) == "the job is rolling_back"
 
 
+def test_not_by_the_plan_of_an_earlier_day() -> None:
+    """I37: what was started since it was read would stay."""
+    group = Group(*THREE)
+    early = rollback_asked(group)
+    group.do("a")
+    group.tell(PauseAsked("me", "lunch", 1, immediate=True))
+    assert group.tell(replace(early, request=2)) == ["request_refused"]
+    assert group.events[-1].why == "operation b was started since this was planned"  # type: ignore[union-attr]
+    take_back(group, to="a")
+    take_all_back(group)
+    assert "undo_planned" in take_back(group)
+
+
 def test_of_jobs_that_recorded_nothing() -> None:
     """I40: what was begun without a record of what it changes is not guessed at; a dump changes no
     target."""
@@ -491,7 +504,7 @@ def test_a_failing_undo_is_tried_again_and_then_stops_the_rollback() -> None:
     kinds = group.fail(undo("c"), Cause.TRANSIENT)
     assert kinds == ["undo_dead_lettered", "rollback_failed"]
     assert group.state.status is JobStatus.ROLLBACK_FAILED
-    assert group.state.code == "EUNDO001"
+    assert group.state.code == "EROLLBACK001"
     assert "undo operation c failed: ESOURCE002: bad" in group.state.why
     assert group.state.resting
     assert group.tell() == []
@@ -536,7 +549,7 @@ def test_what_is_away_is_waited_out() -> None:
             break
         group.now += 10**6
         assert group.tell() == ["undo_started"]
-    assert kinds[:2] == ["undo_dead_lettered", "rollback_failed"]
+    assert kinds == ["undo_dead_lettered", "breaker_opened", "rollback_failed"]
     assert group.tell(began())[-1] == "undo_started"
     assert group.state.tasks[undo("c")].waited_ms == 0, "patience begins anew"
 
@@ -600,6 +613,27 @@ def test_behind_a_failure_other_units_are_undone() -> None:
     story.succeed(at_work(story)[0], UNDONE)
     assert at_work(story) == [undo(UNIT, TaskKind.CREATE)]
     assert story.succeed(at_work(story)[0], UNDONE) == ["undo_completed", "rollback_failed"]
+
+
+def test_behind_a_failure_in_an_increment_nothing_is_undone() -> None:
+    """I38: an increment touches any collection, and lies on top of what was carried before it."""
+    story = Chain(undo=True).full()
+    story.shaped(1)
+    story.tell(StopAsked("me", "enough", 1, immediate=True, rollback=True))
+    take_back(story, continue_on_error=True)
+    expected = reversed_order(story)
+    assert story.fail(at_work(story)[0], Cause.PERMANENT) == [
+        "undo_dead_lettered",
+        "rollback_failed",
+    ]
+    story.tell(began())
+    while at_work(story)[0].entity.startswith("apply"):
+        story.succeed(at_work(story)[0], UNDONE)
+    assert story.fail(undo("link:1", TaskKind.SHAPE), Cause.PERMANENT)[-1] == "rollback_failed"
+    story.tell(began())
+    take_all_back(story)
+    assert story.state.status is JobStatus.ROLLED_BACK
+    assert story.state.undone == len(expected)
 
 
 def test_one_is_left_out_by_somebodys_word() -> None:
