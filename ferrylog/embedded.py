@@ -109,7 +109,7 @@ class Mongod:
                 "--nounixsocket",
                 *("--wiredTigerCacheSizeGB", str(self._cache_gb)),
                 *("--setParameter", "diagnosticDataCollectionEnabled=false"),
-                *("--journalCommitInterval", "5"),  # index builds and drops wait for it, 100 ms
+                *("--journalCommitInterval", "10"),  # index builds and drops wait for it, 100 ms
                 *("--logpath", str(self.folder / "mongod.log"), "--logappend"),
                 *arguments,
                 *self._options,

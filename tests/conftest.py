@@ -65,6 +65,12 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    """Each worker of pytest-xdist leaves out the same ones: the first one counts them."""
+    if os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0":
+        counts.count("deselected (scripts/test --deep runs all)", len(items))
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A worker of pytest-xdist hands its numbers to the controller."""
     if hasattr(session.config, "workeroutput"):

@@ -4,7 +4,7 @@ chains that are not whole, which write nothing."""
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -19,14 +19,17 @@ from tests.end_to_end.trials import Program
 
 pytestmark = pytest.mark.server
 SMALL = Size(
-    documents=20_000,
+    documents=8_000,
     links=2,
-    changes=3_000,
+    changes=1_500,
     chunk_docs=400,
-    kills=2,
-    kill_within_s=2.0,
-    kills_restoring=5,
+    kills=1,
+    kill_within_s=1.0,
+    kills_restoring=4,
     ddl_every_s=0.3,
+)
+MORE = replace(
+    SMALL, documents=20_000, changes=3_000, kills=2, kill_within_s=2.0, kills_restoring=5
 )
 
 
@@ -40,12 +43,15 @@ def _impatient(servers: Pair) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_impatient")
-def test_every_link_is_exact_under_load_and_kills(pair: Pair, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "size", [SMALL, pytest.param(MORE, marks=pytest.mark.deep)], ids=["small", "more"]
+)
+def test_every_link_is_exact_under_load_and_kills(pair: Pair, tmp_path: Path, size: Size) -> None:
     """I31, I32, I33, Y11, Y12: 1,000 changes a second, of the catalogue too."""
-    with Trial(pair.source, pair.target, tmp_path, SMALL, seed=1) as trial:
+    with Trial(pair.source, pair.target, tmp_path, size, seed=1) as trial:
         trial.full()
-        for _ in range(SMALL.links):
-            trial.writer.await_changes(SMALL.changes)
+        for _ in range(size.links):
+            trial.writer.await_changes(size.changes)
             trial.increment()
         trial.writer.say("rest")
         story = trial.under_fire(trial.restore_each(), mongod=0)

@@ -58,7 +58,7 @@ def test_a_migration_killed_at_any_moment_ends_as_if_nothing_had_happened(
     the moment of the kill; I4: what was acknowledged is still in the journal (its tip and chains
     hold); I18, I21, I23, I25 by the story that the journal tells."""
     arena = prepare(pair.source, pair.target, SEED, SMALL, tmp_path)
-    _must_have_lost_nothing(fight(arena, tmp_path, runs=5, seed=SEED))
+    _must_have_lost_nothing(fight(arena, tmp_path, runs=3, seed=SEED))
 
 
 def test_a_mongod_that_dies_and_comes_back_costs_nothing(pair: Pair, tmp_path: Path) -> None:

@@ -154,7 +154,9 @@ def test_settings_from_a_file(terminal: Terminal, loaded: Pair, tmp_path: Path) 
     assert "chunk_docz" in refused.stderr
 
 
-@pytest.mark.parametrize("how", ["inbox", "SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    "how", ["inbox", "SIGINT", pytest.param("SIGTERM", marks=pytest.mark.deep)]
+)
 def test_pause_and_resume(terminal: Terminal, loaded: Pair, how: str) -> None:
     """A18, A19, A20, I28: exit 5, nothing in doubt, resumed where it left off, nothing twice."""
     running = terminal.begin("start", "--chunk-docs", "100", "--dump-workers", "1")

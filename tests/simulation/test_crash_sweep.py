@@ -10,15 +10,18 @@ from random import Random
 import pytest
 
 from journal.protocol import Recorded
+from statemachine.decide.operations import no_rollback
 from statemachine.events import ChunkPlanned, ChunkReplaced, JobSpec
 from statemachine.state import State, is_whole, reads_dump
 from statemachine.stimuli import CutoverAsked
 from statemachine.words import JobStatus, UnitId, UnitStatus
 from tests.counts import count
 from tests.simulation.faulty import Fate
+from tests.simulation.groups import planned
 from tests.simulation.host import Host
 from tests.simulation.link_hands import lay_out_links
 from tests.simulation.past import Moment, Past, first_moment
+from tests.simulation.shell import How
 from tests.simulation.world import Calm, World, lay_out
 from tests.statemachine.examples import SETTINGS as EXAMPLE
 from tests.statemachine.examples import SPEC
@@ -35,6 +38,9 @@ CASES: dict[str, dict[str, object]] = {
     "increment": {"kind": "dump", "target": "file:/dump", "incremental": True, "parent": "00"},
     "follow": {"follow": True},
     "verify a dump": {"kind": "verify", "source": "file:/dump", "metadata": True},
+    "group": {"kind": "group", "undo": True},
+    "taken back": {"undo": True},
+    "chain, taken back": {"kind": "restore", "source": "file:/dump", "links": 2, "undo": True},
 }
 """What sets one kind of job apart from another."""
 APPENDS = (Fate.CRASH_BEFORE, Fate.CRASH_AFTER, Fate.FAILED, Fate.UNKNOWN)
@@ -64,11 +70,16 @@ class End:
     rejected: int
     dumped: list[str]
     """What the last manifest names, whatever its chunks are called."""
+    rows: dict[str, str]
+    """Of a group."""
+    undone: int
 
 
 def small_world(spec: JobSpec) -> World:
     """Five chunks, two indexes, a view, a document that is refused, a unit that expires; of a dump
-    one unit lies in place and one is unpacked, with damage."""
+    one unit lies in place and one is unpacked, with damage. Of a group, see `small_group`."""
+    if spec.kind == "group":
+        return small_group()
     one, two, view = UnitId("db.a"), UnitId("db.b"), UnitId("db.v")
     sizes = {one: 11, two: 5, view: 0}
     source = {unit: {key: f"{unit}/{key}" for key in range(n)} for unit, n in sizes.items()}
@@ -83,7 +94,7 @@ def small_world(spec: JobSpec) -> World:
         compared=spec.metadata,
     )
     if is_whole(spec):
-        small_past(world)
+        small_past(world, spec.links)
     if reads_dump(spec):
         world.from_dump = world.salvage = True
         if not spec.links:
@@ -97,7 +108,22 @@ def small_world(spec: JobSpec) -> World:
     return world
 
 
-def small_past(world: World) -> None:
+def small_group() -> World:
+    """The fourth of six operations fails when it has done its work; a seventh row is nobody's."""
+    one, two, three = ("x", None, "1"), ("x", "1", "2"), ("y", "0", None)
+    operations = (
+        planned("a", [one]),
+        planned("b", [two, ("z", None, "3")], "a", ["d"]),
+        planned("c", [three], "a"),
+        planned("d", [("x", "2", "4"), ("y", None, "5")], "bc"),
+        planned("e", [("z", "3", None)], "d"),
+        planned("f", [], "e"),
+    )
+    rows = {"y": "0", "w": "ours"}
+    return World(Calm(), {}, group=operations, rows=rows, hopeless={"d"})
+
+
+def small_past(world: World, links: int) -> None:
     """Documents come, change and go; one collection takes another's name and a new one its own;
     one is dropped, and nothing else changes; at last nothing at all."""
     world.refused.clear()
@@ -108,7 +134,7 @@ def small_past(world: World) -> None:
     new = {key: f"{key}@1" for key in range(5)}
     second = Moment({one: c, two: a, "new": b}, {**first.held, one: changed, "new": new})
     third = Moment({one: a, "new": b}, {one: {**changed, 1: "1@2"}, "new": new})
-    world.past = Past([first, second, third, third])
+    world.past = Past([first, second, third, third][: links + 1 if links else None])
 
 
 def run(path: Path, points: frozenset[Point], case: str) -> tuple[End, int, int]:
@@ -129,6 +155,10 @@ def run(path: Path, points: frozenset[Point], case: str) -> tuple[End, int, int]
     host = Host(path, world, spec, SETTINGS, fate)
     try:
         for _ in range(MAX_STEPS):
+            if host.ended and spec.undo and host.engine and not no_rollback(host.engine.state):
+                host.leave()
+                host.begin(SETTINGS, How())
+                continue
             if host.ended:
                 over, counted = True, (last["append"], last["effect"])
                 host.check_end(SETTINGS)
@@ -169,6 +199,8 @@ def _end(host: Host) -> End:
         restored=sum(unit.restored_documents for unit in state.units.values()),
         rejected=sum(unit.rejected for unit in state.units.values()),
         dumped=_dumped(host),
+        rows=host.world.rows,
+        undone=state.undone,
     )
 
 
@@ -219,13 +251,22 @@ def calm_run(tmp_path: Path, case: str) -> tuple[End, list[Point]]:
     (tmp_path / "calm").mkdir()
     end, appends, effects = run(tmp_path / "calm" / "journal.db", frozenset(), case)
     points = list(points_of(appends, effects))
-    assert end.status is JobStatus.COMPLETED
-    assert len(end.completed) > (20 if end.built else 10)
+    back = CASES[case].get("undo")
+    assert end.status is (JobStatus.ROLLED_BACK if back else JobStatus.COMPLETED)
+    assert bool(end.undone) == bool(back)
+    assert len(end.completed) > (20 if end.built else 6)
     assert bool(end.dumped) == (CASES[case].get("kind") == "dump")
     return end, points
 
 
-@pytest.mark.parametrize("case", CASES)
+def lane(*ordinary: str) -> list[object]:
+    """All cases; the others are run in the deep lane."""
+    return [
+        each if each in ordinary else pytest.param(each, marks=pytest.mark.deep) for each in CASES
+    ]
+
+
+@pytest.mark.parametrize("case", lane(*(CASES.keys() - {"direct", "restore"})))
 def test_death_at_every_point_changes_nothing(tmp_path: Path, case: str) -> None:
     """I3, I4, I12, I17: before each commit, after it, in a commit that failed or of which nobody
     knows, and after each effect before its outcome."""
@@ -250,7 +291,7 @@ def double(tmp_path: Path, pairs: int, seed: int, case: str) -> None:
     count("crash sweep: double deaths", len(plans))
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", lane("coordinated", "chain"))
 def test_two_deaths_change_nothing(tmp_path: Path, case: str) -> None:
     """I12, I13: also when the second one strikes the recovery from the first."""
     double(tmp_path, 60, seed=1, case=case)
