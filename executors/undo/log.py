@@ -16,12 +16,12 @@ from bson.raw_bson import RawBSONDocument
 
 from executors.batches import RAW
 from executors.chunkfile import sync_directory
-from executors.folder import folder_name, inside
+from executors.folder import UNDO, folder_name, inside
 from executors.rawbson import int32
 from statemachine.words import TaskKey
 
-UNDO: Final = "undo"
-"""The folder's name in a job's own; no unit's folder has it, for that has a dot."""
+__all__ = ["UNDO", "UndoLog", "rows", "rows_backwards", "undo_path"]
+
 LARGEST_ROW: Final = 48 << 20
 """Bytes: a block of keys and sums, or two documents, and a little."""
 
