@@ -395,3 +395,13 @@ def test_only_what_is_merged_is_written_down(merge: Merge, tmp_path: Path) -> No
         list(restore(merge.client, merge.unit, chunk, spec_, path, tmp_path, Looks()))
         assert merge.path.exists() == there_is
     assert merge.undo().documents == 10
+
+
+@pytest.mark.parametrize("sent", [2, 1], ids=["insert", "replace"])
+def test_what_cannot_be_written_down_is_not_done(merge: Merge, tmp_path: Path, sent: int) -> None:
+    """The log comes first: without it nothing is changed."""
+    _lay(merge.client, _documents(1, own=1))
+    (tmp_path / "undo").write_text("in the way")
+    with pytest.raises(OSError, match="exists"):
+        merge.send(*_documents(sent))
+    assert merge.there() == _documents(1, own=1)
