@@ -243,6 +243,16 @@ def test_a_job_that_left_is_another_journals(path: Path, tmp_path: Path) -> None
     assert look(path, played.now + DAY_MS, queue=0).issues == ()
 
 
+def test_dead_letters_that_left_with_their_job_are_told_there(path: Path, tmp_path: Path) -> None:
+    gone = failed(Cause.PERMANENT, "EMONGO013", "not authorised")
+    played = Play(path, {(TaskKind.PLAN, "shop.orders", 1): [(40, gone)]})
+    played.once()
+    assert types(look(path, played.now)) == {"dead_letters"}
+    with SqliteJournal.create(path) as journal:
+        export_job(journal, JOB, tmp_path / "job.ndjson", None)
+    assert look(path, played.now).issues == ()
+
+
 # --- around the jobs ---
 
 
