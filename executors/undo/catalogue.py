@@ -144,6 +144,8 @@ class _Undoing:
     def _made(self, row: Row) -> None:
         name = row["ns"]
         found = there(self.client, name)
+        if other := self._renamed(found, row):
+            self._keep(f"{other}, which this job made as {name}: others renamed it")
         if found is None or self._was_before(found):
             return
         if not self._is_ours(found, row):
@@ -162,6 +164,12 @@ class _Undoing:
             return bool(found.uuid == uuid)
         return accepted(fields(bytes(row["options"].raw)), fields(found.options))
 
+    def _renamed(self, found: Namespace | None, row: Row) -> str:
+        uuid = row.get("uuid", "")
+        if found is not None and found.uuid == uuid:
+            return ""
+        return self._name_of(uuid, row["ns"]) if uuid else ""
+
     def _was_before(self, found: Namespace) -> bool:
         """Whether it is what bore the name before: then all this was undone once already."""
         for row in self._rows:
@@ -171,7 +179,7 @@ class _Undoing:
             if "view" in so and so["ns"] == found.name and _is_view(found, so["view"]):
                 return True
             if row["k"] == "saved" and row["ns"] == found.name and not self._is_made(found):
-                return found.type == "timeseries"
+                return _is_as(found, row)
         return False
 
     def _is_made(self, found: Namespace) -> bool:
@@ -217,19 +225,20 @@ class _Undoing:
         """Nothing of it bears the other name: undone already, never done, or gone."""
         name, uuid = row["ns"], row["uuid"]
         found = there(self.client, name)
-        if (found is None or found.uuid != uuid) and not self._stands(uuid, split(name)[0]):
+        if (found is None or found.uuid != uuid) and not self._name_of(uuid, name):
             self.changes.append(f"lost: what was {name} and became {row['as']}: others dropped it")
 
-    def _stands(self, uuid: str, database: str) -> bool:
-        """Under whichever name: another row deals with it, or others renamed it since."""
-        return any(each.uuid == uuid for each in namespaces(self.client, database))
+    def _name_of(self, uuid: str, once: str) -> str:
+        """What is called otherwise by now; empty: nothing of that database has this UUID."""
+        every = namespaces(self.client, split(once)[0])
+        return next((each.name for each in every if uuid and each.uuid == uuid), "")
 
     def _bring_back(self, row: Row) -> None:
         found = there(self.client, row["ns"])
         if found is not None and found.uuid == row["uuid"]:
             return  # it was never dropped
         file = self.path.with_name(row["file"])
-        if found is not None and (found.type != "timeseries" or self._is_made(found)):
+        if found is not None and (self._is_made(found) or not _is_as(found, row)):
             self._keep(f"{file} with the buckets of {row['ns']}: something else has that name now")
             return
         brought = bring_back(self.client, row, file, self.spec)
@@ -266,10 +275,9 @@ class _Undoing:
                 return None
             again = _is_view(found, so["view"])
             return "" if again else f"the {found.type} {name}, where a view was before"
-        if found is None:
-            return ""
-        if found.uuid != so["uuid"]:
-            return "" if self._was_before(found) else f"{name}: it is another collection by now"
+        if found is None or found.uuid != so["uuid"]:
+            other = self._name_of(so["uuid"], name)
+            return f"what was changed of {name}: others call it {other} by now" if other else ""
         return self._changed_expiry(found, so) if "expiry" in so else self._changed_index(found, so)
 
     def _changed_index(self, found: Namespace, so: Row) -> str | None:
@@ -304,6 +312,11 @@ class _Undoing:
         if digest_of(now) != bytes(so["sum"]):
             return f"{what} {so[what]}: it was changed since"
         return f"role {so[what]}: others have it by now" if held else None
+
+
+def _is_as(found: Namespace, saved: Row) -> bool:
+    """Whether it may be what was saved, made again before the process died."""
+    return found.type == "timeseries" and found.options == bytes(saved["options"].raw)
 
 
 def _is_view(found: Namespace, options: RawBSONDocument) -> bool:

@@ -51,8 +51,10 @@ def _of_catalogue(kind: str, raw: Any) -> str:
     match kind:
         case "made":
             return f"drop {raw['ns']}, if nothing but what this job brought lies in it"
-        case "kept":
+        case "kept" | "renamed":
             return f"rename {raw['as']} to {raw['ns']}"
+        case "saved":
+            return f"make time series {raw['ns']} again, from the copy {raw['file']}"
         case "command":
             return f"{raw['db']}: {_shown(raw['undo'])}"
         case _:

@@ -73,6 +73,16 @@ def test_another_one_has_the_name_by_now(pair: Pair, tmp_path: Path) -> None:
     assert world(pair.target_client) == before
 
 
+def test_others_renamed_what_we_made(pair: Pair, tmp_path: Path) -> None:
+    job = done(pair, tmp_path)
+    pair.target_client.shop.c1.rename("theirs")
+    before = world(pair.target_client)
+    undone = told(job.undo())
+    assert "kept: shop.theirs, which this job made as shop.c1: others renamed it" in undone
+    assert "kept: what was changed of shop.c1: others call it shop.theirs by now" in undone
+    assert world(pair.target_client) == before
+
+
 @pytest.mark.parametrize("settings", [{"drop": True}, {"swap": "k5"}], ids=str)
 def test_what_was_kept_cannot_have_its_name(
     pair: Pair, tmp_path: Path, settings: dict[str, object]
@@ -128,6 +138,17 @@ def test_something_where_a_time_series_was(pair: Pair, tmp_path: Path) -> None:
     undone = told(job.undo())
     (line,) = [each for each in undone if ".saved with the buckets of shop.c1" in each]
     assert Path(line.split()[1]).stat().st_size > 0
+
+
+def test_another_time_series_where_one_was(pair: Pair, tmp_path: Path) -> None:
+    """Nothing is poured into it."""
+    measured(metaField="m")(pair.target_client.shop, "c1")
+    job = done(pair, tmp_path, drop=True)
+    pair.target_client.shop.c1.drop()
+    measured(metaField="other")(pair.target_client.shop, "c1")
+    before = world(pair.target_client)
+    assert kept(job.undo()) == 2
+    assert world(pair.target_client) == before
 
 
 def test_a_time_series_too_large_to_copy(
