@@ -30,8 +30,8 @@ from statemachine.words import ShardId, TaskKey, TaskKind, UnitType
 OFF: Final = "off"
 """No expiry, in a change of a collection."""
 NO_SUCH_INDEX: Final = 27
-AT_ONCE: Final = 1000
-"""Documents that are synced together when all of a collection are written down."""
+HELD_BYTES: Final = 8 << 20
+"""Of rows that wait to be synced, about."""
 UNSAID: Final = {**NONE_OF, AFTER: OFF}
 """What an option that can be changed is where nobody says."""
 OF_DOCUMENTS: Final = ("documents", "inserted", "stamped", "replaced", "erased")
@@ -54,9 +54,14 @@ class Ahead(CatalogueLog):
         self._there = path
         self.told = [fields(bytes(row.raw)) for row in rows(path) if row["k"] not in OF_DOCUMENTS]
         self._about: tuple[str, str] | None = None
+        self._held = 0
         self.begin()
 
     # --- documents: durable when `sync` returns ---
+
+    def begin(self) -> None:
+        """A run in which no document comes twice: what it says is taken back as one."""
+        self._about = None
 
     def inserted(self, namespace: str, kind: UnitType, documents: Iterable[bytes]) -> None:
         """Documents under whose `_id`s nothing lies."""
@@ -74,15 +79,19 @@ class Ahead(CatalogueLog):
                 self._about = (namespace, kind)
                 self.add(head(namespace, kind))
             self.add(row)
+            self._held += len(row)
+            if self._held >= HELD_BYTES:
+                self.sync()
+
+    def sync(self) -> None:
+        super().sync()
+        self._held = 0
 
     def emptied(self, client: MongoClient[Any], found: Namespace, stop: StopToken) -> None:
         """All documents of a collection that servers let nobody rename. Durable when this returns.
         Raises `PyMongoError`, `OSError`, `Stopped`."""
         every = found_rows(client, found.database, {"find": found.collection}, stop)
-        for number, document in enumerate(every, 1):
-            self.erased(found.name, "collection", (document,))
-            if number % AT_ONCE == 0:
-                self.sync()
+        self.erased(found.name, "collection", every)
         self.sync()
 
     # --- the catalogue: durable when each returns ---

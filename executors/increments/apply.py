@@ -201,22 +201,24 @@ class Target:
     def _write_down(self, ahead: Ahead, whole: Rows, gone: Rows) -> None:
         """As without a log, but nothing is done before it is known what lies there. What is right
         already, as after a crash, is left alone: what lay there before is written down then."""
-        keyed = {_id_of(each): each for each in whole}
-        lies = {_id_of(each): each for each in self.lying([*gone, *keyed])}
-        others = lies.keys() - keyed.keys() - set(gone)  # as 1.0 is for 1: they are replaced, too
-        new = [each for key, each in keyed.items() if key not in lies]
-        changed = {key: each for key, each in keyed.items() if lies.get(key, each) != each}
-        erased = [key for key in gone if key in lies]
         where = (self._namespace, self._kind)
-        ahead.erased(*where, (lies[key] for key in (*others, *erased)))
-        for key, each in changed.items():
-            ahead.replaced(*where, each, lies[key])
-        ahead.inserted(*where, new)
+        new, changed, erased = {_id_of(each): each for each in whole}, dict[bytes, bytes](), False
+        for before in self._find([*gone, *new], {}):
+            key = _id_of(before)
+            becomes = new.pop(key, None)
+            if becomes is None:  # or written otherwise, as 1.0 for 1: it is replaced, too
+                erased = True
+                ahead.erased(*where, (before,))
+            elif becomes != before:
+                changed[key] = becomes
+                ahead.replaced(*where, becomes, before)
+        ahead.inserted(*where, new.values())
         ahead.sync()
-        if erased or (others and gone):
+        if gone and erased:
             self.erase(gone)
-        odd = odd_ones([*changed.values(), *new])
-        self._holders.settle(self.put(changed, new, odd))
+        every = list(new.values())
+        odd = odd_ones([*changed.values(), *every])
+        self._holders.settle(self.put(changed, every, odd))
 
     def lying(self, keys: Rows) -> list[bytes]:
         """What lies under these keys. Raises `PyMongoError`, `Stopped`."""

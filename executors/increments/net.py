@@ -168,21 +168,20 @@ class _Writer:
     def write_down(self, nets: Mapping[bytes, Net], ahead: Ahead) -> None:
         """All that the run changes, before it does. What is so already, as after a crash, was
         written down with what lay there before."""
+        ahead.begin()
         for keys in _slices(list(nets)):
+            there = set[bytes]()
             command = {"find": self._collection, "filter": in_query(keys)}
-            every = rows(self._client, self._db.name, command, self._stop)
-            lies = {id_of(each): each for each in every}
-            gone, new = [each for key, each in lies.items() if key not in nets], list[bytes]()
-            for key in keys:
-                before, becomes = lies.get(key), nets[key].over(lies.get(key))
-                if before is None and becomes is not None:
-                    new.append(becomes)
-                elif before is not None and becomes is None:
-                    gone.append(before)
-                elif before is not None and becomes is not None and before != becomes:
+            for before in rows(self._client, self._db.name, command, self._stop):
+                key = id_of(before)
+                there.add(key)
+                becomes = nets[key].over(before) if key in nets else None
+                if becomes is None:
+                    ahead.erased(self._target, "collection", (before,))
+                elif becomes != before:
                     ahead.replaced(self._target, "collection", becomes, before)
-            ahead.erased(self._target, "collection", gone)
-            ahead.inserted(self._target, "collection", new)
+            new = (nets[key].document for key in keys if key not in there)
+            ahead.inserted(self._target, "collection", filter(None, new))
             ahead.sync()
 
     def erase(self, keys: Sequence[bytes], session: ClientSession | None = None) -> None:

@@ -79,28 +79,30 @@ class Piece(NamedTuple):
     end: int
     about: About | None
     """`None`: of the catalogue."""
+    run: int = 0
+    """Which of the runs that the log tells apart: in one no document comes twice."""
 
 
 def pieces(path: Path) -> list[Piece]:
     """All of a log, in the order of writing. Raises `OSError`."""
     found: list[Piece] = []
     about: About | None = None
-    at = count = 0
+    at = count = run = 0
     for row in rows(path):
         begin, at = at, at + len(row.raw)
         kind = row["k"]
         if kind == "documents":
-            about = (row["ns"], row["type"])
+            about, run = (row["ns"], row["type"]), run + 1
         elif kind not in OF_DOCUMENTS:
             found.append(Piece(begin, at, None))
         else:
             last = found[-1] if found else None
             size = count < PIECE_ROWS and last is not None and at - last.at < PIECE_BYTES
-            if last is not None and last.end == begin and last.about == about and size:
+            if last is not None and last.end == begin and last.run == run and size:
                 found[-1] = last._replace(end=at)
                 count += 1
             else:
-                found.append(Piece(begin, at, about))
+                found.append(Piece(begin, at, about, run))
                 count = 1
     return found
 
@@ -213,7 +215,8 @@ class _Back:
         return done
 
     def _log(self, path: Path) -> Undone:
-        """Row by row, under the names of their time; what is undone is off the log."""
+        """Row by row and run by run, under the names of their time; what is undone is off the
+        log."""
         every, catalogue = pieces(path), self._catalogue(path)
         left = [fields(bytes(row.raw)) for row in rows(path) if row["k"] not in OF_DOCUMENTS]
         done = Undone()
@@ -224,7 +227,7 @@ class _Back:
             if stretch[0].about is None:
                 catalogue.take(left.pop(), left)
             else:
-                while every and every[-1].about is not None:
+                while every and every[-1].run == stretch[0].run:
                     stretch.insert(0, every.pop())
                 tally = self._documents([_Log(path, stretch)], last=True)
                 done = _sum(done, _told(tally))
