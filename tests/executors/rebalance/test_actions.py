@@ -128,9 +128,9 @@ def test_an_empty_timestamp_is_copied_as_it_is(move: OnTheMove) -> None:
 
 
 WRITES = {
-    "changed": lambda orders: orders.update_one({"_id": 900}, {"$set": {"n": "later"}}),
-    "new": lambda orders: orders.insert_one({"_id": 900.5}),
-    "gone": lambda orders: orders.delete_one({"_id": 900}),
+    "changed": lambda orders: orders.update_one({"_id": 1900}, {"$set": {"n": "later"}}),
+    "new": lambda orders: orders.insert_one({"_id": 1900.5}),
+    "gone": lambda orders: orders.delete_one({"_id": 1900}),
 }
 
 
@@ -168,6 +168,29 @@ def test_what_is_written_between_two_attempts_is_found(move: OnTheMove) -> None:
         move.undo(each)
     a, b, _ = move.world
     assert (len(a), len(b)) == (2103, 1)
+
+
+@pytest.mark.parametrize("what", ["changed", "new"])
+def test_what_is_written_while_it_is_deleted_is_found(move: OnTheMove, what: str) -> None:
+    """It comes too late for the look before, and not for the one after."""
+    move.run_up_to(DELETE)
+    whole = len(move.world[0])
+
+    class Writer(Token):
+        written = False
+
+        def is_set(self) -> bool:
+            if not self.written and move.a.shop.orders.estimated_document_count() < whole:
+                WRITES[what](move.a.shop.orders)
+                self.written = True
+            return False
+
+    with pytest.raises(WrittenMeanwhile):
+        move.run(DELETE, Writer())
+    for each in reversed(STEPS):
+        move.undo(each)
+    a, b, _ = move.world
+    assert (len(a), len(b)) == (whole + (what == "new"), 1)
 
 
 def test_what_the_new_owner_wrote_comes_back_with_the_range(move: OnTheMove) -> None:
