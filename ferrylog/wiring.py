@@ -251,8 +251,14 @@ def _tidy(folder: Path, state: State) -> None:
     rejected = {rejected_path(folder, chunk.unit, chunk.id) for chunk in missing}
     packed = state.spec is not None and state.spec.kind == "dump"
     kept = state.kept > 0 or ((state.from_dump or packed) and bool(state.flawed))
-    undo = not (state.committed or (state.status is JobStatus.ROLLED_BACK and not state.rolled_to))
+    undo = not (state.committed or wholly_taken_back(state))
     remove_folder(folder, keep_files=kept, keep_rejected=rejected, keep_undo=undo)
+
+
+def wholly_taken_back(state: State) -> bool:
+    """Nothing is left for which an undo log could be of use."""
+    left = state.rolled_to or state.undo_kept or state.skipped
+    return state.status is JobStatus.ROLLED_BACK and not left
 
 
 def warn_of_clock(journal: SqliteJournal) -> None:
