@@ -40,15 +40,22 @@ LAY: dict[str, Maker] = {
 
 Settings = dict[str, object]
 Case = tuple[str, str, Settings]
-CASES: list[Case] = [
-    *(("nothing", ours, {}) for ours in OURS),
-    ("empty", "collection", {}),
+QUICK: list[Case] = [
+    ("nothing", "collection", {}),
     ("documents", "collection", {}),
-    *((lay, "collection", {"drop": True}) for lay in LAY),
-    *(("documents", ours, {"drop": True}) for ours in ("view", "time series")),
-    *((lay, lay, {"drop": True}) for lay in ("view", "time series")),
-    *((lay, "collection", {"swap": "k5"}) for lay in LAY),
+    *((lay, "collection", {"drop": True}) for lay in ("documents", "view")),
+    ("time series", "time series", {"drop": True}),
+    ("documents", "collection", {"swap": "k5"}),
 ]
+DEEP: list[Case] = [
+    *(("nothing", ours, {}) for ours in ("view", "time series", "clustered")),
+    ("empty", "collection", {}),
+    *((lay, "collection", {"drop": True}) for lay in ("nothing", "empty", "time series")),
+    *(("documents", ours, {"drop": True}) for ours in ("view", "time series")),
+    ("view", "view", {"drop": True}),
+    *((lay, "collection", {"swap": "k5"}) for lay in LAY if lay != "documents"),
+]
+CASES = [*QUICK, *(pytest.param(case, marks=pytest.mark.deep) for case in DEEP)]
 
 
 @dataclass
