@@ -328,10 +328,13 @@ def test_a_collection_that_is_gone_stays_gone(merge: Merge) -> None:
 
 
 def test_a_view_in_its_place_is_not_written_to(merge: Merge) -> None:
+    """What it shows is not what lay there."""
+    _lay(merge.client, _documents(1, own=1))
     merge.send(*_documents(1, 2))
-    merge.client.shop.drop_collection("c")
+    merge.client.shop.c.rename("d")
     merge.client.shop.create_collection("c", viewOn="d", pipeline=[])
-    assert merge.undo() == Undone()
+    assert merge.undo().kept == 1
+    assert there(merge.client, "shop.d") == _documents(1, 2)
 
 
 def test_somebody_in_between_is_waited_for(merge: Merge) -> None:
