@@ -28,9 +28,11 @@ from statemachine.stimuli import Failed, FileDamaged, PauseAsked, Stimulus
 from statemachine.words import Cause, TaskKind, UnitId
 from tests.counts import count
 from tests.simulation.faulty import Fate
+from tests.simulation.groups import draw_group
 from tests.simulation.host import Host, Stray
 from tests.simulation.link_hands import lay_out_links
 from tests.simulation.news import News
+from tests.simulation.shell import How, began
 from tests.simulation.test_crash_sweep import CASES, SETTINGS, SPEC
 from tests.simulation.wishes import WISHES, cutovers
 from tests.simulation.world import Calm, World, draw_past, lay_out
@@ -89,6 +91,9 @@ class Ferry(RuleBasedStateMachine):
         if spec.kind == "verify":
             world.target = {unit: dict(source[unit]), other: {}}
             world.refused.clear()
+        if spec.kind == "group":
+            world = draw_group(Random(documents), Calm())
+            world.hopeless = {"o2"} if retries == 2 else set()
         if is_whole(spec):
             draw_past(Random(documents), world, spec.links)
         if reads_dump(spec):
@@ -190,6 +195,19 @@ class Ferry(RuleBasedStateMachine):
     def move(self, fate: Fate) -> None:
         self.fate = fate
         self.host.move()
+        self.fate = Fate.FINE
+
+    @precondition(lambda self: self.host.waits_for_operator or self.host.ended)
+    @rule(fate=fates, persevering=st.booleans(), n=which)
+    def take_back(self, fate: Fate, persevering: bool, n: int) -> None:
+        """What rests, or has ended: all of it, or only what began after some operation."""
+        self.host.engine = None
+        self.host.journal.open()
+        self.host.look()
+        began_ = [f"{key.kind} {key.entity}" for key in began(self.host.chronicle.records)]
+        to = began_[n] if n < len(began_) - 1 else ""
+        self.fate = fate
+        self.host.begin(self.settings, How(to, persevering=persevering))
         self.fate = Fate.FINE
 
     @alive
