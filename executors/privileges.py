@@ -35,6 +35,8 @@ CHANGE: Final = (
     "listIndexes",
 )  # fmt: skip
 """What increments and changes that are followed do beside `WRITE`."""
+RENAME: Final = ("renameCollectionSameDB",)
+"""What is replaced is renamed; the role `restore` may not do that, only drop."""
 MARK: Final = ("find", "insert", "update", "remove", "dropCollection")
 """Where the position of a chain is noted."""
 
@@ -76,6 +78,7 @@ def of_target(carried: Iterable[Needed], spec: JobSpec) -> Needs:
     reading = spec.kind == "verify"
     writes: tuple[str, ...] = () if reading else WRITE
     writes += ("dropCollection",) if spec.drop else ()
+    writes += RENAME if spec.undo and spec.drop else ()
     writes += ("update",) if spec.on_conflict == "overwrite" else ()
     chain = restores_chain(spec)
     writes += CHANGE if chain or spec.follow else ()
