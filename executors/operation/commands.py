@@ -2,32 +2,26 @@
 `applied` in a forward action and `undone` in a compensation where the user gave a check."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pymongo import MongoClient
-from pymongo.errors import OperationFailure, WTimeoutError
+from pymongo.errors import OperationFailure
 
 from executors.classify import classify
-from executors.operation.actions import CODEC, Action, Endpoints
+from executors.operation.actions import Action, Endpoints
 from executors.operation.errors import InDoubt, NoRecord, PartlyThere
 from executors.operation.looks import indexes_there, is_so
 from executors.operation.predicate import holds
 from executors.operation.record import Record, Step
-from executors.operation.traits import (
-    ALREADY,
-    as_sent,
-    database_of,
-    may_repeat,
-    name_of,
-    shown,
-)
+from executors.operation.sending import send, wait_out
+from executors.operation.traits import ALREADY, may_repeat, name_of, shown
 from executors.protocol import Stopped, StopToken
 from statemachine.stimuli import Operated, Undone
 from statemachine.words import Cause
 
 Command = Mapping[str, Any]
-WRITE_CONCERN_TIMEOUT = 64
 
 
 class Commands:
@@ -38,7 +32,8 @@ class Commands:
         words = _shown(action)
         if record.step == "done":
             return Operated((words,))
-        applied = _applied(client, action)
+        wait_out(client, record.session, stop)
+        applied = _applied(client, action, in_doubt=record.step == "sent")
         if record.step == "already" or (record.step != "sent" and applied):
             record.note("already")
             return Operated((f"{words}: it was so before; nothing was done",))
@@ -56,12 +51,13 @@ class Commands:
         stop: StopToken,
         folder: Path,
     ) -> Undone:
-        record = Record(folder)
+        record, client = Record(folder), endpoints[action["on"]]
         if record.undoing is None and not record.undone:
+            wait_out(endpoints[forward["on"]], record.session, stop)
             why = _never_applied(endpoints[forward["on"]], forward, record)
             if why:
                 return Undone(changes=(f"{_shown(forward)}: {why}",))
-        client = endpoints[action["on"]]
+        wait_out(client, record.session, stop)
         if "undone" in action and holds(client, action["undone"]):
             return Undone(changes=("the check says that it is undone",))
         commands = action["commands"][record.undone :]
@@ -72,11 +68,11 @@ class Commands:
         return Undone(changes=tuple(changes))
 
 
-def _applied(client: MongoClient[Any], action: Action) -> bool | None:
+def _applied(client: MongoClient[Any], action: Action, *, in_doubt: bool) -> bool | None:
     if "applied" in action:
         return holds(client, action["applied"])
     (command,) = action["commands"]
-    return is_so(client, action["database"], command)
+    return is_so(client, action["database"], command, in_doubt=in_doubt)
 
 
 def _send_forward(
@@ -91,9 +87,8 @@ def _send_forward(
         _refuse_partly_there(client, action["database"], command)
     if stop.is_set():
         raise Stopped
-    record.note("sent")
     try:
-        told = _send(client, action["database"], command)
+        told = send(client, action["database"], command, partial(record.note, "sent", 0))
     except OperationFailure as error:
         # Where an attempt before this one is in doubt, a refusal may be that one's doing.
         if not in_doubt and (step := _told_by(error)):
@@ -112,7 +107,7 @@ def _never_applied(client: MongoClient[Any], forward: Action, record: Record) ->
             return "it was so before the group; nothing to undo"
         case "refused":
             return "it was refused; nothing to undo"
-    applied = _applied(client, forward)
+    applied = _applied(client, forward, in_doubt=record.step is not None)
     if applied is False:
         return "it was never applied; nothing to undo"
     if record.step is None:
@@ -144,29 +139,14 @@ def _send_undo(
         raise InDoubt(words)
     if stop.is_set():
         raise Stopped
-    record.note("undoing", number)
     try:
-        told = _send(client, database, command)
+        told = send(client, database, command, partial(record.note, "undoing", number))
     except OperationFailure as error:
         if error.code not in (*ALREADY.get(name_of(command), ()), *action.get("ok", ())):
             raise
         told = ": it is so already"
     record.note("undone", number)
     return f"{words}{told}"
-
-
-def _send(client: MongoClient[Any], database: str, command: Command) -> str:
-    """Sent and acknowledged by a majority; what it did, in words. Raises `PyMongoError`."""
-    where = client.get_database(database_of(command, database))
-    reply = where.command(as_sent(command), codec_options=CODEC)
-    if errors := reply.get("writeErrors"):
-        raise OperationFailure(errors[0].get("errmsg", ""), errors[0].get("code"), reply)
-    if concern := reply.get("writeConcernError"):
-        kind = WTimeoutError if concern.get("code") == WRITE_CONCERN_TIMEOUT else OperationFailure
-        raise kind(concern.get("errmsg", ""), concern.get("code"), reply)
-    if "nModified" in reply:
-        return f": {reply['n']} matched, {reply['nModified']} changed"
-    return f": {reply['n']} documents" if name_of(command) in ("insert", "delete") else ""
 
 
 def _told_by(error: OperationFailure) -> Step | None:

@@ -27,13 +27,19 @@ NO_OPTIONS: Final = (
 )
 """Fields of commands that are no option of a collection."""
 DEFAULTS: Final = {"validationLevel": "strict", "validationAction": "error"}
-DESCRIBED_FURTHER: Final = ("collation", "timeseries", "clusteredIndex")
+DESCRIBED_FURTHER: Final = (
+    "collation", "timeseries", "clusteredIndex", "weights", "wildcardProjection",
+)  # fmt: skip
 """Options to which a server adds what was not asked for."""
 
 
-def is_so(client: MongoClient[Any], database: str, command: Command) -> bool | None:
-    """`None`: no look can tell. Raises `PyMongoError`."""
-    look = LOOKS.get(next(iter(command)))
+def is_so(
+    client: MongoClient[Any], database: str, command: Command, *, in_doubt: bool = False
+) -> bool | None:
+    """`None`: no look can tell. `in_doubt`: the command was sent, and nothing that it makes was
+    there before. Raises `PyMongoError`."""
+    name = next(iter(command))
+    look = LOOKS.get(name) if not (in_doubt and name == "createIndexes") else _are_named
     return look(client, database, command) if look is not None else None
 
 
@@ -49,11 +55,24 @@ def _create(client: MongoClient[Any], database: str, command: Command) -> bool:
 
 
 def _create_indexes(client: MongoClient[Any], database: str, command: Command) -> bool:
-    """Under one name a server takes one index only, so the keys tell the rest."""
     found = _indexes(client, database, command["createIndexes"])
-    return all(
-        each["name"] in found and _same_key(each["key"], found[each["name"]]["key"])
-        for each in command["indexes"]
+    return all(_is_index(each, found.get(each["name"])) for each in command["indexes"])
+
+
+def _are_named(client: MongoClient[Any], database: str, command: Command) -> bool:
+    """A server makes all of them or none, and may describe them in other words."""
+    return len(indexes_there(client, database, command)) == len(command["indexes"])
+
+
+def _is_index(wanted: Mapping[str, Any], found: Mapping[str, Any] | None) -> bool:
+    return (
+        found is not None
+        and _same_key(wanted["key"], found["key"])
+        and all(
+            _same_option(name, value, found.get(name))
+            for name, value in wanted.items()
+            if name not in ("key", "background")
+        )
     )
 
 

@@ -7,6 +7,8 @@ crash left open.
 from pathlib import Path
 from typing import Final, Literal
 
+from bson import Binary
+
 from executors.undo.log import UndoLog, rows
 
 Step = Literal["already", "sent", "refused", "partly", "done"]
@@ -26,21 +28,31 @@ class Record:
         """The number of the undo command that is on its way."""
         self.undone = 0
         """How many of the undo commands are done."""
+        self.session: Binary | None = None
+        """Under which the last command went, and may still be at work."""
         for row in rows(self._path):
-            self._hear(row["k"], row.get("n", 0))
+            self._hear(row["k"], row["n"], row["s"])
 
     @property
     def path(self) -> str:
         return str(self._path)
 
-    def note(self, word: Step | Literal["undoing", "undone"], number: int = 0) -> None:
+    def note(
+        self,
+        word: Step | Literal["undoing", "undone"],
+        number: int = 0,
+        session: Binary | None = None,
+    ) -> None:
         """Durable when this returns. Raises `OSError`."""
         with UndoLog(self._path) as log:
-            log.add({"k": word, "n": number})
+            log.add({"k": word, "n": number, "s": session})
             log.sync()
-        self._hear(word, number)
+        self._hear(word, number, session)
 
-    def _hear(self, word: Step | Literal["undoing", "undone"], number: int) -> None:
+    def _hear(
+        self, word: Step | Literal["undoing", "undone"], number: int, session: Binary | None
+    ) -> None:
+        self.session = session
         if word == "undoing":
             self.undoing = number
         elif word == "undone":

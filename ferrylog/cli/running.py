@@ -35,9 +35,12 @@ def sides_of(
     target: str | None,
     target_uri_file: Path | None,
 ) -> Iterator[Sides]:
-    """The deployments of a job that stands in the journal: named again, or as it remembers them."""
+    """The deployments of a job that stands in the journal: named again, or as it remembers them.
+    A group has a target only."""
     uris = [
-        None if known.startswith(DUMP) else uri(role, given, file, known)
+        None
+        if known.startswith(DUMP) or (role, spec.kind) == ("source", "group")
+        else uri(role, given, file, known)
         for role, given, file, known in (
             ("source", source, source_uri_file, spec.source),
             ("target", target, target_uri_file, spec.target),
