@@ -72,14 +72,11 @@ class There:
             else:
                 return
 
-    def find(
-        self, keys: Sequence[bytes], session: ClientSession, *, only_ids: bool = False
-    ) -> Iterator[bytes]:
-        """What lies under these `{_id}`s, or nothing but its own `{_id}`. Under a collation that
-        may be more than what was asked for."""
-        only = {"projection": {"_id": 1}} if only_ids else {}
-        for query in key_queries(keys):
-            asked: dict[str, Any] = {"find": self.collection, "filter": query, **only}
+    def find(self, keys: Sequence[bytes], session: ClientSession) -> Iterator[bytes]:
+        """What lies under these `{_id}`s. Under a collation that may be more than what was asked
+        for."""
+        for query in key_queries(keys) if self.exists else ():
+            asked: dict[str, Any] = {"find": self.collection, "filter": query}
             while asked:
                 reply = self._run(asked, session)["cursor"]
                 for each in reply.get("firstBatch") or reply.get("nextBatch") or ():
