@@ -40,7 +40,13 @@ from statemachine.state import Unit
 from statemachine.stimuli import Undone
 from statemachine.words import TaskKey, TaskKind
 
-NAMING: Final = (TaskKind.CREATE, TaskKind.FINISH, TaskKind.SHAPE, TaskKind.SETTLE)
+NAMING: Final = (
+    TaskKind.CREATE,
+    TaskKind.FINISH,
+    TaskKind.SHAPE,
+    TaskKind.APPLY,
+    TaskKind.SETTLE,
+)
 """Operations that put aside what bears a name."""
 NOTHING: Final = Undone()
 
