@@ -69,6 +69,15 @@ def test_a_tail_with_an_impossible_length_is_no_row(path: Path, size: int) -> No
     assert _numbers(path) == [1]
 
 
+def test_a_tail_that_ends_in_the_middle_of_something_is_no_row(path: Path) -> None:
+    with UndoLog(path) as log:
+        log.add({"n": 1})
+        log.sync()
+    with path.open("ab") as file:
+        file.write(bson.encode({"n": 2})[:-1] + b"x")
+    assert _numbers(path) == [1]
+
+
 def test_only_we_may_read_it(path: Path) -> None:
     with UndoLog(path) as log:
         log.add({"n": 1})
