@@ -171,14 +171,21 @@ AT_REST: Final = (
 )
 
 
-def no_rollback(state: State) -> str:
-    """Why the job cannot be taken back; empty when it can."""
+def no_undo(state: State) -> str:
+    """Why nobody can ever take the job back; empty when somebody can, once it rests."""
     if state.spec is None or state.spec.kind not in TAKES_BACK:
         return "the job changes nothing that could be taken back"
     if state.committed:
         return "the job is committed: what was kept for a rollback is gone"
     if not (state.spec.undo or state.spec.kind == "group"):
         return "the job was begun without a record of what it changes"
+    return ""
+
+
+def no_rollback(state: State) -> str:
+    """Why the job cannot be taken back as it stands; empty when it can."""
+    if why := no_undo(state):
+        return why
     if state.status is JobStatus.ROLLED_BACK and not state.rolled_to:
         return "the job is rolled back already"
     if state.status not in AT_REST:
@@ -259,7 +266,7 @@ def _undo_planned(number: int, undo: Undo) -> UndoPlanned:
 
 
 def next_undo(state: State) -> TaskKey | None:
-    """Whose turn it is, one after another, in the order that is fixed (I38)."""
+    """Whose turn it is when nobody is at work, in the order that is fixed (I38)."""
     failed = state.size(TaskKind.UNDO, Status.FAILED)
     for undo in _left_to_undo(state):
         if not failed or not _waits_for_failed(state, undo):
@@ -274,8 +281,7 @@ def _left_to_undo(state: State) -> Iterator[Undo]:
     pending = state.queues.get((TaskKind.UNDO, Status.PENDING, 0), OrderedDict())
     fresh = takewhile(lambda key: not tasks[key].attempt, pending)
     again = list(takewhile(lambda key: tasks[key].attempt, reversed(pending)))
-    for status in (Status.WAITING, Status.PROCESSING, Status.IN_DOUBT):
-        again += state.queue(TaskKind.UNDO, status)
+    again += state.queue(TaskKind.UNDO, Status.WAITING)
     begun = sorted((undos[key.entity] for key in again), key=attrgetter("number"))
     return merge(begun, (undos[key.entity] for key in fresh), key=attrgetter("number"))
 

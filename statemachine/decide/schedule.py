@@ -80,12 +80,14 @@ def _paused(state: State) -> list[AnyEvent]:
 
 def _undoing(state: State, now: Millis) -> list[AnyEvent]:
     """One undo at a time, with the delays and behind the breaker of every task."""
+    if state.size(TaskKind.UNDO, Status.PROCESSING):
+        return []
     key = next_undo(state)
     if key is None:
         return [taken_back(state)]
     task = state.tasks[key]
     shut = task.status is Status.WAITING and now < task.not_before_ms <= _latest(state, now)
-    if task.status not in STARTS or shut or _free(state, POOL_OF[key.kind], now) <= 0:
+    if shut or _free(state, POOL_OF[key.kind], now) <= 0:
         return []
     return [_start(state, key)]
 

@@ -655,6 +655,19 @@ def test_one_is_left_out_by_somebodys_word() -> None:
     assert undo_plan(group.events) == ()
 
 
+def test_one_that_is_asked_for_again_waits_for_who_is_at_work() -> None:
+    """I38: one after another, also behind a failure."""
+    group = Group(operation("a"), operation("b"), operation("c"))
+    group.do("a", "b", "c")
+    take_back(group, continue_on_error=True)
+    group.fail(undo("c"), Cause.PERMANENT)
+    assert at_work(group) == [undo("b")]
+    assert group.tell(RequeueAsked("me", "operation c", 5, TaskKind.UNDO)) == ["undo_requeued"]
+    assert group.succeed(undo("b"), UNDONE) == ["undo_completed", "undo_started"]
+    assert at_work(group) == [undo("c")]
+    assert take_all_back(group) == ["operation c", "operation a"]
+
+
 def test_one_is_asked_for_again() -> None:
     """M6: a dead undo is a dead letter like any other."""
     group = done()
