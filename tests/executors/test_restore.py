@@ -31,7 +31,7 @@ from executors.dispatch import Ends, MongoExecutor
 from executors.protocol import Stopped
 from executors.rawbson import Slab
 from executors.restore import restore
-from executors.write import Conflict, CountsDisagree
+from executors.write import COMPARED_AT_ONCE, Conflict, CountsDisagree
 from ferrylog.embedded import Mongod
 from statemachine.effects import Effect
 from statemachine.events import JobSpec
@@ -387,20 +387,20 @@ def test_a_stop_leaves_whole_blocks(bench: Bench) -> None:
 
 
 def test_a_stop_is_seen_inside_a_block(bench: Bench) -> None:
-    """A block of conflicts takes a command for each; what was not told is done again."""
-    lying = [document(_id=n, v="old") for n in range(50)]
+    """A block of conflicts takes a command for each lot; what was not told is done again."""
+    lying = [document(_id=n, v="old") for n in range(2500)]
     bench.send(*lying)
-    sent = [document(_id=n, v="new") for n in range(50)]
+    sent = [document(_id=n, v="new") for n in range(2500)]
     chunk, merge = bench.chunk(sent), spec(on_conflict="overwrite")
 
     path = bench.folder / "0-1.flb"
     with pytest.raises(Stopped):
-        list(restore(bench.client, UNIT, chunk, merge, path, bench.folder, Looks(20)))
+        list(restore(bench.client, UNIT, chunk, merge, path, bench.folder, Looks(8)))
     changed = sum(b"new" in each for each in bench.there())
-    assert 0 < changed < 20
+    assert changed == COMPARED_AT_ONCE
 
     (news,) = bench.run(chunk, on_conflict="overwrite")
-    assert (news.documents, news.present) == (50, changed)
+    assert (news.documents, news.present) == (2500, changed)
     assert bench.there() == sent
 
 
