@@ -31,7 +31,7 @@ from executors.dispatch import Ends, MongoExecutor
 from executors.protocol import Stopped
 from executors.rawbson import Slab
 from executors.restore import restore
-from executors.write import COMPARED_AT_ONCE, Conflict, CountsDisagree
+from executors.write import Conflict, CountsDisagree
 from ferrylog.embedded import Mongod
 from statemachine.effects import Effect
 from statemachine.events import JobSpec
@@ -386,21 +386,22 @@ def test_a_stop_leaves_whole_blocks(bench: Bench) -> None:
     assert bench.there() == documents[:10]
 
 
-def test_a_stop_is_seen_inside_a_block(bench: Bench) -> None:
+def test_a_stop_is_seen_inside_a_block(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A block of conflicts takes a command for each lot; what was not told is done again."""
-    lying = [document(_id=n, v="old") for n in range(2500)]
+    monkeypatch.setattr("executors.write.COMPARED_AT_ONCE", 10)
+    lying = [document(_id=n, v="old") for n in range(50)]
     bench.send(*lying)
-    sent = [document(_id=n, v="new") for n in range(2500)]
+    sent = [document(_id=n, v="new") for n in range(50)]
     chunk, merge = bench.chunk(sent), spec(on_conflict="overwrite")
 
     path = bench.folder / "0-1.flb"
     with pytest.raises(Stopped):
-        list(restore(bench.client, UNIT, chunk, merge, path, bench.folder, Looks(8)))
+        list(restore(bench.client, UNIT, chunk, merge, path, bench.folder, Looks(12)))
     changed = sum(b"new" in each for each in bench.there())
-    assert changed == COMPARED_AT_ONCE
+    assert changed in (10, 20, 30, 40)
 
     (news,) = bench.run(chunk, on_conflict="overwrite")
-    assert (news.documents, news.present) == (2500, changed)
+    assert (news.documents, news.present) == (50, changed)
     assert bench.there() == sent
 
 
