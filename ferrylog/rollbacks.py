@@ -6,7 +6,8 @@ from typing import Final
 from ferrylog.engine import Engine
 from ferrylog.errors import Refused, Usage
 from journal.sqlite import SqliteJournal
-from statemachine.decide.operations import AT_REST, TAKING_BACK, no_rollback
+from statemachine.decide.asked import refusal
+from statemachine.decide.operations import AT_REST, TAKING_BACK, no_rollback, no_undo
 from statemachine.state import State, Undo
 from statemachine.stimuli import RollbackAsked, Stimulus, StopAsked
 from statemachine.undoing import undo_plan
@@ -39,15 +40,16 @@ def planned(journal: SqliteJournal, job: JobId, to: str = "") -> tuple[Undo, ...
 def going_on(state: State) -> bool:
     """Whether the job's next run takes it back: somebody asked for that, and it has not ended."""
     stops = (JobStatus.STOPPING, JobStatus.STOPPED)
-    return state.status in TAKING_BACK or (state.rollback and state.status in stops)
+    asked = state.rollback and not no_undo(state)  # older programs took the wish for any job
+    return state.status in TAKING_BACK or (asked and state.status in stops)
 
 
 def refuse(state: State) -> None:
     """Raise `Refused` for a job that nobody can take back, whoever runs it."""
     busy = (JobStatus.RUNNING, JobStatus.PAUSING, JobStatus.STOPPING)
-    if state.status in (*TAKING_BACK, *busy) and not state.committed:
+    if state.status in TAKING_BACK:
         return
-    if why := no_rollback(state):
+    if why := no_undo(state) if state.status in busy else no_rollback(state):
         raise Refused("rollback", why)
 
 
@@ -69,4 +71,8 @@ def first_stimuli(journal: SqliteJournal, engine: Engine, how: TakingBack) -> li
         force=how.force,
         continue_on_error=how.continue_on_error,
     )
-    return [asked] if state.status in AT_REST else [stop, asked]
+    if state.status not in AT_REST:
+        return [stop, asked]
+    if why := refusal(state, asked):  # a run that begins without it would go on with the job
+        raise Refused("rollback", why)
+    return [asked]

@@ -16,6 +16,7 @@ from statemachine.words import (
     UnitId,
     UnitStatus,
     index_task,
+    undo_task,
     unit_of,
 )
 
@@ -70,7 +71,8 @@ class Effect:
     """Of an operation of a group, and of its undo."""
     undo: Undo | None = None
     chunks: tuple[Undo, ...] = ()
-    """Of the undo of a creation: what was to be undone of the unit's chunks."""
+    """Of the undo of a creation: what was to be undone of the unit's chunks. Of that of a chunk:
+    itself, where the creation is not taken back with it."""
     force: bool = False
     """Of an undo: collections that the job made go, whatever others wrote to them since."""
 
@@ -166,8 +168,6 @@ def _of_increment(state: State, key: TaskKey, task: Task) -> Effect:
 def _of_undo(state: State, key: TaskKey, task: Task) -> Effect:
     undo = state.undos[key.entity]
     unit = state.units[undo.unit] if undo.unit is not None else None
-    creation = undo.task is TaskKind.CREATE
-    chunks = (each for each in state.undos.values() if each.chunk and each.unit == undo.unit)
     operation = state.operations.get(OperationId(undo.entity))
     return Effect(
         key,
@@ -178,9 +178,16 @@ def _of_undo(state: State, key: TaskKey, task: Task) -> Effect:
         cluster_time=state.cluster_time,
         operation=replace(operation) if operation is not None else None,
         undo=undo,
-        chunks=tuple(chunks) if creation else (),
+        chunks=tuple(_chunks_of(state, undo)),
         force=state.forced,
     )
+
+
+def _chunks_of(state: State, undo: Undo) -> Iterator[Undo]:
+    if undo.task is TaskKind.CREATE:
+        yield from (each for each in state.undos.values() if each.chunk and each.unit == undo.unit)
+    elif undo.chunk and undo_task(TaskKind.CREATE, undo.unit or "").entity not in state.undos:
+        yield undo
 
 
 def _given_up(state: State, unit: UnitId) -> Iterator[str]:

@@ -8,7 +8,8 @@ the source as it is now. What nobody can prove stays.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from executors.batches import Range
-from executors.boundaries import to_key
+from executors.boundaries import from_key, to_key
 from executors.chunkfile import DamagedFile
 from executors.commands import drop, there
 from executors.dump import as_called, mean_bytes
@@ -33,14 +34,14 @@ from executors.sides import InFile, InRange, Lookup, Side, each_of, lots_of
 from executors.source import data_of, range_of
 from executors.undo.documents import MAX_NAMED, Back, Step, steps_of
 from executors.undo.log import UndoLog, undo_path
-from executors.undo.recording import Recorder, is_stamped, sum_of
+from executors.undo.recording import Recorder, comparable, is_stamped, sum_of
 from executors.undo.there import There
 from executors.verify import stands_for_range
 from statemachine.errors import OperatorError
 from statemachine.events import JobSpec
 from statemachine.state import Chunk, ChunkFile, Undo, Unit
 from statemachine.stimuli import Undone
-from statemachine.words import ChunkId, TaskKind, undo_task
+from statemachine.words import ChunkId, TaskKey, TaskKind, undo_task
 
 UNPROVEN: Final = "neither its file nor the source is there to compare with"
 
@@ -85,6 +86,22 @@ def unload(
     return loaded.pick()
 
 
+def take_out(
+    client: MongoClient[Any],
+    unit: Unit,
+    chunk: Undo,
+    spec: JobSpec,
+    origin: Origin,
+    stop: StopToken,
+) -> Undone:
+    """Take out what one chunk brought to a collection of the job's own that stays, and nothing
+    else; as `unload`."""
+    found = there(client, unit.target)
+    if found is None or found.uuid != unit.target_uuid:
+        return Undone()
+    return _Loaded(client, unit, (chunk,), spec, origin, stop).part(chunk)
+
+
 @dataclass(slots=True)
 class _Loaded:
     client: MongoClient[Any]
@@ -107,7 +124,18 @@ class _Loaded:
             self._proven = [self._in_target(None)]
             return True
         proven = self._prove()
-        return proven + sum(map(self._equal, self._sides)) == count
+        return self._apart() and proven + sum(map(self._equal, self._sides)) == count
+
+    def _apart(self) -> bool:
+        """Whether no two chunks tell of the same documents: one that was cut in parts or carried
+        once more stands beside what took its place, and would count twice."""
+        if self.origin.dump is not None:
+            files = [
+                (file.place, file.name, file.at) for each in self.chunks if (file := each.file)
+            ]
+            return len(set(files)) == len(self.chunks)
+        edges = sorted(map(_edges, self.chunks))
+        return all(one[1] <= other[0] for one, other in pairwise(edges))
 
     def _prove(self) -> int:
         """Chunk by chunk; how many documents are proven by their sums."""
@@ -202,13 +230,19 @@ class _Loaded:
         drop(self.client, self.unit.target, self.spec)
         return Undone(count, 0, (f"dropped {self.unit.target} with {count} documents",))
 
+    def part(self, chunk: Undo) -> Undone:
+        """What one chunk brought goes. What nobody can prove of it stays."""
+        self._prove()
+        told = self._take(undo_task(chunk.task, chunk.entity)).told()
+        if not (self._proven or self._sides):
+            left = sum(block.documents for block in self._in_target(chunk).blocks())
+            told = replace(told, kept=left)
+        return replace(told, changes=(*told.changes, *self.notes[:MAX_NAMED]))
+
     def pick(self) -> Undone:
         """Exactly what is ours goes."""
         name = self.unit.target
-        back = Back(There(self.client, name, self.unit.type, self.spec, self.stop))
-        back.take(steps_of(self._recorded()))
-        for side in self._sides:
-            back.take(step for each in each_of(side) if (step := _step(each)) is not None)
+        back = self._take(undo_task(TaskKind.CREATE, self.unit.id))
         left = self.count()
         if not left and self.unit.found == "nothing":
             return self.drop(back.removed)
@@ -216,10 +250,16 @@ class _Loaded:
         kept = (f"{name} _id {key}: kept" for key in self._first())
         return Undone(back.removed, left, (said, *kept, *self.notes[:MAX_NAMED]))
 
-    def _recorded(self) -> Path:
+    def _take(self, task: TaskKey) -> Back:
+        back = Back(There(self.client, self.unit.target, self.unit.type, self.spec, self.stop))
+        back.take(steps_of(self._recorded(task)))
+        for side in self._sides:
+            back.take(step for each in each_of(side) if (step := _step(each)) is not None)
+        return back
+
+    def _recorded(self, task: TaskKey) -> Path:
         """The undo log of what sums prove to be ours: once some of it is gone, they prove nothing
         any more."""
-        task = undo_task(TaskKind.CREATE, self.unit.id)
         path = undo_path(self.origin.folder, task)
         with UndoLog(path) as log:
             recorder = Recorder(log, self.unit.target, self.unit.type)
@@ -264,6 +304,13 @@ def _step(document: bytes) -> Step | None:
     if is_stamped(stored):
         return Step(key, stamped=stored)
     return Step(key, sum_of(stored))
+
+
+def _edges(chunk: Undo) -> tuple[bytes, bytes]:
+    """Its range, as servers order it where no collation does."""
+    lower = comparable(bytes(from_key(chunk.lower).raw)) if chunk.lower is not None else b""
+    upper = comparable(bytes(from_key(chunk.upper).raw)) if chunk.upper is not None else b"\xff" * 8
+    return lower, upper
 
 
 def _as_chunk(chunk: Undo, source: Unit) -> Chunk:

@@ -9,6 +9,7 @@ from typing import Any, Final
 from pymongo import MongoClient
 
 from executors.clients import Deployment
+from executors.commands import there
 from executors.dumps.restoring import DumpSource
 from executors.operation.perform import undo_operation
 from executors.protocol import StopToken
@@ -17,7 +18,7 @@ from executors.undo.aside import staged
 from executors.undo.catalogue import undo_catalogue, undo_create, undo_finish
 from executors.undo.documents import undo_documents
 from executors.undo.increments import undo_increment
-from executors.undo.loaded import Origin, unload
+from executors.undo.loaded import Origin, take_out, unload
 from executors.undo.log import undo_path
 from statemachine.effects import Effect
 from statemachine.errors import OperatorError
@@ -85,7 +86,7 @@ class UndoTasks:
                 return undo_finish(client, unit, self.spec, self.folder)
             case TaskKind.INDEX:
                 return undo_catalogue(client, path, self.spec, force=effect.force)
-        return self._chunk(client, unit, path, stop)
+        return self._chunk(client, effect, unit, path, stop)
 
     def _must_have_log(self, undo: Undo, unit: Unit | None) -> None:
         """Without its log nobody knows what an operation did that came about: "nothing" would be a
@@ -96,10 +97,27 @@ class UndoTasks:
         if undo.acknowledged and not (ours or users) and not path.is_file():
             raise LogMissing(undo, path)
 
-    def _chunk(self, client: MongoClient[Any], unit: Unit, path: Path, stop: StopToken) -> Undone:
-        if unit.found == "documents" and unit.id not in USERS:
+    def _chunk(
+        self, client: MongoClient[Any], effect: Effect, unit: Unit, path: Path, stop: StopToken
+    ) -> Undone:
+        if unit.id in USERS:
+            return WITH_ITS_COLLECTION
+        if unit.found == "documents":
             return undo_documents(client, path, self.spec, stop)
-        return WITH_ITS_COLLECTION
+        if not effect.chunks:
+            return WITH_ITS_COLLECTION
+        now = self._as_called(client, unit)
+        return take_out(client, now, effect.chunks[0], self.spec, self._origin(effect), stop)
+
+    def _as_called(self, client: MongoClient[Any], unit: Unit) -> Unit:
+        """With the name that its collection has: its last touch may be taken back or not."""
+        found = there(client, unit.target)
+        ours = found is not None and found.uuid == unit.target_uuid
+        return unit if ours else staged(unit, self.spec)
+
+    def _origin(self, effect: Effect) -> Origin:
+        source = self.source.client if self.source is not None else None
+        return Origin(self.folder, self.dump, source, effect.read_preference)
 
     def _create(
         self, client: MongoClient[Any], effect: Effect, unit: Unit, stop: StopToken
@@ -108,15 +126,13 @@ class UndoTasks:
         between = staged(unit, self.spec)
         proven = None
         if unit.found != "documents" and unit.type != "view" and unit.created:
-            source = self.source.client if self.source is not None else None
-            origin = Origin(self.folder, self.dump, source, effect.read_preference)
             proven = partial(
                 unload,
                 client,
                 between,
                 effect.chunks,
                 self.spec,
-                origin,
+                self._origin(effect),
                 stop,
                 force=effect.force,
             )

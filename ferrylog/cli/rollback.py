@@ -17,6 +17,7 @@ from ferrylog.cli.running import a_run, end
 from ferrylog.cli.settings import run_settings
 from ferrylog.endpoints import endpoints_of
 from ferrylog.engine import Engine
+from ferrylog.errors import Usage
 from ferrylog.jobs import find_job, find_migration, journal_to_write, operator
 from ferrylog.past import Past
 from ferrylog.recall import recall
@@ -71,6 +72,11 @@ def rollback(
         _foretell(common, running or job, to)
         return
     if running is not None:
+        if to or force or continue_on_error:
+            raise Usage(
+                f"a process runs job {running}: there it is taken back whole, and by no force",
+                remedy="stop the job first: `ferrylog stop`; then ask again",
+            )
         wish = StopAsked(operator(), ASKED, immediate=immediate, rollback=True)
         show(common, [ask(journal, running, wish)])
         return

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from statemachine.decide.found import chunk_found
 from statemachine.decide.increments import CHAIN
 from statemachine.decide.isolation import not_carried
-from statemachine.decide.operations import TAKING_BACK, no_rollback, outdated, rollback
+from statemachine.decide.operations import TAKING_BACK, no_rollback, no_undo, outdated, rollback
 from statemachine.events import (
     AnyEvent,
     ChunkDropped,
@@ -185,8 +185,11 @@ def _pause(state: State, wish: PauseAsked) -> list[AnyEvent]:
 
 
 def _stop(state: State, wish: StopAsked) -> list[AnyEvent]:
-    """A pause under way becomes a stop; a second, immediate one hastens the first."""
-    if state.status is JobStatus.ROLLING_BACK:
+    """A pause under way becomes a stop; a second, immediate one hastens the first. What cannot be
+    taken back is not stopped for that."""
+    if wish.rollback and (why := no_undo(state)):
+        raise _Refused(why)
+    if state.status is JobStatus.ROLLING_BACK and not wish.rollback:
         return _pause(state, PauseAsked(wish.by, wish.why, wish.request, wish.immediate))
     hastens = state.status is JobStatus.STOPPING and wish.immediate
     if state.terminal or state.status in (JobStatus.STOPPED, JobStatus.PENDING, *TAKING_BACK):

@@ -114,10 +114,11 @@ def undo_skipped(state: State, event: UndoSkipped) -> None:
 
 
 def job_rolled_back(state: State, event: JobRolledBack) -> None:
-    """Its undos stay known, so that none is ever planned again."""
+    """Its undos stay known, so that none is ever planned again. What a chunk brought was taken
+    out, or went with its collection: it is nothing any more by which a later one is proven."""
     job_moved_on(state, event)
     state.undos = {
-        entity: replace(each, file=None, lower=None, upper=None)
+        entity: replace(each, file=None, lower=None, upper=None, chunk=None, digest="")
         for entity, each in state.undos.items()
     }
 

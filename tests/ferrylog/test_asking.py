@@ -122,7 +122,9 @@ def journal(tmp_path: Path) -> Path:
 def begin(path: Path) -> None:
     with SqliteJournal.create(path) as written_to:
         began = RunBegan("ann", "office", 4711, "0.1.0", SETTINGS)
-        Engine(written_to, JOB).turn([JobAsked("ann", SPEC), began], now=BEGIN)
+        Engine(written_to, JOB).turn(
+            [JobAsked("ann", SPEC.model_copy(update={"undo": True})), began], now=BEGIN
+        )
 
 
 def tell(path: Path, *wishes: Asked) -> None:
@@ -315,7 +317,9 @@ def test_an_answer_in_the_last_moment(journal: Path, monkeypatch: pytest.MonkeyP
 def test_another_process_that_runs_another_job(journal: Path, tmp_path: Path) -> None:
     with SqliteJournal.create(journal) as written_to:
         began = RunBegan("ann", "office", 4711, "0.1.0", SETTINGS)
-        Engine(written_to, asking.JobId("other")).turn([JobAsked("ann", SPEC), began], now=BEGIN)
+        Engine(written_to, asking.JobId("other")).turn(
+            [JobAsked("ann", SPEC.model_copy(update={"undo": True})), began], now=BEGIN
+        )
     with Lease(journal, host="h", since="now"), pytest.raises(JournalHeld):
         ask(journal, JOB, SetAsked("ben", "dump_workers", 8))
 

@@ -210,7 +210,7 @@ def test_who_wanted_it_to_rest(path: Path, say: Say, *, stop: bool) -> None:
         if stop
         else PauseAsked("ben@desk", "lunch", 1)
     )
-    play = Play(path, {}, wishes=[(350, wish)])
+    play = Play(path, {}, spec=SPEC.model_copy(update={"undo": True}), wishes=[(350, wish)])
     state = play.once()
     assert (state.status, exit_code(state)) == ("stopped" if stop else "paused", 5)
     asked = [report.control for _, report in reports(path) if report.control is not None]

@@ -398,7 +398,7 @@ def test_no_connection_string_is_a_namespace() -> None:
 
 def test_haste_makes_a_stop_immediate_too() -> None:
     """M2, A18: a second signal while the job stops."""
-    story = planned()
+    story = Story(undo=True).planned()
     story.tell(StopAsked("me", "", 1, rollback=True))
     kinds = story.tell(PauseAsked("signal", "SIGINT", immediate=True))
     assert kinds[0] == "stop_requested" and kinds[-1] == "job_stopped"

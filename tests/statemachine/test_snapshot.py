@@ -94,7 +94,7 @@ def dump(n: int) -> TaskKey:
 def asked() -> Story:
     """All that operators, breakers and alerts leave behind; at last a breaker's probe."""
     told = SETTINGS.model_copy(update={"breaker_failures": 1, "dump_workers": 4})
-    story = Story(told).planned(chunks=5, indexes=1)
+    story = Story(told, undo=True).planned(chunks=5, indexes=1)
     story.tell(PriorityAsked("me", f"{UNIT}#3", -3, 1), PriorityAsked("me", f"{UNIT}#4", 3, 2))
     story.tell(Measured((Gauge(Alert.SLOW, "job", 2, 1), Gauge(Alert.STALLED, CHUNK, 2, 1))))
     story.succeed(DUMP, DUMPED)

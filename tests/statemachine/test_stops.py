@@ -40,7 +40,7 @@ DOUBTS = ["dump_in_doubt", "dump_in_doubt"]
 
 def story_of(*wishes: Asked) -> Story:
     """Two dumps at work, two chunks waiting; then these wishes."""
-    story = Story().planned(chunks=4)
+    story = Story(undo=True).planned(chunks=4)
     story.tell(*wishes)
     return story
 

@@ -1,0 +1,74 @@
+"""Parts of a job that are taken back, and rollbacks that are asked for at an odd moment."""
+
+from pathlib import Path
+
+from tests.conftest import Pair
+from tests.end_to_end import every_kind
+from tests.end_to_end.test_main_job import Terminal, until
+
+
+def test_what_was_inserted_goes_though_its_collection_stays(pair: Pair, tmp_path: Path) -> None:
+    """I42: a rollback down to the creation of a collection takes out what the chunks brought; the
+    rest of the rollback then takes the collection, too."""
+    pair.source_client.shop.orders.insert_many([{"_id": n, "a": n} for n in range(1000)])
+    ferrylog = Terminal(tmp_path, pair)
+    assert ferrylog("start", "--chunk-docs", "100").returncode == 0
+    target = pair.target_client.shop
+    target.orders.insert_one({"_id": "theirs"})
+    taken = ferrylog("rollback", "--to", "create shop.orders")
+    assert taken.returncode == 0, taken.stderr
+    assert list(target.orders.find({})) == [{"_id": "theirs"}]
+    target.orders.delete_one({"_id": "theirs"})
+    taken = ferrylog("rollback")
+    assert taken.returncode == 0, taken.stderr
+    assert every_kind.read(pair.target_client) == {}
+
+
+def test_chunks_before_the_operation_stay(pair: Pair, tmp_path: Path) -> None:
+    """I42: exactly what came after it goes; the rest of the rollback finds the rest."""
+    pair.source_client.shop.orders.insert_many([{"_id": n, "a": n} for n in range(1000)])
+    ferrylog = Terminal(tmp_path, pair)
+    assert ferrylog("start", "--chunk-docs", "100", "--restore-workers", "1").returncode == 0
+    target = pair.target_client.shop
+    taken = ferrylog("rollback", "--to", "restore shop.orders#4")
+    assert taken.returncode == 0, taken.stderr
+    left = target.orders.count_documents({})
+    assert 0 < left < 1000
+    pair.source_client.drop_database("shop")
+    taken = ferrylog("rollback")
+    assert taken.returncode == 0, taken.stderr
+    assert every_kind.read(pair.target_client) == {}
+
+
+def test_a_killed_job_without_a_record_does_not_go_on(pair: Pair, tmp_path: Path) -> None:
+    """M6: what is refused does nothing, above all not the opposite."""
+    pair.source_client.shop.orders.insert_many([{"_id": n, "a": "b" * 50} for n in range(100_000)])
+    ferrylog = Terminal(tmp_path, pair)
+    process = ferrylog.begin("start", "--no-undo", "--chunk-docs", "1000")
+    until(lambda: "restore_completed" in ferrylog.kinds())
+    process.kill()
+    process.communicate()
+    events = len(ferrylog.kinds())
+    taken = ferrylog("rollback")
+    assert taken.returncode == 2, taken.stderr
+    assert "without a record" in taken.stderr
+    assert len(ferrylog.kinds()) == events
+
+
+def test_a_running_job_is_not_taken_back_partly(pair: Pair, tmp_path: Path) -> None:
+    """I42: how it is to be taken back is not forgotten on the way to the process that runs it; a
+    job that can not be taken back is not even stopped for it."""
+    pair.source_client.shop.orders.insert_many([{"_id": n, "a": "b" * 50} for n in range(100_000)])
+    ferrylog = Terminal(tmp_path, pair)
+    process = ferrylog.begin("start", "--no-undo", "--chunk-docs", "200")
+    until(lambda: "restore_completed" in ferrylog.kinds())
+    for words in (("--to", "create shop.orders"), ("--force",), ("--continue-on-error",)):
+        refused = ferrylog("rollback", *words)
+        assert refused.returncode == 2, refused.stderr
+        assert "runs" in refused.stderr
+    refused = ferrylog("stop", "--rollback")
+    assert refused.returncode == 2, refused.stderr
+    assert "without a record" in refused.stderr
+    process.kill()
+    process.communicate()
+    assert "stop_requested" not in ferrylog.kinds()
