@@ -31,6 +31,7 @@ from executors.preflight import (
     examine_resume,
 )
 from executors.rejected import rejected_path
+from executors.undo.catalogue import free_own
 from ferrylog import __version__, clock
 from ferrylog.drive import Drive
 from ferrylog.engine import Engine
@@ -169,7 +170,7 @@ class Run:
         ended_before = engine.state.terminal
         with self.live:
             left_by = Drive(engine, executor, inbox, observers).run([*first, began])
-            if not left_by and engine.state.status is JobStatus.STOPPED and engine.state.rollback:
+            if not left_by and engine.state.status is JobStatus.STOPPED and going_on(engine.state):
                 how = TakingBack(operator(), engine.state.why)
                 back = [*first_stimuli(self.journal, engine, how), began]
                 left_by = Drive(engine, executor, inbox, observers).run(back)
@@ -181,6 +182,8 @@ class Run:
                     logger.warning("{} could not be removed from the target: drop it", place)
             if restores_chain(spec) and self.target is not None:
                 clear_position(self.target.client, engine.job)  # its own, whoever is at work there
+                if engine.state.status is JobStatus.COMPLETED:
+                    free_own(self.target.client, folder)
             _tidy(folder, engine.state)
             remove_if_empty(work_path(self.journal.path))
         if left_by:

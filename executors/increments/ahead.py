@@ -55,7 +55,7 @@ class Ahead(CatalogueLog):
         self.told = [fields(bytes(row.raw)) for row in rows(path) if row["k"] not in OF_DOCUMENTS]
         self._about: tuple[str, str] | None = None
         self._held = 0
-        self.begin()
+        self.make()
 
     # --- documents: durable when `sync` returns ---
 

@@ -150,10 +150,8 @@ class Inverse:
         """At most a block's worth. `again`: what others changed was told. Raises `Refused`,
         `PyMongoError`, `Stopped`."""
         plan, waiting = Plan([], {}, [], [], []), list[bytes]()
-        if self._there.exists:
+        if self._there.exists:  # else what is written would make it, and nothing of it stays
             plan, waiting = self._changed(steps)
-        else:  # what is written would make it
-            plan.gone_since.extend(key for key, step in steps.items() if step.before is not None)
         tally.done += plan.done - len(waiting)
         tally.waits += len(waiting)
         room = MOST_WAITING - len(tally.waiting)

@@ -110,7 +110,7 @@ def catalogue_log(
         yield None
         return
     with CatalogueLog(undo_path(folder, task)) as log:
-        log.begin()
+        log.make()
         yield log
 
 

@@ -48,6 +48,7 @@ NAMING: Final = (
     TaskKind.SETTLE,
 )
 """Operations that put aside what bears a name."""
+OF_LINKS: Final = (TaskKind.SHAPE, TaskKind.APPLY, TaskKind.SETTLE)
 NOTHING: Final = Undone()
 
 
@@ -232,7 +233,7 @@ class _Undoing:
         name, uuid = row["ns"], row["uuid"]
         found = there(self.client, name)
         if (found is None or found.uuid != uuid) and not self._name_of(uuid, name):
-            self.changes.append(f"lost: what was {name} and became {row['as']}: others dropped it")
+            self.changes.append(f"gone: what was {name} and became {row['as']}")
 
     def _name_of(self, uuid: str, once: str) -> str:
         """What is called otherwise by now; empty: nothing of that database has this UUID."""
@@ -352,6 +353,23 @@ def free(client: MongoClient[Any], folder: Path) -> tuple[str, ...]:
     ]
     if (folder / UNDO).is_dir():
         shutil.rmtree(folder / UNDO)
+    return tuple(freed)
+
+
+def free_own(client: MongoClient[Any], folder: Path) -> tuple[str, ...]:
+    """Drop what the increments of a chain put aside: collections that the job itself had made, of
+    which a rollback as a whole needs nothing. Again, it drops what is left. In words.
+
+    Raises `PyMongoError`, `OSError`.
+    """
+    freed: list[str] = []
+    for task in OF_LINKS:
+        for path in sorted((folder / UNDO / task).glob("*.bson")):
+            freed += [
+                f"{row['as']}, which was {row['ns']} before"
+                for row in CatalogueLog(path).told
+                if row["k"] == "kept" and _free(client, row["as"], row["uuid"])
+            ]
     return tuple(freed)
 
 

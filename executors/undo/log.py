@@ -42,7 +42,7 @@ class UndoLog:
             os.close(self._fd)
             self._fd = None
 
-    def begin(self) -> None:
+    def make(self) -> None:
         """The file is there, durable, when this returns: an operation that has none did nothing.
         Raises `OSError`."""
         if not self._path.is_file():

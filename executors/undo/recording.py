@@ -76,7 +76,7 @@ def log_of(
     if not spec.undo or unit.found != "documents":
         return nullcontext()
     log = UndoLog(undo_path(folder, task))
-    log.begin()
+    log.make()
     return log
 
 
