@@ -3,9 +3,9 @@
 from typing import Literal
 
 import typer
-from executors.undo.catalogue import free
 from pydantic import Field
 
+from executors.undo.catalogue import free
 from ferrylog import clock
 from ferrylog.cli import options as o
 from ferrylog.engine import Engine

@@ -5,6 +5,7 @@ from ferrylog.cli.followed import end_followed
 from ferrylog.cli.plan import end_plan
 from ferrylog.cli.running import a_run, end, sides_of
 from ferrylog.cli.settings import run_settings
+from ferrylog.endpoints import endpoints_of
 from ferrylog.errors import Usage
 from ferrylog.jobs import find_job, journal_to_write, unfinished
 from ferrylog.past import Past
@@ -20,6 +21,8 @@ def resume(
     source_uri_file: o.SourceFile = None,
     target: o.Target = None,
     target_uri_file: o.TargetFile = None,
+    endpoint: o.Endpoints = None,
+    endpoint_uri_file: o.EndpointFiles = None,
     dump_workers: o.DumpWorkers = None,
     restore_workers: o.RestoreWorkers = None,
     max_retries: o.MaxRetries = None,
@@ -68,7 +71,8 @@ def resume(
         )
         with (
             sides_of(spec, source, source_uri_file, target, target_uri_file) as sides,
-            a_run(common, written, sides, settings) as run,
+            endpoints_of(past.state, endpoint, endpoint_uri_file) as places,
+            a_run(common, written, sides, settings, places) as run,
         ):
             engine = run.resume(wanted, past)
             if spec.kind == "plan":
