@@ -33,6 +33,7 @@ from ferrylog.wiring import deployment
 from journal.sqlite import SqliteJournal
 from statemachine.events import JobSpec, RunSettings
 from statemachine.state import DUMP
+from statemachine.words import JobStatus
 
 
 def restore(
@@ -249,7 +250,8 @@ def _carry(
                 typer.echo(increments_foretold(spec), err=True)
             end_plan(common, run, engine)
         code = tell_end(common, written, engine)
-    asked = spec.place and not engine.state.terminal and must_rest(written, engine.job)
+    ended = engine.state.status in (JobStatus.COMPLETED, JobStatus.FAILED)
+    asked = spec.place and not ended and must_rest(written, engine.job)
     raise Interrupted(code) if asked else typer.Exit(code)
 
 

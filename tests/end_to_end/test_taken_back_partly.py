@@ -72,3 +72,18 @@ def test_a_running_job_is_not_taken_back_partly(pair: Pair, tmp_path: Path) -> N
     process.kill()
     process.communicate()
     assert "stop_requested" not in ferrylog.kinds()
+
+
+def test_who_has_it_taken_back_wants_no_other_target(pair: Pair, tmp_path: Path) -> None:
+    """M2: a restore to several targets does not go on with the next one behind that."""
+    pair.source_client.shop.orders.insert_many([{"_id": n, "a": "b" * 50} for n in range(100_000)])
+    ferrylog, place = Terminal(tmp_path, pair), str(tmp_path / "dump")
+    assert ferrylog("dump", "--out", place, "--chunk-docs", "200").returncode == 0
+    pair.source_client.drop_database("shop")
+    uris = "--target", pair.target.uri, "--target", pair.source.uri
+    process = ferrylog.begin("restore", "--from", place, *uris)
+    until(lambda: "restore_completed" in ferrylog.kinds())
+    assert ferrylog("stop", "--immediate", "--rollback").returncode == 0
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 6, said
+    assert every_kind.read(pair.target_client) == every_kind.read(pair.source_client) == {}
