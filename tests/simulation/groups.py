@@ -17,6 +17,10 @@ MOST = 8
 """Operations."""
 ROWS = 5
 """That lie there before."""
+HOPELESS = 0.1
+"""How often an operation fails for good, whoever tries it."""
+NO_GROUP = 0.05
+"""How often operations do not belong together."""
 
 
 def change(rows: dict[str, str], key: str, text: str | None) -> None:
@@ -83,8 +87,8 @@ def draw_group(random: Random, lots: Lots) -> World:
     ]
     random.shuffle(operations)
     world.group = tuple(operations)
-    world.hopeless = {name for name in names if lots.strikes("hopeless")}
-    if lots.strikes("no_group"):
+    world.hopeless = {name for name in names if random.random() < HOPELESS}
+    if random.random() < NO_GROUP:
         world.group = _spoilt(random, operations)
     return world
 

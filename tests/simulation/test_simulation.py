@@ -1,20 +1,21 @@
 """The engine under faults: seeds, each with its own mix of faults and its own laws' checks.
 
-Proves, on the real engine and the real journal file with a virtual clock: I1, I2, I3, I4, I5,
-I8, I9, I12, I13, I14, I15, I16, I17, I18, I19, I20, I21, I22, I23, I24, I25, I26, I28, I29, I30,
-and the flow of A2-A9, A11-A16, A18, A19.
+Proves, on the real engine and the real journal file with a virtual clock: I1-I5, I8, I9,
+I12-I26, I28-I30, I36-I42, P8, P9, and the flow of A2-A9, A11-A16, A18, A19.
 """
 
 import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from tests.counts import count
+from tests.simulation.draws import EVERY_KIND
 from tests.simulation.simulate import Simulation
 from tests.simulation.world import Odds
 
@@ -22,16 +23,17 @@ SHORT = 240
 LONG = 5000
 
 
-def run(seeds: range, folder: Path) -> Counter[str]:
+def run(seeds: range, folder: Path, kinds: Sequence[str] = EVERY_KIND) -> Counter[str]:
     """How often each fault struck."""
     fired: Counter[str] = Counter()
     for seed in seeds:
         path = folder / f"{seed}.db"
-        simulation = Simulation(seed, path, check_every=1 if seed % 16 == 0 else 7)
+        simulation = Simulation(seed, path, check_every=1 if seed % 16 == 0 else 7, kinds=kinds)
         try:
             simulation.run()
         except BaseException as error:
-            error.add_note(f"repeat with: scripts/simulate --seed {seed}")
+            only = f" --kind {kinds[0]}" if len(kinds) == 1 else ""
+            error.add_note(f"repeat with: scripts/simulate --seed {seed}{only}")
             raise
         path.unlink()
         fired.update(simulation.fired)
@@ -47,11 +49,19 @@ def run(seeds: range, folder: Path) -> Counter[str]:
     "quarter", [0, 1, *(pytest.param(n, marks=pytest.mark.deep) for n in (2, 3))]
 )
 def test_every_law_holds_at_every_step(quarter: int, tmp_path: Path) -> None:
-    """I1-I5, I8, I9, I11-I26, I28-I30: whatever happens on the way, every law holds after every
-    step and the end is the same. Faults that never strike would prove nothing."""
+    """I1-I5, I8, I9, I11-I26, I28-I30, I36-I42: whatever happens on the way, every law holds after
+    every step and the end is the same. Faults that never strike would prove nothing."""
     size = SHORT // 4
     fired = run(range(quarter * size, (quarter + 1) * size), tmp_path)
     assert {each.name for each in fields(Odds)} <= set(fired)
+
+
+@pytest.mark.deep
+@pytest.mark.parametrize("kind", ["group", "migrate", "restore", "chain", "follow"])
+def test_what_was_done_is_taken_back(kind: str, tmp_path: Path) -> None:
+    """I36-I42, P8, P9: over seeds of the kinds that change a target."""
+    fired = run(range(200_000, 200_500), tmp_path, (kind,))
+    assert {"rollback", "partly", "persevering"} <= set(fired)
 
 
 @pytest.mark.deep

@@ -46,10 +46,6 @@ class Odds:
     """A manifest, for whatever reason."""
     unreadable: float = 0.5
     """Of a unit of a dump: in places its file holds no documents."""
-    hopeless: float = 0.3
-    """An operation of a group, whoever tries it."""
-    no_group: float = 0.1
-    """Its operations are none that belong together."""
     # of news
     duplicate: float = 0.2
     late: float = 0.8
