@@ -256,19 +256,31 @@ class _Undoing:
     # --- commands ---
 
     def _command(self, row: Row) -> None:
+        undo = fields(bytes(row["undo"].raw))
         if "if" in row:
             so = fields(bytes(row["if"].raw))
+            if between := self._between(so):
+                so, undo = {**so, "ns": between}, {**undo, "dropIndexes": split(between)[1]}
             changed = self._changed(so)
             if changed is not None:
                 if changed:
                     self._keep(changed)
                 return
         db = self.client.get_database(row["db"])
-        command = {**fields(bytes(row["undo"].raw)), "writeConcern": concern(self.spec)}
+        command = {**undo, "writeConcern": concern(self.spec)}
         allowed = [int(code) for code in row["ok"]]
         reply = db.command(command, codec_options=TOLERANT, allowable_errors=allowed)
         if acknowledged(reply).get("ok"):
             self.changes.append(row["said"])
+
+    def _between(self, so: Row) -> str:
+        """The name that what has the index bears again, where its own one was taken back before:
+        the index was asked for once more when it had that."""
+        found = there(self.client, so["ns"]) if "index" in so else None
+        if "index" not in so or (found is not None and found.uuid == so["uuid"]):
+            return ""
+        other = self._name_of(so["uuid"], so["ns"])
+        return other if other and split(other)[1].startswith(STAGING) else ""
 
     def _changed(self, so: Row) -> str | None:
         """How what stands there differs from what was left there; empty: it is undone already, or

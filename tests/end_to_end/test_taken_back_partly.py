@@ -87,3 +87,28 @@ def test_who_has_it_taken_back_wants_no_other_target(pair: Pair, tmp_path: Path)
     _, said = process.communicate(timeout=120)
     assert process.returncode == 6, said
     assert every_kind.read(pair.target_client) == every_kind.read(pair.source_client) == {}
+
+
+def test_an_index_that_was_asked_for_again_after_the_swap(pair: Pair, tmp_path: Path) -> None:
+    """I40, M6: it was built under another name than that which its collection has by then."""
+    source, target = pair.source_client.shop.orders, pair.target_client.shop.orders
+    source.insert_many([{"_id": n, "a": n, "b": n} for n in range(200)])
+    source.insert_one({"_id": 500, "a": [1], "b": [1]})
+    source.create_index("a", name="a")
+    target.insert_one({"_id": "old"})
+    before = every_kind.read(pair.target_client)
+    ferrylog, place = Terminal(tmp_path, pair), tmp_path / "dump"
+    assert ferrylog("dump", "--out", str(place), "--layout", "mongodump").returncode == 0
+    described = next(place.glob("**/orders.metadata.json"))
+    one, two = (
+        '"key":{"a":{"$numberInt":"1"}' + more for more in ("}", ',"b":{"$numberInt":"1"}}')
+    )
+    described.write_text(described.read_text().replace(one, two))
+    assert ferrylog("restore", "--from", str(place), "--swap").returncode == 3
+    target.delete_one({"_id": 500})
+    assert ferrylog("dead-letters", "requeue", "--all").returncode == 0
+    assert ferrylog("resume").returncode == 0
+    assert "a" in target.index_information()
+    taken = ferrylog("rollback")
+    assert taken.returncode == 0, taken.stderr
+    assert every_kind.differences(before, every_kind.read(pair.target_client)) == []

@@ -108,8 +108,8 @@ def test_what_was_kept_is_gone(pair: Pair, tmp_path: Path) -> None:
     job = done(pair, tmp_path, drop=True)
     ((_, other),) = kept_by(job.folder)
     pair.target_client.shop.drop_collection(other.partition(".")[2])
-    lost = f"lost: what was {NAME} and became {other}: others dropped it"
-    assert lost in told(job.undo())
+    gone = f"gone: what was {NAME} and became {other}"
+    assert gone in told(job.undo())
 
 
 def test_a_view_was_changed(pair: Pair, tmp_path: Path) -> None:
