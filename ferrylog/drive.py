@@ -73,6 +73,10 @@ class Drive:
                 self._workers.end(HURRIED_END_S if signals.second else END_S)
         return 0 if self._engine.state.terminal else signals.second
 
+    def join(self) -> None:
+        """After `run`: when this returns, nothing of the job writes to its target any more."""
+        self._workers.join()
+
     def _to_the_rest(self, first: Sequence[Stimulus]) -> None:
         effects = self._turn(first)
         if self._coordinated:

@@ -20,7 +20,7 @@ from executors.dumps.making import out_of, refuse_existing
 from executors.dumps.manifest import Facts
 from executors.dumps.named import must_be_the_same, open_archive, open_named
 from executors.dumps.restoring import DumpSource
-from executors.folder import inside, prepare_folder, remove_folder, remove_if_empty
+from executors.folder import UNDO, inside, prepare_folder, remove_folder, remove_if_empty
 from executors.increments.making import increment_to_make
 from executors.increments.position import clear_position
 from executors.preflight import (
@@ -35,6 +35,7 @@ from executors.undo.catalogue import free_own
 from ferrylog import __version__, clock
 from ferrylog.drive import Drive
 from ferrylog.engine import Engine
+from ferrylog.errors import Usage
 from ferrylog.jobs import operator
 from ferrylog.past import Past
 from ferrylog.recall import Keeper
@@ -148,6 +149,7 @@ class Run:
         if not settings.work_dir and engine.state.settings is not None:
             settings = settings.model_copy(update={"work_dir": engine.state.settings.work_dir})
         folder = self._folder(engine.job, engine.state)
+        self._must_hold_undos(engine.job, engine.state, folder)
         ends = self._ends(engine.job, spec, folder, made=_made(engine.state))
         if (
             spec.kind in ("migrate", "restore", "group")
@@ -169,8 +171,10 @@ class Run:
         inbox = Inbox(self.journal.path)
         ended_before = engine.state.terminal
         with self.live:
-            left_by = Drive(engine, executor, inbox, observers).run([*first, began])
+            drive = Drive(engine, executor, inbox, observers)
+            left_by = drive.run([*first, began])
             if not left_by and engine.state.status is JobStatus.STOPPED and going_on(engine.state):
+                drive.join()
                 how = TakingBack(operator(), engine.state.why)
                 back = [*first_stimuli(self.journal, engine, how), began]
                 left_by = Drive(engine, executor, inbox, observers).run(back)
@@ -193,6 +197,15 @@ class Run:
 
     def _folder(self, job: JobId, state: State) -> Path:
         return job_folder(self.journal, job, state, self.settings.work_dir)
+
+    def _must_hold_undos(self, job: JobId, state: State, folder: Path) -> None:
+        """Undo logs in two folders are no record of the whole. Raises `Usage`."""
+        before = job_folder(self.journal, job, state)
+        if before != folder and (before / UNDO).is_dir():
+            raise Usage(
+                f"the undo logs of job {job} lie in {before}, not in {folder}",
+                remedy=f"leave out --work-dir, or move {before} there first",
+            )
 
     def _ends(self, job: JobId, spec: JobSpec, folder: Path, *, made: bool) -> Ends:
         """`made`: the job's dump stands, and nothing is added to it."""

@@ -77,6 +77,8 @@ class Workers:
         self._put = put
         self._at_work: dict[Attempt, _Worker] = {}
         self._let_go: list[_Worker] = []
+        self._left: list[_Worker] = []
+        """At the end."""
 
     def start(self, effect: Effect) -> None:
         worker = _Worker(effect, self._carry_out)
@@ -138,6 +140,14 @@ class Workers:
         until_s = clock.monotonic_s() + wait_s
         for worker in workers:
             worker.thread.join(max(0.0, until_s - clock.monotonic_s()))
-        left = [worker.thread.name for worker in workers if worker.thread.is_alive()]
-        if left:
-            logger.warning("left behind, still waiting for an answer: {}", ", ".join(left))
+        self._left = [worker for worker in workers if worker.thread.is_alive()]
+        if self._left:
+            names = ", ".join(worker.thread.name for worker in self._left)
+            logger.warning("left behind, still waiting for an answer: {}", names)
+
+    def join(self) -> None:
+        """Wait for those that were left behind: what they still write is written then. Their
+        clients wait for no answer for ever; an index that is being built is ended by its undo."""
+        for worker in self._left:
+            if worker.effect.task.kind is not TaskKind.INDEX:
+                worker.thread.join()

@@ -112,3 +112,25 @@ def test_an_index_that_was_asked_for_again_after_the_swap(pair: Pair, tmp_path: 
     taken = ferrylog("rollback")
     assert taken.returncode == 0, taken.stderr
     assert every_kind.differences(before, every_kind.read(pair.target_client)) == []
+
+
+def test_undo_logs_lie_in_one_folder(pair: Pair, tmp_path: Path) -> None:
+    """I40: a job does not go on with another work folder than that which holds what it recorded;
+    when that was moved, it does."""
+    pair.source_client.shop.orders.insert_many([{"_id": n, "a": "b" * 50} for n in range(50_000)])
+    pair.target_client.shop.orders.insert_one({"_id": "old"})
+    before = every_kind.read(pair.target_client)
+    ferrylog, one, two = Terminal(tmp_path, pair), tmp_path / "one", tmp_path / "two"
+    words = "--on-conflict", "skip", "--chunk-docs", "500", "--work-dir", str(one)
+    process = ferrylog.begin("start", *words)
+    until(lambda: "restore_completed" in ferrylog.kinds())
+    process.kill()
+    process.communicate()
+    refused = ferrylog("resume", "--work-dir", str(two))
+    assert refused.returncode == 2, refused.stderr
+    assert "undo logs" in refused.stderr
+    one.rename(two)
+    assert ferrylog("resume", "--work-dir", str(two)).returncode == 0
+    taken = ferrylog("rollback")
+    assert taken.returncode == 0, taken.stderr
+    assert every_kind.differences(before, every_kind.read(pair.target_client)) == []
