@@ -14,6 +14,7 @@ from statemachine.events import (
     ChunkPlanned,
     DumpCompleted,
     FileFound,
+    JobImported,
     Started,
     TaskEvent,
     UndoCompleted,
@@ -56,7 +57,7 @@ class _Told:
     began: dict[TaskKey, None] = field(default_factory=dict)
     """Operations in the order of their first start."""
     acknowledged: set[TaskKey] = field(default_factory=set)
-    """Of them, those that told something of what they did."""
+    """Of them, those that told something of what they did, or may have where they ran."""
     undone: set[str] = field(default_factory=set)
     chunks: dict[str, _Carried] = field(default_factory=dict)
 
@@ -104,6 +105,8 @@ def _hear(told: _Told, event: AnyEvent) -> None:
             chunk.documents, chunk.digest = event.target_documents, event.target_digest
         case UndoCompleted() | UndoSkipped():
             told.undone.add(event.entity)
+        case JobImported():  # their logs lie where they ran: that none is here tells nothing
+            told.acknowledged.update(told.began)
 
 
 def _chunk(told: _Told, chunk: str) -> _Carried:

@@ -3,8 +3,9 @@
 import pytest
 
 from statemachine.effects import wanted_effects
-from statemachine.stimuli import PauseAsked, StopAsked
-from statemachine.words import JobStatus, TaskKind
+from statemachine.stimuli import ExportAsked, ImportAsked, PauseAsked, StopAsked
+from statemachine.undoing import undo_plan
+from statemachine.words import JobStatus, TaskKey, TaskKind
 from tests.statemachine.groups import at_work, take_all_back, take_back
 from tests.statemachine.story import (
     CREATE,
@@ -68,3 +69,18 @@ def test_a_chunk_goes_with_its_collection() -> None:
     assert effect.undo is not None
     assert effect.undo.chunk is not None
     assert effect.chunks == ()
+
+
+def test_what_ran_elsewhere_may_have_done_something() -> None:
+    """I37, I41: that its log is not on this host does not mean that it did nothing."""
+    story = Story(undo=True).planned(chunks=1)
+    story.succeed(DUMP, DUMPED)
+    assert not by_task(story)[RESTORE]
+    story.tell(ExportAsked("me", "there"), ImportAsked("me", "here"))
+    assert by_task(story)[RESTORE]
+    assert by_task(story)[CREATE]
+
+
+def by_task(story: Story) -> dict[TaskKey, bool]:
+    plan = undo_plan(story.events)
+    return {TaskKey(each.task, each.entity): each.acknowledged for each in plan}
