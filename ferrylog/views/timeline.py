@@ -18,8 +18,10 @@ from statemachine.events import (
     JobReopened,
     JobRequested,
     JobResumed,
+    JobRolledBack,
     JobStopped,
     PauseRequested,
+    RollbackFailed,
     RunStarted,
     StopRequested,
 )
@@ -56,7 +58,10 @@ LETTERS: Final = {
 JOB_KINDS: Final = ("job_*", "run_started", "pause_requested", "stop_requested")
 """Which events of the job are read whole; the others only as marks."""
 
-End = Literal["completed", "failed", "paused", "stopped", "gone", "running", "nothing to do"]
+End = Literal[
+    "completed", "failed", "paused", "stopped", "gone", "running", "nothing to do", "rolled back",
+    "rollback failed",
+]  # fmt: skip
 UnitEnd = Literal["unfinished", "completed", "skipped", "excluded"]
 ENDS: Final[dict[str, UnitEnd]] = {
     "unit_completed": "completed",
@@ -342,6 +347,10 @@ def _end(within: list[Recorded]) -> tuple[End, str]:
                 return "completed", ""
             case JobFailed():
                 return "failed", f"{event.code}: {event.why}"
+            case JobRolledBack():
+                return "rolled back", f"{event.undone:,} undone, {event.kept:,} kept"
+            case RollbackFailed():
+                return "rollback failed", event.why
             case _:
                 pass
     return "gone", ""
@@ -367,7 +376,7 @@ def _pauses(of_job: list[Recorded]) -> Iterable[PauseLine]:
 def _is_over(asked: Recorded, later: Recorded) -> bool:
     if isinstance(later.event, StopRequested):
         return isinstance(asked.event, PauseRequested)
-    return isinstance(later.event, JobResumed | JobFailed)
+    return isinstance(later.event, JobResumed | JobFailed | RollbackStarted)
 
 
 def _pause(asked: Recorded, reached: Recorded | None, over: Recorded | None) -> PauseLine:

@@ -1,6 +1,6 @@
 """`ferrylog inspect explain`: one entity's whole story, in words."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from heapq import merge
 from itertools import islice
 from typing import Annotated, Any
@@ -36,7 +36,8 @@ from statemachine.events import (
     SplitCompleted,
     UnitRegistered,
 )
-from statemachine.words import THE_JOB, JobId, UnitId, index_task
+from statemachine.undoing import OPERATIONS
+from statemachine.words import THE_JOB, JobId, UnitId, index_task, undo_task
 
 
 def explain(
@@ -78,7 +79,8 @@ def _story(journal: SqliteJournal, job: JobId, entity: str, kind: Type) -> Story
     events = [recorded.event for recorded in own]
     recorded, requested = audit.request(journal, job)
     teller = Teller(runs_of(audit.find(journal, Wanted(job, kind="run_started"))))
-    teller.hear(own)
+    told = list(merge(own, *_undone(journal, job, entity), key=lambda each: each.seq))
+    teller.hear(told)
     what = _what(journal, job, entity, kind, events)
     parts = tuple(_parts_of(journal, job, own)) if kind == "chunk" else ()
     return StoryReport(
@@ -94,7 +96,7 @@ def _story(journal: SqliteJournal, job: JobId, entity: str, kind: Type) -> Story
         replaced_by=parts,
         standing=_standing(journal, job, kind, what, teller, events, requested, parts),
         clock_went_back=teller.clock_went_back,
-        proof=proof(own),
+        proof=proof(told),
     )
 
 
@@ -105,6 +107,14 @@ def _own(journal: SqliteJournal, job: JobId, entity: str, kind: Type) -> list[Re
         return list(own)
     pools = audit.find(journal, Wanted(job, kind="breaker_*"))
     return list(merge(own, pools, key=lambda recorded: recorded.seq))
+
+
+def _undone(journal: SqliteJournal, job: JobId, entity: str) -> Iterator[Iterator[Recorded]]:
+    """What became of it when the job was taken back."""
+    if entity != THE_JOB:
+        for kind in sorted(OPERATIONS):
+            undo = undo_task(kind, entity).entity
+            yield audit.find(journal, Wanted(job, entity=undo, type="job"))
 
 
 def _parts_of(journal: SqliteJournal, job: JobId, own: Sequence[Recorded]) -> list[str]:
