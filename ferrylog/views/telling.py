@@ -124,7 +124,7 @@ def _what(report: StoryReport) -> str:
         case "pool":
             return "The workers that share one breaker, and so the fate of their deployment."
         case _ if report.entity != THE_JOB and not report.entity.startswith("link:"):
-            undo = any(isinstance(e, Attempt) and e.stage == "undo" for e in report.history)
+            undo = report.entity.partition(" ")[0] in STAGES
             what_it_is = "the undo of an operation" if undo else "an operation"
             return f"It is {what_it_is} of the job."
         case _ if report.entity != THE_JOB:

@@ -303,8 +303,9 @@ def _runs(line: Timeline, of_job: list[Recorded], *, running: bool) -> Iterable[
     for recorded in started:
         event, run = recorded.event, line.runs[recorded.epoch]
         assert isinstance(event, RunStarted)
+        ended = ended and not _is_taken_back(by_epoch[event.epoch])
         end, why = ("nothing to do", "") if ended else _end(by_epoch[event.epoch])
-        ended = (ended or end in ("completed", "failed")) and not _is_reopened(
+        ended = (ended or end in ("completed", "failed", "rolled back")) and not _is_reopened(
             by_epoch[event.epoch]
         )
         if end == "gone" and running and recorded is started[-1]:
@@ -329,6 +330,10 @@ def _runs(line: Timeline, of_job: list[Recorded], *, running: bool) -> Iterable[
 
 def _is_reopened(within: list[Recorded]) -> bool:
     return any(isinstance(recorded.event, JobReopened) for recorded in within)
+
+
+def _is_taken_back(within: list[Recorded]) -> bool:
+    return any(isinstance(recorded.event, RollbackStarted) for recorded in within)
 
 
 def _end(within: list[Recorded]) -> tuple[End, str]:

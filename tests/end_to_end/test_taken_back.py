@@ -182,3 +182,17 @@ def test_a_running_job_is_stopped_and_taken_back(pair: Pair, tmp_path: Path) -> 
     _, said = process.communicate(timeout=120)
     assert process.returncode == 6, said
     assert every_kind.read(pair.target_client) == {}
+
+
+def test_the_story_of_a_rollback(pair: Pair, tmp_path: Path) -> None:
+    """M14: a chunk's story tells that it was taken back, the timeline how each run ended."""
+    pair.source_client.shop.orders.insert_many([{"_id": n} for n in range(500)])
+    ferrylog = Terminal(tmp_path, pair)
+    assert ferrylog("start").returncode == 0
+    assert ferrylog("rollback").returncode == 0
+    story = ferrylog("inspect", "explain", "shop.orders#0").stdout
+    assert "its documents go with their collection" in story
+    runs = ferrylog.json("inspect", "timeline")["runs"]
+    assert [run["end"] for run in runs] == ["completed", "rolled back"]
+    status = ferrylog.json("status")
+    assert (status["status"], status["rollback"]["undone"]) == ("rolled_back", 3)
