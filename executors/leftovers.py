@@ -12,14 +12,13 @@ from executors.folder import UNDO
 from executors.select import KEPT, NEVER, STAGING, split
 from executors.survey import Namespace
 from executors.undo.aside import CatalogueLog, staged
+from executors.undo.catalogue import NAMING
 from executors.undo.log import rows, undo_path
 from statemachine.errors import OperatorError
 from statemachine.events import JobSpec
 from statemachine.state import Unit
 from statemachine.words import TaskKey, TaskKind
 
-NAMING: Final = (TaskKind.CREATE, TaskKind.FINISH, TaskKind.SHAPE, TaskKind.SETTLE)
-"""Operations whose undo logs name collections; those of others hold documents."""
 MAJORITY: Final = {"w": "majority"}
 NO_SUCH_NAMESPACE: Final = 26
 

@@ -21,7 +21,7 @@ from executors.increments.holders import DUPLICATE_KEY, OTHER_ID
 from executors.protocol import StopToken
 from executors.rawbson import documents, id_of
 from executors.rejected import shown
-from executors.undo.recording import SUM_BYTES, sum_of
+from executors.undo.recording import SUM_BYTES, comparable, sum_of
 from executors.undo.there import There
 from statemachine.events import JobSpec
 from statemachine.words import UnitType
@@ -133,7 +133,18 @@ def plan_of(steps: Steps, lies: Iterable[bytes]) -> Plan:
             plan.new.append(before)
         else:
             plan.changed[key] = before
+    if plan.new:
+        _leave_twins(plan, found)
     return plan
+
+
+def _leave_twins(plan: Plan, found: Iterable[bytes]) -> None:
+    """What others wrote under another spelling of the same number holds its place."""
+    stays = {comparable(key) for key in found} - {comparable(key) for key in plan.gone}
+    twins = [each for each in plan.new if comparable(id_of(each)) in stays]
+    for each in twins:
+        plan.new.remove(each)
+        plan.changed_since.append(id_of(each))
 
 
 class Inverse:

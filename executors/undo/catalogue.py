@@ -5,7 +5,7 @@ what is undone already is no news, what others changed since stays as it is and 
 """
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -369,24 +369,20 @@ def free(client: MongoClient[Any], folder: Path) -> tuple[str, ...]:
 
 
 def free_own(client: MongoClient[Any], folder: Path) -> tuple[str, ...]:
-    """Drop what the increments of a chain put aside: collections that the job itself had made, of
-    which a rollback as a whole needs nothing. Again, it drops what is left. In words.
-
-    Raises `PyMongoError`, `OSError`.
+    """Drop what the increments of a chain put aside of collections that the job itself had made:
+    a rollback as a whole needs nothing of them. What lay there before stays until `free`. Again,
+    it drops what is left. In words. Raises `PyMongoError`, `OSError`.
     """
-    freed: list[str] = []
-    for task in OF_LINKS:
-        for path in sorted((folder / UNDO / task).glob("*.bson")):
-            freed += [
-                f"{row['as']}, which was {row['ns']} before"
-                for row in CatalogueLog(path).told
-                if row["k"] == "kept" and _free(client, row["as"], row["uuid"])
-            ]
-    return tuple(freed)
+    made = {row["uuid"] for row in _named(folder, "made") if row.get("uuid")}
+    return tuple(
+        f"{row['as']}, which was {row['ns']} before"
+        for row in _named(folder, "kept", OF_LINKS)
+        if row["uuid"] in made and _free(client, row["as"], row["uuid"])
+    )
 
 
-def _named(folder: Path, kind: str) -> Iterator[Row]:
-    for task in NAMING:
+def _named(folder: Path, kind: str, tasks: Sequence[TaskKind] = NAMING) -> Iterator[Row]:
+    for task in tasks:
         for path in sorted((folder / UNDO / task).glob("*.bson")):
             yield from (fields(bytes(row.raw)) for row in rows(path) if row["k"] == kind)
 

@@ -10,6 +10,7 @@ import pytest
 
 from executors.increments.position import clear_position
 from executors.select import KEPT
+from executors.undo.catalogue import free_own
 from statemachine.words import TaskKey, TaskKind
 from tests.conftest import Pair
 from tests.executors.increments.growing import (
@@ -19,7 +20,7 @@ from tests.executors.increments.growing import (
     mark,
     rename,
 )
-from tests.executors.increments.undoing import Chained, Stops, stops
+from tests.executors.increments.undoing import Chained, Stops, documents, stops
 
 pytestmark = pytest.mark.server
 
@@ -202,6 +203,33 @@ def test_a_value_that_others_took(chained: Chained) -> None:
     assert any("others hold its place" in each for done in told for each in done.changes)
     keys = {each["_id"] for each in chained.target.shop.a.find({})}
     assert keys == set(range(60)) - {3} | {"new"}
+
+
+def test_another_spelling_of_a_number_is_not_overwritten(chained: Chained) -> None:
+    """M7: where a document was erased, others have put one under an equal `_id`."""
+    first(chained.growing.client.shop)
+    chained.link()
+    chained.target.shop.a.insert_one({"_id": 5.0, "e": 5000, "mine": 1})
+    told = chained.back()
+    assert sum(each.kept for each in told) == 1, told
+    found = chained.target.shop.a.find_one({"_id": 5})
+    assert found == {"_id": 5.0, "e": 5000, "mine": 1}
+    assert isinstance(found["_id"], float)
+
+
+def test_what_a_chain_ends_with_frees_its_own(chained: Chained) -> None:
+    """I40: what lay on the target before stays until somebody commits, whoever put it aside."""
+    chained.target.shop.d.insert_one({"_id": "theirs"})
+    before = documents(chained.target)
+    chained.spec = chained.spec.model_copy(update={"drop": True})
+    grown(chained)
+    (line,) = free_own(chained.target, chained.folder)
+    assert line.endswith("which was shop.d before")
+    assert free_own(chained.target, chained.folder) == ()
+    for _ in LINKS:
+        chained.back()
+        chained.worlds.pop()
+    assert documents(chained.target)["shop.d"] == before["shop.d"]
 
 
 def test_a_collection_of_ours_that_others_write_to(chained: Chained) -> None:

@@ -8,11 +8,14 @@ from bson import Int64
 
 from executors.commands import there
 from executors.errors import OtherCollection
+from executors.leftovers import named_in_logs
 from executors.metadata import create
 from executors.select import KEPT, STAGING
 from executors.undo import aside
-from executors.undo.aside import TooLargeToKeep, staged
-from executors.undo.catalogue import free, kept_by
+from executors.undo.aside import CatalogueLog, TooLargeToKeep, staged
+from executors.undo.catalogue import NAMING, free, kept_by
+from executors.undo.log import undo_path
+from statemachine.words import TaskKey, TaskKind
 from tests.conftest import Pair
 from tests.executors.examples import Client
 from tests.executors.kinds import created, indexed, measured
@@ -331,3 +334,12 @@ def test_nothing_else_is_freed(pair: Pair, tmp_path: Path) -> None:
     pair.target_client.shop[collection].insert_one({"_id": "foreign"})
     assert free(pair.target_client, job.folder) == ()
     assert collection in names(pair.target_client)
+
+
+@pytest.mark.parametrize("kind", NAMING)
+def test_who_cleans_up_finds_every_name_that_is_freed(tmp_path: Path, kind: TaskKind) -> None:
+    """I44: also of a log that was replayed, whose collections are no units of the job."""
+    with CatalogueLog(undo_path(tmp_path, TaskKey(kind, "x"))) as log:
+        log.note({"k": "kept", "ns": "shop.c", "as": f"shop.{KEPT}1", "uuid": "u"})
+    assert kept_by(tmp_path) == [("shop.c", f"shop.{KEPT}1")]
+    assert named_in_logs(tmp_path) == {"shop.c", f"shop.{KEPT}1"}
