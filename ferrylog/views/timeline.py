@@ -22,6 +22,7 @@ from statemachine.events import (
     JobStopped,
     PauseRequested,
     RollbackFailed,
+    RollbackStarted,
     RunStarted,
     StopRequested,
 )
