@@ -56,7 +56,7 @@ LETTERS: Final = {
     TaskKind.FOLLOW: "w",
 }
 """In a drawing, where another kind has the first letter of its name."""
-JOB_KINDS: Final = ("job_*", "run_started", "pause_requested", "stop_requested")
+JOB_KINDS: Final = ("job_*", "run_started", "pause_requested", "stop_requested", "rollback_*")
 """Which events of the job are read whole; the others only as marks."""
 
 End = Literal[
