@@ -24,7 +24,15 @@ from executors.dump import as_called, mean_bytes
 from executors.dumps.errors import DamagedDump
 from executors.dumps.restoring import DumpSource
 from executors.errors import CollectionGone, OtherCollection
-from executors.fingerprint import MODULUS, digest_of, fingerprint, key_of
+from executors.fingerprint import (
+    MODULUS,
+    NOTHING,
+    Fingerprint,
+    digest_of,
+    fingerprint,
+    fingerprint_of,
+    key_of,
+)
 from executors.folder import inside
 from executors.protocol import StopToken
 from executors.rawbson import as_stored, documents, id_of
@@ -34,6 +42,7 @@ from executors.sides import InFile, InRange, Lookup, Side, each_of, lots_of
 from executors.source import data_of, range_of
 from executors.undo.documents import MAX_NAMED, Back, Step, steps_of
 from executors.undo.log import UndoLog, undo_path
+from executors.undo.log import rows as rows_of
 from executors.undo.recording import Recorder, comparable, is_stamped, sum_of
 from executors.undo.there import There
 from executors.verify import stands_for_range
@@ -81,7 +90,7 @@ def unload(
     if not count:
         return Undone()
     ours = (force and unit.found == "nothing") or loaded.is_ours(count)
-    if ours and unit.found == "nothing":
+    if ours and unit.found == "nothing" and (force or loaded.count() == count):
         return loaded.drop(count)
     return loaded.pick()
 
@@ -111,8 +120,8 @@ class _Loaded:
     origin: Origin
     stop: StopToken
     notes: list[str] = field(default_factory=list)
-    _proven: list[InRange] = field(default_factory=list)
-    """Of the target: all that lies there is ours."""
+    _proven: list[tuple[InRange, Fingerprint]] = field(default_factory=list)
+    """Of the target: all that lay there was ours."""
     _sides: list[Side] = field(default_factory=list)
     """From elsewhere: what lies in the target as well is ours."""
 
@@ -121,7 +130,6 @@ class _Loaded:
     def is_ours(self, count: int) -> bool:
         """Whether each of the so many documents is proven to be ours."""
         if self._adds_up(count):
-            self._proven = [self._in_target(None)]
             return True
         proven = self._prove()
         return self._apart() and proven + sum(map(self._equal, self._sides)) == count
@@ -139,10 +147,12 @@ class _Loaded:
 
     def _prove(self) -> int:
         """Chunk by chunk; how many documents are proven by their sums."""
+        for told in (self.notes, self._proven, self._sides):
+            told.clear()
         proven, source = 0, self._source()
         for chunk in self.chunks:
-            if range_ := self._verified(chunk):
-                self._proven.append(range_)
+            if found := self._verified(chunk):
+                self._proven.append(found)
                 proven += chunk.documents
             elif side := self._filed(chunk) or self._read_again(chunk, source):
                 self._sides.append(side)
@@ -158,7 +168,11 @@ class _Loaded:
             return False
         total = sum(int(chunk.digest, 16) for chunk in self.chunks if chunk.digest)
         side = self._in_target(None)
-        return fingerprint(side.blocks()).total == total % MODULUS
+        found = fingerprint(side.blocks())
+        if found.total != total % MODULUS:
+            return False
+        self._proven = [(side, found)]
+        return True
 
     def _equal(self, side: Side) -> int:
         """How many documents of a side lie in the target."""
@@ -170,13 +184,14 @@ class _Loaded:
             equal += sum(lies.get(key) == digest_of(as_stored(each)) for key, each in mine)
         return equal
 
-    def _verified(self, chunk: Undo) -> InRange | None:
+    def _verified(self, chunk: Undo) -> tuple[InRange, Fingerprint] | None:
         """Its range of the target, where that holds what was verified and nothing else."""
         merged = self.spec.on_conflict != "stop"
         if not chunk.digest or merged or not self._stands_for_range(chunk):
             return None
         side = self._in_target(chunk)
-        return side if fingerprint(side.blocks()).digest == chunk.digest else None
+        found = fingerprint(side.blocks())
+        return (side, found) if found.digest == chunk.digest else None
 
     def _stands_for_range(self, chunk: Undo) -> bool:
         """Of files in dumps, only ferrylog's own do."""
@@ -251,22 +266,30 @@ class _Loaded:
         return Undone(back.removed, left, (said, *kept, *self.notes[:MAX_NAMED]))
 
     def _take(self, task: TaskKey) -> Back:
+        while not self._recorded(task):
+            self._prove()
         back = Back(There(self.client, self.unit.target, self.unit.type, self.spec, self.stop))
-        back.take(steps_of(self._recorded(task)))
+        back.take(steps_of(undo_path(self.origin.folder, task)))
         for side in self._sides:
             back.take(step for each in each_of(side) if (step := _step(each)) is not None)
         return back
 
-    def _recorded(self, task: TaskKey) -> Path:
-        """The undo log of what sums prove to be ours: once some of it is gone, they prove nothing
-        any more."""
+    def _recorded(self, task: TaskKey) -> bool:
+        """Write down what sums prove to be ours: once some of it is gone, they prove nothing any
+        more. `False`: others wrote there since, and nothing is written down."""
         path = undo_path(self.origin.folder, task)
-        with UndoLog(path) as log:
+        being = path.with_suffix(".being")
+        being.unlink(missing_ok=True)
+        with UndoLog(being) as log:
             recorder = Recorder(log, self.unit.target, self.unit.type)
-            for block in (block for side in self._proven for block in side.blocks()):
-                recorder.inserted(documents(block.data))
-                recorder.sync()
-        return path
+            if not all(_written(recorder, *proven) for proven in self._proven):
+                return False
+        with UndoLog(path) as log:
+            for row in rows_of(being):
+                log.add(bytes(row.raw))
+                log.sync()
+        being.unlink(missing_ok=True)
+        return True
 
     # --- the collection ---
 
@@ -293,6 +316,16 @@ class _Loaded:
 
     def _where(self) -> tuple[str, str]:
         return data_of(self.unit.target, self.unit.type)
+
+
+def _written(recorder: Recorder, side: InRange, proven: Fingerprint) -> bool:
+    """Whether what was written down is what was proven."""
+    seen = NOTHING
+    for block in side.blocks():
+        seen += fingerprint_of(documents(block.data), len(block.data))
+        recorder.inserted(documents(block.data))
+        recorder.sync()
+    return seen == proven
 
 
 def _step(document: bytes) -> Step | None:

@@ -1,6 +1,7 @@
 """A collection of the job's own goes when all in it is proven to be the job's, and only then
 (I40, M4)."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -257,6 +258,43 @@ def test_killed_at_any_moment(load: Load, found: Found) -> None:
             load.undo(source=False, stop=Looks(looks))
     assert load.undo(source=False).kept == 1
     assert load.there() == _documents(1000, theirs=1)
+
+
+class Writes(Looks):
+    """Others write at one of the looks at the token."""
+
+    def __init__(self, at: int, write: Callable[[], object]) -> None:
+        super().__init__()
+        self._left = at
+        self._write = write
+        self.wrote = False
+
+    def is_set(self) -> bool:
+        self._left -= 1
+        if self._left == 0:
+            self.wrote = True
+            self._write()
+        return super().is_set()
+
+
+@pytest.mark.parametrize("found", ["nothing", "empty"])
+@pytest.mark.parametrize("source", [True, False], ids=["source", "no source"])
+def test_written_to_at_any_moment(load: Load, found: Found, *, source: bool) -> None:
+    """I40: while it is proven, written down, taken out."""
+    load.fill(*_documents(*range(40), x=1))
+    theirs = {"_id": 5.5, "theirs": 1}
+    for at in range(1, 16):
+        load.target.shop.drop_collection("c")
+        load.create(found)
+        load.undos.clear()
+        load.unit.restored_documents = 0
+        load.folder = load.folder / str(at)
+        load.folder.mkdir()
+        load.halves(20)
+        others = Writes(at, lambda: load.target.shop.c.insert_one(theirs))
+        told = load.undo(source=source, stop=others)
+        if others.wrote:
+            assert bson.encode(theirs) in load.there(), (at, told)
 
 
 def test_another_collection_of_that_name_is_left_alone(load: Load) -> None:
