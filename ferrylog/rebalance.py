@@ -271,6 +271,7 @@ class Mover:
             undo=True,
             title=move.title,
             endpoints=((move.source, source.where), (move.target, target.where)),
+            endpoint_ids=(source.identity, target.identity),
         )
 
     def _must_be_the_same(self, found: Range) -> None:

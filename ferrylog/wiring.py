@@ -20,6 +20,7 @@ from executors.dumps.making import out_of, refuse_existing
 from executors.dumps.manifest import Facts
 from executors.dumps.named import must_be_the_same, open_archive, open_named
 from executors.dumps.restoring import DumpSource
+from executors.errors import OtherDeployment
 from executors.folder import UNDO, inside, prepare_folder, remove_folder, remove_if_empty
 from executors.increments.making import increment_to_make
 from executors.increments.position import clear_position
@@ -107,6 +108,7 @@ class Run:
         if going_on(engine.state):
             return self.rollback(engine, TakingBack(operator(), engine.state.why))
         if not engine.state.terminal:
+            raise_first(self._other_places(engine.state.spec))
             raise_first(examine_resume(self.source, self.target, engine.state))
             must_be_the_same(engine.state.spec, self._folder(job, engine.state))
         return self._drive(engine, engine.state.spec, [])
@@ -117,10 +119,23 @@ class Run:
         return self._drive(Engine(self.journal, job), spec, [asked])
 
     def rollback(self, engine: Engine, how: TakingBack) -> Engine:
-        """Take back what a job did, or go on with that. Raises `Refused`, `Usage`."""
+        """Take back what a job did, or go on with that. Raises `Refused`, `Usage`,
+        `OtherDeployment`: elsewhere there is nothing to be undone, and that would be believed."""
         assert engine.state.spec is not None
+        raise_first(self._other_places(engine.state.spec))
         first = first_stimuli(self.journal, engine, how)
         return self._drive(engine, engine.state.spec, first)
+
+    def _other_places(self, spec: JobSpec) -> list[OperatorError]:
+        """What is not the deployment that the job writes to."""
+        return [
+            *examine_deployments(None, self.target, spec),
+            *(
+                OtherDeployment(f"endpoint {name}", where, self.endpoints[name].where)
+                for (name, where), began in zip(spec.endpoints, spec.endpoint_ids, strict=False)
+                if name in self.endpoints and not self.endpoints[name].is_same_as(began)
+            ),
+        ]
 
     def _examined(self, spec: JobSpec) -> Sequence[OperatorError]:
         findings = examine_deployments(self.source, self.target, spec)

@@ -5,6 +5,7 @@ from typing import Literal
 import typer
 from pydantic import Field
 
+from executors.preflight import examine_deployments
 from executors.undo.catalogue import free
 from ferrylog import clock
 from ferrylog.cli import options as o
@@ -13,7 +14,7 @@ from ferrylog.errors import Refused
 from ferrylog.jobs import find_migration, journal_to_write, operator
 from ferrylog.recall import recall
 from ferrylog.views.model import Report
-from ferrylog.wiring import deployment, job_folder
+from ferrylog.wiring import deployment, job_folder, raise_first
 from statemachine.decide.asked import refusal
 from statemachine.stimuli import CommitAsked
 
@@ -49,6 +50,7 @@ def commit(
             reached
         ):
             assert reached is not None
+            raise_first(examine_deployments(None, reached, state.spec))
             if not state.committed:  # first of all: what is half freed could not be taken back
                 Engine(written, wanted, past).tell([wish], now=clock.now_ms())
             freed = free(reached.client, folder)

@@ -175,6 +175,7 @@ def _spec(
         undo=True,
         title=ops.title,
         endpoints=tuple((name, each.where) for name, each in places.items()),
+        endpoint_ids=tuple(each.identity for each in places.values()),
         continue_on_error=continue_on_error or ops.continue_on_error,
     )
 

@@ -82,6 +82,8 @@ class JobSpec(Value):
     """Of a group: what it is for."""
     endpoints: tuple[tuple[str, str], ...] = ()
     """Of a group that runs at several places: their names, and URIs without credentials."""
+    endpoint_ids: tuple[str, ...] = ()
+    """Of each of them in this order: which deployment it was."""
     continue_on_error: bool = False
     """Of a group: a failed operation stops only those that wait for it."""
     place: str = ""

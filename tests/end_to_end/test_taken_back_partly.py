@@ -1,5 +1,6 @@
 """Parts of a job that are taken back, and rollbacks that are asked for at an odd moment."""
 
+import json
 from pathlib import Path
 
 from tests.conftest import Pair
@@ -134,3 +135,37 @@ def test_undo_logs_lie_in_one_folder(pair: Pair, tmp_path: Path) -> None:
     taken = ferrylog("rollback")
     assert taken.returncode == 0, taken.stderr
     assert every_kind.differences(before, every_kind.read(pair.target_client)) == []
+
+
+def test_the_target_is_the_one_of_the_job(pair: Pair, tmp_path: Path) -> None:
+    """I41: where the job did nothing, nothing is taken back, and nothing is freed."""
+    pair.source_client.shop.orders.insert_many([{"_id": n} for n in range(100)])
+    pair.target_client.shop.orders.insert_one({"_id": "old"})
+    before = every_kind.read(pair.target_client)
+    ferrylog = Terminal(tmp_path, pair)
+    assert ferrylog("start", "--drop").returncode == 0
+    for words in ("rollback", "commit"):
+        refused = ferrylog(words, "--target", pair.source.uri)
+        assert (refused.returncode, "ERESUME001" in refused.stderr) == (1, True), refused.stderr
+    assert "rollback_started" not in ferrylog.kinds()
+    assert ferrylog("rollback").returncode == 0
+    assert every_kind.differences(before, every_kind.read(pair.target_client)) == []
+
+
+def test_the_places_of_a_group_are_those_of_the_group(pair: Pair, tmp_path: Path) -> None:
+    """I41: an inverse is not sent to somebody else's server."""
+    a_to_b = {"endpoints": {"a": None}, "title": "one", "operations": [{
+        "id": "make", "on": "a", "database": "shop",
+        "forward": {"create": "made"}, "compensation": {"drop": "made"},
+    }]}  # fmt: skip
+    (tmp_path / "ops.json").write_text(json.dumps(a_to_b))
+    pair.source_client.shop.made.insert_one({"_id": "theirs"})
+    ferrylog, there = Terminal(tmp_path, pair), f"a={pair.target.uri}"
+    done = ferrylog("ops", "run", str(tmp_path / "ops.json"), "--endpoint", there)
+    assert done.returncode == 0, done.stderr
+    refused = ferrylog("rollback", "--endpoint", f"a={pair.source.uri}")
+    assert refused.returncode == 1, refused.stderr
+    assert "endpoint a" in refused.stderr
+    assert pair.source_client.shop.made.find_one()
+    assert ferrylog("rollback", "--endpoint", there).returncode == 0
+    assert every_kind.read(pair.target_client) == {}
