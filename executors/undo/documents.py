@@ -45,6 +45,8 @@ MOST_AT_ONCE: Final = 2500
 """Steps of one transaction: it keeps others waiting, and servers end it after a minute."""
 BYTES_AT_ONCE: Final = 8 << 20
 """Of documents, about; as one who reads them finds out."""
+READ_AT_ONCE: Final = 64 << 20
+"""By one transaction, about, whatever it was told to expect."""
 MOST_REMEMBERED: Final = 100_000
 """Documents that stay: after a crash a log may tell of one twice."""
 GONE: Final = "its collection is gone"
@@ -53,6 +55,10 @@ DELETED: Final = "it was deleted since"
 REFUSED: Final = (20, 66, 10003, 10101, 11000)
 """What servers say where a document can neither go nor come: the rules of capped collections, and
 what somebody else put in its place."""
+
+
+class _TooLarge(Exception):
+    """What lies there is too much for one transaction."""
 
 
 class Step(NamedTuple):
@@ -151,22 +157,27 @@ class Back:
                 pass
 
     def _undo(self, lot: dict[bytes, Step]) -> None:
-        """Steps of one kind, no two of one document. Where the server refuses the whole for one of
-        them, that one is looked for by halves: it stays as it is."""
+        """Steps of one kind, no two of one document. By halves where that is too much; where the
+        server refuses the whole for one of them, that one is looked for so: it stays as it is."""
         try:
             self._undo_at_once(lot)
+        except _TooLarge:
+            self._undo_halves(lot)
         except OperationFailure as error:
             if error.code not in (*NO_DOCUMENT, *REFUSED):
                 raise
             if len(lot) > 1:
-                every = list(lot.items())
-                self._undo(dict(every[: len(every) // 2]))
-                self._undo(dict(every[len(every) // 2 :]))
+                self._undo_halves(lot)
                 return
             ((same, step),) = lot.items()
             if step.before or error.code in REFUSED:  # else: what it cannot even look for
                 with self._lock:
                     self._keep(same, step, without_values(str(error)))
+
+    def _undo_halves(self, lot: dict[bytes, Step]) -> None:
+        every = list(lot.items())
+        self._undo(dict(every[: len(every) // 2]))
+        self._undo(dict(every[len(every) // 2 :]))
 
     def _undo_at_once(self, lot: dict[bytes, Step]) -> None:
         looked = _Looked()
@@ -192,6 +203,8 @@ class Back:
         looked, rest = _Looked(), dict(lot)
         for document in self.there.find([step.key for step in lot.values()], session):
             looked.read += len(document)
+            if looked.read > READ_AT_ONCE and len(lot) > 1:
+                raise _TooLarge
             key = id_of(document)
             step = rest.pop(same := comparable(key), None)
             if step is None or document == step.before:

@@ -30,6 +30,7 @@ from executors.survey import Namespace
 from executors.undo.aside import Row
 from executors.undo.catalogue import _Undoing
 from executors.undo.log import rows, undo_path
+from executors.undo.recording import weight
 from statemachine.events import JobSpec
 from statemachine.state import Undo
 from statemachine.stimuli import Undone
@@ -41,9 +42,9 @@ FOLLOWED: Final = Undone(
         "--force",
     )
 )
-PIECE_ROWS: Final = 1000
+PIECE_DOCUMENTS: Final = 1000
 PIECE_BYTES: Final = 4 << 20
-"""Of rows that are taken back at once, about; a row may hold the keys of a whole block."""
+"""That are taken back at once, about; a row may hold the keys of a whole block."""
 
 
 def undo_increment(
@@ -87,7 +88,7 @@ def pieces(path: Path) -> list[Piece]:
     """All of a log, in the order of writing. Raises `OSError`."""
     found: list[Piece] = []
     about: About | None = None
-    at = count = run = 0
+    at = count = size = run = 0
     for row in rows(path):
         begin, at = at, at + len(row.raw)
         kind = row["k"]
@@ -97,13 +98,14 @@ def pieces(path: Path) -> list[Piece]:
             found.append(Piece(begin, at, None))
         else:
             last = found[-1] if found else None
-            size = count < PIECE_ROWS and last is not None and at - last.at < PIECE_BYTES
-            if last is not None and last.end == begin and last.run == run and size:
+            more, weighs = weight(row)
+            room = count + more <= PIECE_DOCUMENTS and size + weighs <= PIECE_BYTES
+            if last is not None and last.end == begin and last.run == run and room:
                 found[-1] = last._replace(end=at)
-                count += 1
+                count, size = count + more, size + weighs
             else:
                 found.append(Piece(begin, at, about, run))
-                count = 1
+                count, size = more, weighs
     return found
 
 

@@ -3,8 +3,9 @@
 The rows of one log are of one collection, which its first row names:
 
     {k: "documents", ns, type}
-    {k: "inserted", ids, sums}    keys that were not there; each `{_id}`, and 8 bytes of the sum
-                                  of our document, one after another
+    {k: "inserted", ids, sums, bytes}
+                                  keys that were not there; each `{_id}`, and 8 bytes of the sum
+                                  of our document, one after another; what these documents take
     {k: "stamped", ours}          the same of one document whose empty timestamps a server fills
     {k: "replaced", sum, before}  what lay there, and the sum of ours
     {k: "erased", before}         what lay there
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 import bson
+from bson.raw_bson import RawBSONDocument
 
 from executors.fingerprint import key_of
 from executors.increments.keyorder import order
@@ -110,8 +112,17 @@ def inserted(documents: Iterable[bytes]) -> list[bytes]:
     if read:
         keys = b"".join([key for key, _ in read])
         sums = b"".join([sum_of(each) for _, each in read])
-        rows.append(wrap(_INSERTED + _binary(b"ids", keys) + _binary(b"sums", sums)))
+        size = sum([len(each) for _, each in read])
+        told = _binary(b"ids", keys) + _binary(b"sums", sums)
+        rows.append(wrap(_INSERTED + told + b"\x12bytes\0" + size.to_bytes(8, "little")))
     return rows
+
+
+def weight(row: RawBSONDocument) -> tuple[int, int]:
+    """How many documents a row is of, and how many bytes they take, about."""
+    if row["k"] == "inserted":
+        return len(row["sums"]) // SUM_BYTES, row.get("bytes", 0)
+    return 1, len(row.raw)
 
 
 def replaced(ours: bytes, before: bytes) -> bytes:

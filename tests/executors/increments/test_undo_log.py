@@ -5,13 +5,15 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import bson
 import pytest
 
 from executors.increments.ahead import Ahead
 from executors.increments.log import replay
 from executors.protocol import Stopped
 from executors.select import KEPT
-from executors.undo.increments import undo_increment
+from executors.undo.increments import pieces, undo_increment
+from executors.undo.log import undo_path
 from statemachine.state import Undo
 from statemachine.words import TaskKey, TaskKind
 from tests.conftest import Pair
@@ -79,3 +81,20 @@ def again(act: Any, random: Random, *, often: bool) -> Any:
             most = random.randrange(1, 20 + number) if often else 1_000_000
             return act(logs.StopsSoon(most))
     raise AssertionError("it never ends")
+
+
+def test_what_is_taken_back_at_once_fits_into_memory(tmp_path: Path) -> None:
+    """M9: a row holds but keys and sums of a block whose documents are read."""
+    with Ahead(tmp_path, TASK) as ahead:
+        for block in range(20):
+            keys = range(block * 100, block * 100 + 100)
+            ahead.inserted("shop.c", "collection", [_large(key) for key in keys])
+        ahead.sync()
+        path = undo_path(tmp_path, TASK)
+    found = [each for each in pieces(path) if each.about is not None]
+    assert len(found) == 10
+    assert found[0].end == found[1].at
+
+
+def _large(key: int) -> bytes:
+    return bson.encode({"_id": key, "x": "x" * 20_000})

@@ -408,3 +408,17 @@ def test_what_cannot_be_written_down_is_not_done(merge: Merge, tmp_path: Path, s
     with pytest.raises(OSError, match="exists"):
         merge.send(*_documents(sent))
     assert merge.there() == _documents(1, own=1)
+
+
+@pytest.mark.parametrize("on_conflict", ["skip", "overwrite"])
+def test_large_documents_are_undone_by_smaller_transactions(
+    merge: Merge, monkeypatch: pytest.MonkeyPatch, on_conflict: str
+) -> None:
+    """I40: servers end a transaction after a minute, whatever a lot was expected to hold."""
+    monkeypatch.setattr("executors.undo.documents.READ_AT_ONCE", 10_000)
+    before = _documents(*range(20), x="x" * 3000)
+    _lay(merge.client, before)
+    merge.send(*_documents(*range(40), y="y" * 3000), on_conflict=on_conflict)
+    told = merge.undo()
+    assert (told.documents, told.kept) == (40 if on_conflict == "overwrite" else 20, 0)
+    assert merge.there() == before
