@@ -61,6 +61,7 @@ def first_stimuli(journal: SqliteJournal, engine: Engine, how: TakingBack) -> li
     state = engine.state
     refuse(state)
     if state.status in TAKING_BACK:
+        _must_be_as_begun(state, how)
         return []
     stop = StopAsked(how.by, how.why, immediate=True, rollback=True)
     asked = RollbackAsked(
@@ -76,3 +77,16 @@ def first_stimuli(journal: SqliteJournal, engine: Engine, how: TakingBack) -> li
     if why := refusal(state, asked):  # a run that begins without it would go on with the job
         raise Refused("rollback", why)
     return [asked]
+
+
+def _must_be_as_begun(state: State, how: TakingBack) -> None:
+    """What is to be undone, and how, stands in the journal. Raises `Refused`."""
+    for asked, began, option in (
+        (how.to, state.rolled_to, "--to"),
+        (how.force, state.forced, "--force"),
+        (how.continue_on_error, state.persevering, "--continue-on-error"),
+    ):
+        if asked and asked != began:
+            raise Refused(
+                "rollback", f"it goes on as it was begun, which was not with that {option}"
+            )

@@ -25,6 +25,7 @@ from statemachine.events import (
     SettingChanged,
     SplitRequested,
     StopRequested,
+    UndoSkipped,
     UnitExcluded,
 )
 from statemachine.stimuli import StopAsked
@@ -59,7 +60,14 @@ def show(common: Common, answers: Sequence[Answer]) -> None:
             typer.echo(one_line(line), err=True)
     if not any(answer.request or answer.refused for answer in answers):
         job = answers[0].job
-        typer.echo(f"no process runs job {job}: `ferrylog resume {job}` goes on", err=True)
+        wishes = [answer.wish for answer in answers]
+        back = any(isinstance(wish, StopAsked) and wish.rollback for wish in wishes)
+        again = (
+            f"`ferrylog rollback {job}` takes it back"
+            if back
+            else f"`ferrylog resume {job}` goes on"
+        )
+        typer.echo(f"no process runs job {job}: {again}", err=True)
 
 
 def lines(answer: Answer) -> Iterator[str]:
@@ -68,9 +76,8 @@ def lines(answer: Answer) -> Iterator[str]:
         if text:
             yield text
     wish = answer.wish
-    if isinstance(wish, StopAsked) and wish.rollback:
-        who = "it takes back what it did" if answer.request else "`ferrylog rollback` takes it back"
-        yield f"when it has stopped, {who}"
+    if isinstance(wish, StopAsked) and wish.rollback and answer.request:
+        yield "when it has stopped, it takes back what it did"
 
 
 def _sentence(job: str, event: AnyEvent) -> str:
@@ -111,6 +118,8 @@ def _of_a_dead_letter(job: str, event: AnyEvent) -> str:
             return f"the job goes on without {event.chunk}"
         case IndexDropped():
             return f"the job goes on without the index {event.entity}"
+        case UndoSkipped():
+            return f"the rollback goes on without the undo of {event.entity}"
         case _:
             return ""
 

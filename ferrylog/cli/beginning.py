@@ -7,6 +7,7 @@ from ferrylog.engine import Engine
 from ferrylog.errors import OtherSettings
 from ferrylog.jobs import without_end
 from ferrylog.past import Past
+from ferrylog.rollbacks import going_on
 from ferrylog.wiring import Run
 from journal.errors import JobMoved
 from journal.sqlite import SqliteJournal
@@ -27,7 +28,8 @@ def start_or_continue(run: Run, spec: JobSpec, same: Begun, *, anew: bool = Fals
     if same is None:
         return run.start(clock.new_job_id(), spec, anew=anew)
     job, past = same
-    typer.echo(f"continuing the unfinished job {job}; --new would begin another", err=True)
+    what = "taking back" if going_on(past.state) else "continuing"
+    typer.echo(f"{what} the unfinished job {job}; --new would begin another", err=True)
     return run.resume(job, past)
 
 

@@ -7,6 +7,7 @@ from ferrylog.clock import when
 from ferrylog.views.shapes import AnswerReport
 from ferrylog.views.spans import span
 from ferrylog.views.told import HELD, Told
+from statemachine.decide.operations import TAKING_BACK
 from statemachine.decide.schedule import held_back
 from statemachine.policy import POOLS, files_limit, workers_of
 from statemachine.state import State, Task
@@ -65,7 +66,7 @@ def _idle(asked: Asked) -> Answer:
     if state.status in HELD:
         return _held(asked)
     if not asked.running:
-        return "No process runs the job.", f"ferrylog resume {asked.job}"
+        return "No process runs the job.", _go_on(asked)
     reasons = list(_reasons(asked))
     at_work = state.count(Status.PROCESSING)
     if at_work:
@@ -83,7 +84,13 @@ def _held(asked: Asked) -> Answer:
         return f"{text} {_counted(state.count(Status.PROCESSING), 'task')} at work until then.", ""
     letters = state.count(Status.FAILED)
     look = "see `ferrylog dead-letters list`, then " if letters else ""
-    return text, f"{look}ferrylog resume {asked.job}"
+    return text, f"{look}{_go_on(asked)}"
+
+
+def _go_on(asked: Asked) -> str:
+    """`resume` does the same; but nobody is to think that the job goes forward again."""
+    backwards = asked.state.rollback or asked.state.status in TAKING_BACK
+    return f"ferrylog {'rollback' if backwards else 'resume'} {asked.job}"
 
 
 def _reasons(asked: Asked) -> Iterator[Answer]:

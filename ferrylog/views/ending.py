@@ -14,8 +14,9 @@ from statemachine.words import JobStatus
 def last_words(state: State, job: str, journal: str) -> str:
     """Of a job that rests. `journal`: as a shell takes it."""
     if state.status in (JobStatus.PAUSED, JobStatus.STOPPED):
-        resume = f"ferrylog resume {job} --journal {journal}"
-        return f"{state.status}: {one_line(state.why)}\nresume with: {resume}"
+        verb, words = ("rollback", "take it back") if state.rollback else ("resume", "resume")
+        again = f"ferrylog {verb} {job} --journal {journal}"
+        return f"{state.status}: {one_line(state.why)}\n{words} with: {again}"
     if state.status in TAKEN_BACK:
         return _taken_back(state, job, journal)
     if state.status is JobStatus.FAILED:

@@ -1,6 +1,7 @@
 """Parts of a job that are taken back, and rollbacks that are asked for at an odd moment."""
 
 import json
+import signal
 from pathlib import Path
 
 from tests.conftest import Pair
@@ -168,4 +169,45 @@ def test_the_places_of_a_group_are_those_of_the_group(pair: Pair, tmp_path: Path
     assert "endpoint a" in refused.stderr
     assert pair.source_client.shop.made.find_one()
     assert ferrylog("rollback", "--endpoint", there).returncode == 0
+    assert every_kind.read(pair.target_client) == {}
+
+
+def test_a_rollback_goes_on_as_it_was_begun(pair: Pair, tmp_path: Path) -> None:
+    """I38: and who asked for it is told that it is no resume that goes on with the job."""
+    pair.source_client.shop.orders.insert_many([{"_id": n} for n in range(20_000)])
+    pair.target_client.shop.orders.insert_one({"_id": "old"})
+    before = every_kind.read(pair.target_client)
+    ferrylog = Terminal(tmp_path, pair)
+    merge = "start", "--chunk-docs", "100", "--on-conflict", "skip"
+    assert ferrylog(*merge).returncode == 0
+    process = ferrylog.begin("rollback")
+    until(lambda: "rollback_started" in ferrylog.kinds())
+    process.kill()
+    process.communicate()
+    assert "job_rolled_back" not in ferrylog.kinds()
+    for words in (("--to", "create shop.orders"), ("--force",), ("--continue-on-error",)):
+        refused = ferrylog("rollback", *words)
+        assert refused.returncode == 2, refused.stderr
+        assert "as it was begun" in refused.stderr
+    assert "ferrylog rollback" in ferrylog("status").stdout
+    again = ferrylog(*merge)
+    assert again.returncode == 6
+    assert "taking back the unfinished job" in again.stderr
+    assert every_kind.differences(before, every_kind.read(pair.target_client)) == []
+
+
+def test_a_paused_job_is_stopped_to_be_taken_back(pair: Pair, tmp_path: Path) -> None:
+    """M2: nobody runs it; the next run takes it back, and everybody says so."""
+    pair.source_client.shop.orders.insert_many([{"_id": n, "a": "b" * 50} for n in range(100_000)])
+    ferrylog = Terminal(tmp_path, pair)
+    process = ferrylog.begin("start", "--chunk-docs", "200")
+    until(lambda: "restore_completed" in ferrylog.kinds())
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    stopped = ferrylog("stop", "--rollback")
+    assert stopped.returncode == 0, stopped.stderr
+    assert "ferrylog rollback" in stopped.stderr
+    assert "ferrylog resume" not in stopped.stderr
+    assert "ferrylog resume" not in ferrylog("status").stdout
+    assert ferrylog("resume").returncode == 6
     assert every_kind.read(pair.target_client) == {}

@@ -35,7 +35,8 @@ def export(
 ) -> None:
     """Let a job leave this journal: from here on it cannot run here; its file goes on elsewhere.
 
-    Chunk files in the work folder may travel along; what is missing there is dumped again.
+    Chunk files in the work folder may travel along; what is missing there is dumped again. Undo
+    logs must, or nobody takes back what the job did here.
     """
     o.Common(journal, json, verbose, quiet)
     file = out if out is not None else Path.cwd() / f"{job}.ndjson"
