@@ -8,6 +8,8 @@ from the last to the first.
 import os
 from array import array
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from fcntl import LOCK_EX, LOCK_UN, flock
 from pathlib import Path
 from typing import Any, BinaryIO, Final, Self
 
@@ -59,10 +61,7 @@ class UndoLog:
             return
         if self._fd is None:
             self._fd = _opened(self._path)
-        # In one piece: an attempt that was given up as hanging may still add to the same file.
-        left = memoryview(b"".join(self._new))
-        while left:
-            left = left[os.write(self._fd, left) :]
+        _append(self._fd, b"".join(self._new))
         os.fdatasync(self._fd)
         self._new.clear()
 
@@ -103,13 +102,35 @@ def _opened(path: Path) -> int:
     fd = os.open(path, flags, 0o600)
     try:
         sync_directory(path.parent)
-        with os.fdopen(fd, "rb", closefd=False) as file:
+        with _alone(fd), os.fdopen(fd, "rb", closefd=False) as file:
             end = max((at + size for at, size in _offsets(file)), default=0)
-        os.ftruncate(fd, end)
+            os.ftruncate(fd, end)
     except BaseException:
         os.close(fd)
         raise
     return fd
+
+
+@contextmanager
+def _alone(fd: int) -> Iterator[None]:
+    """An attempt that was given up as hanging may still add to the same file."""
+    flock(fd, LOCK_EX)
+    try:
+        yield
+    finally:
+        flock(fd, LOCK_UN)
+
+
+def _append(fd: int, rows: bytes) -> None:
+    """All of it or nothing: behind a row that is not whole, none is read."""
+    with _alone(fd):
+        end, left = os.fstat(fd).st_size, memoryview(rows)
+        try:
+            while left:
+                left = left[os.write(fd, left) :]
+        except BaseException:
+            os.ftruncate(fd, end)
+            raise
 
 
 def _offsets(file: BinaryIO) -> Iterator[tuple[int, int]]:

@@ -1,5 +1,6 @@
 """The undo log is whole up to what was synced, whatever a crash tore (I40, P3)."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -76,6 +77,37 @@ def test_a_tail_that_ends_in_the_middle_of_something_is_no_row(path: Path) -> No
     with path.open("ab") as file:
         file.write(bson.encode({"n": 2})[:-1] + b"x")
     assert _numbers(path) == [1]
+
+
+def test_what_could_not_be_written_hides_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I40: a full disk in the middle of a row, while another attempt has the file open, too."""
+    with UndoLog(path) as one, UndoLog(path) as other:
+        for number, log in enumerate((one, other)):
+            log.add({"n": number})
+            log.sync()
+        with monkeypatch.context() as full:
+            full.setattr("executors.undo.log.os.write", Full())
+            one.add({"n": 2})
+            with pytest.raises(OSError, match="full"):
+                one.sync()
+        other.add({"n": 3})
+        other.sync()
+    assert _numbers(path) == [0, 1, 3]
+
+
+class Full:
+    """Takes half of what is to be written, and nothing after that."""
+
+    def __init__(self) -> None:
+        self._write, self._taken = os.write, False
+
+    def __call__(self, fd: int, data: memoryview) -> int:
+        if self._taken:
+            raise OSError(errno.ENOSPC, "full")
+        self._taken = True
+        return self._write(fd, data[: len(data) // 2])
 
 
 def test_only_we_may_read_it(path: Path) -> None:
