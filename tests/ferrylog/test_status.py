@@ -219,7 +219,7 @@ def test_who_wanted_it_to_rest(path: Path, say: Say, *, stop: bool) -> None:
     said = say("status").out
     assert f"{'stop' if stop else 'pause'}" in said
     assert "ben@desk" in said
-    assert f"ferrylog resume {JOB}" in said
+    assert f"ferrylog {'rollback' if stop else 'resume'} {JOB}" in said
     play.run()
     assert last(path).control is None
 
