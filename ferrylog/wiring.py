@@ -47,10 +47,18 @@ from journal.errors import JobMoved
 from journal.inbox import Inbox
 from journal.opening import work_path
 from journal.sqlite import SqliteJournal
+from statemachine.decide.operations import TAKES_BACK
 from statemachine.errors import OperatorError
 from statemachine.events import JobSpec, RunSettings
 from statemachine.state import State, reads_dump, restores_chain
-from statemachine.stimuli import GroupAsked, JobAsked, PlannedOperation, RunBegan, Stimulus
+from statemachine.stimuli import (
+    GroupAsked,
+    JobAsked,
+    PlannedOperation,
+    RollbackAsked,
+    RunBegan,
+    Stimulus,
+)
 from statemachine.words import THE_JOB, JobId, JobStatus, Status, TaskKey, TaskKind
 
 CLOCK_SLACK_MS: Final = 1000
@@ -166,11 +174,11 @@ class Run:
         folder = self._folder(engine.job, engine.state)
         self._must_hold_undos(engine.job, engine.state, folder)
         ends = self._ends(engine.job, spec, folder, made=_made(engine.state))
-        if (
-            spec.kind in ("migrate", "restore", "group")
-            or ends.dump is not None
-            or spec.incremental
-        ):
+        writes = spec.kind in TAKES_BACK or ends.dump is not None or spec.incremental
+        undoes = going_on(engine.state) or any(isinstance(each, RollbackAsked) for each in first)
+        if writes and not (
+            undoes and folder.is_dir()
+        ):  # most undos write nothing there: disks fill
             prepare_folder(folder)
         if ends.out is not None and not _made(engine.state):
             _take(ends.out.folder, engine.job, spec, anew=anew)

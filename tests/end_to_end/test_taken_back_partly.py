@@ -211,3 +211,17 @@ def test_a_paused_job_is_stopped_to_be_taken_back(pair: Pair, tmp_path: Path) ->
     assert "ferrylog resume" not in ferrylog("status").stdout
     assert ferrylog("resume").returncode == 6
     assert every_kind.read(pair.target_client) == {}
+
+
+def test_a_full_disk_is_no_hindrance(pair: Pair, tmp_path: Path) -> None:
+    """I40: what was recorded is read; that nothing more can be written there is no matter."""
+    pair.source_client.shop.orders.insert_many([{"_id": n} for n in range(1000)])
+    pair.target_client.shop.orders.insert_one({"_id": "old"})
+    before = every_kind.read(pair.target_client)
+    ferrylog = Terminal(tmp_path, pair)
+    assert ferrylog("start", "--chunk-docs", "100", "--on-conflict", "skip").returncode == 0
+    (folder,) = (tmp_path / "ferrylog.db.d").iterdir()
+    (folder / ".writable").mkdir()  # where whoever prepares a folder writes first
+    taken = ferrylog("rollback")
+    assert taken.returncode == 0, taken.stderr
+    assert every_kind.differences(before, every_kind.read(pair.target_client)) == []
