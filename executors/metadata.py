@@ -25,7 +25,7 @@ from executors.compare import accepted, fields, is_index, wanted_index, wanted_o
 from executors.errors import TargetDiffers, TargetNotEmpty
 from executors.expiry import delayed, expires, switched_off
 from executors.select import USERS, split
-from executors.survey import ID_INDEX, measured, raw_indexes
+from executors.survey import ID_INDEX, Namespace, measured, raw_indexes
 from executors.undo.aside import CatalogueLog, catalogue_log, index_row, put_aside
 from executors.users import stage
 from statemachine.events import IndexSpec, JobSpec
@@ -80,7 +80,7 @@ def _make(client: MongoClient[Any], unit: Unit, spec: JobSpec) -> Found:
 
 def _make_undoably(client: MongoClient[Any], unit: Unit, spec: JobSpec, log: CatalogueLog) -> Found:
     found = there(client, unit.target)
-    if found is not None and log.says_made(found):
+    if found is not None and _is_made(client, found, log):
         _accept_existing(client, unit, spec)
         log.note({**_row(unit), "uuid": found.uuid})
         return "nothing"
@@ -102,6 +102,18 @@ def _make_undoably(client: MongoClient[Any], unit: Unit, spec: JobSpec, log: Cat
     found = there(client, unit.target)
     log.note({**_row(unit), "uuid": found.uuid if found is not None else ""})
     return "nothing"
+
+
+def _is_made(client: MongoClient[Any], found: Namespace, log: CatalogueLog) -> bool:
+    """Whether an earlier attempt made it. One that died before it knew the UUID left it empty: what
+    holds documents then is somebody else's, who was faster."""
+    if not log.says_made(found):
+        return False
+    known = any(row["k"] == "made" and row.get("uuid") == found.uuid for row in log.told)
+    if known or not holds_documents(client, found):
+        return True
+    log.note({"k": "unmade", "ns": found.name})
+    return False
 
 
 def _row(unit: Unit) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from tests.conftest import Pair
 from tests.executors.examples import Client
 from tests.executors.kinds import created, indexed, measured
 from tests.executors.undo.job import NAME, OURS, Job, job_of, kept, told
-from tests.executors.undo.world import nothing_expires, world
+from tests.executors.undo.world import Died, dying, nothing_expires, world
 
 pytestmark = pytest.mark.server
 
@@ -305,6 +305,24 @@ def test_what_lay_there_is_told(pair: Pair, tmp_path: Path, lay: str, found: str
     job = job_of(pair, tmp_path)
     for _ in range(2):
         assert create(pair.target_client, job.unit, job.spec, job.folder).found == found
+
+
+@pytest.mark.parametrize("drop", [False, True], ids=["merged", "dropped"])
+def test_others_made_it_after_the_process_died(
+    pair: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, drop: bool
+) -> None:
+    """I40: what they wrote is no less theirs for what the log was about to do."""
+    OURS["collection"](pair.source_client.shop, "c1")
+    job = job_of(pair, tmp_path, on_conflict="overwrite", drop=drop)
+    with dying(monkeypatch, 0, done=False), pytest.raises(Died):
+        job.run()
+    pair.target_client.shop.c1.insert_one({"_id": "theirs"})
+    before = world(pair.target_client)
+    job.tasks()[0]()
+    assert job.unit.found == ("nothing" if drop else "documents")
+    assert bool(kept_by(job.folder)) == drop
+    job.undo()
+    assert world(pair.target_client) == before
 
 
 def test_what_was_kept_is_freed(pair: Pair, tmp_path: Path) -> None:
