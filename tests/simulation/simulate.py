@@ -11,7 +11,15 @@ from random import Random
 from journal.protocol import Recorded
 from statemachine.decide.operations import no_rollback
 from statemachine.state import Chunk, State, is_whole, reads_dump
-from statemachine.stimuli import Asked, CutoverAsked, Gauge, Measured, RequeueAsked, Stimulus
+from statemachine.stimuli import (
+    Asked,
+    CommitAsked,
+    CutoverAsked,
+    Gauge,
+    Measured,
+    RequeueAsked,
+    Stimulus,
+)
 from statemachine.words import Alert, ChunkId, JobStatus
 from tests.simulation.draws import EVERY_KIND, draw_settings, draw_spec
 from tests.simulation.faulty import Fate
@@ -99,6 +107,8 @@ class Simulation:
             while self._requeue_at_the_end() or self._take_back_at_the_end():
                 self._go_on()
             self._calm()
+            if self.spec.undo and self.random.random() < 0.5:
+                self._commit()
             self.host.check_end(self.settings)
         finally:
             self.host.journal.close()
@@ -149,6 +159,12 @@ class Simulation:
         self.host.leave()
         self.host.begin(self.settings, self._how())
         return not self.host.ended
+
+    def _commit(self) -> None:
+        """From here on nothing is taken back, whoever asks."""
+        self.host.turn([CommitAsked("me", self._number())])
+        self.host.leave()
+        self.host.begin(self.settings, How())
 
     def _how(self) -> How:
         """How somebody wants it taken back."""

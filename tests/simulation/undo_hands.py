@@ -94,11 +94,15 @@ def _operation(world: World, effect: Effect) -> Iterator[News | None]:
 def _undo(world: World, effect: Effect) -> Iterator[News | None]:
     assert effect.undo
     world.latest[effect.task] = effect.attempt
+    stubborn = world.stubborn and effect.attempt == 1 and world.lots.between(0, 5) == 0
     for broken in UNDOS[effect.undo.task](world, effect):
         if broken and world.lots.strikes("partial"):
             yield break_off(world, effect)
             return
         yield None
+    if stubborn:
+        yield failure(world, effect, Cause.PERMANENT, "ESTUBBORN")
+        return
     yield success(effect, Undone(1))
 
 

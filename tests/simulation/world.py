@@ -215,6 +215,8 @@ class World:
     """What a group works on."""
     logs: dict[str, dict[Any, Any]] = field(default_factory=dict)
     """What brings things back, by kind and entity of the operation that changes them."""
+    stubborn: bool = False
+    """Here and there an undo fails for good when it is tried first."""
     latest: dict[TaskKey, int] = field(default_factory=dict)
     """Attempts that are at work, or were last."""
 
@@ -285,9 +287,10 @@ def draw_world(random: Random, lots: Lots) -> World:
 
 
 def draw_rest(random: Random, world: World) -> None:
-    """Who expires, of whatever kind the job is."""
+    """Who expires, and how well things are taken back, of whatever kind the job is."""
     world.expiring = {unit for unit in world.source if random.random() < 0.3} - world.views
     world.compared = random.random() < 0.4
+    world.stubborn = random.random() < 0.4
 
 
 def draw_dump(random: Random, world: World) -> None:
