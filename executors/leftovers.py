@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure, PyMongoError
 
+from executors.commands import NO_SUCH_NAMESPACE, acknowledged
 from executors.folder import UNDO
 from executors.select import KEPT, NEVER, STAGING, split
 from executors.survey import Namespace
@@ -20,7 +21,6 @@ from statemachine.state import Unit
 from statemachine.words import TaskKey, TaskKind
 
 MAJORITY: Final = {"w": "majority"}
-NO_SUCH_NAMESPACE: Final = 26
 
 
 class CannotLook(OperatorError):
@@ -72,7 +72,7 @@ def drop(client: MongoClient[Any], namespace: str) -> None:
     if not collection.startswith((STAGING, KEPT)):
         raise ValueError(f"{namespace} is not ferrylog's")
     try:
-        client[database].command({"drop": collection, "writeConcern": MAJORITY})
+        acknowledged(client[database].command({"drop": collection, "writeConcern": MAJORITY}))
     except OperationFailure as error:
         if error.code != NO_SUCH_NAMESPACE:
             raise CannotLook(f"{namespace} cannot be dropped", str(error)[:200]) from None

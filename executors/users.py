@@ -15,6 +15,7 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from executors.batches import RAW
+from executors.commands import NO_SUCH_NAMESPACE, acknowledged
 from executors.fingerprint import digest_of
 from executors.select import STAGED, USERS, carried, split
 from executors.undo.aside import CatalogueLog, inverse
@@ -27,7 +28,6 @@ PARAMETER: Final = {
 }
 _NAMED: Final = {"user": "admin.system.users", "role": "admin.system.roles"}
 MAJORITY: Final = {"w": "majority"}
-NO_SUCH_NAMESPACE: Final = 26
 UNKNOWN: Final = (11, 31)
 """Codes: no such user, no such role."""
 
@@ -35,7 +35,8 @@ UNKNOWN: Final = (11, 31)
 def stage(client: MongoClient[Any], unit: Unit) -> None:
     """An empty place to lay them down. Raises `PyMongoError`."""
     clear_place(client, STAGED[unit.id])
-    client.admin.command({"create": split(STAGED[unit.id])[1], "writeConcern": MAJORITY})
+    command = {"create": split(STAGED[unit.id])[1], "writeConcern": MAJORITY}
+    acknowledged(client.admin.command(command))
 
 
 def merge(
@@ -55,7 +56,7 @@ def merge(
         log.note(*(_row(each, what) for each in _in_order(new)))
     if laid:
         wanted = {parameter: place, "drop": False, "db": "", "writeConcern": MAJORITY}
-        client.admin.command({"_mergeAuthzCollections": 1, **wanted})
+        acknowledged(client.admin.command({"_mergeAuthzCollections": 1, **wanted}))
     merged = {each["_id"]: each for each in _read(client, unit.id)} if laid else {}
     clear_place(client, place)
     return tuple(
@@ -127,4 +128,4 @@ def clear_place(client: MongoClient[Any], place: str) -> None:
     """Nothing is laid down there when this returns. Raises `PyMongoError`."""
     _, collection = split(place)
     drop = {"drop": collection, "writeConcern": MAJORITY}
-    client.admin.command(drop, allowable_errors=[NO_SUCH_NAMESPACE])
+    acknowledged(client.admin.command(drop, allowable_errors=[NO_SUCH_NAMESPACE]))

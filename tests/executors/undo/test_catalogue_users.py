@@ -1,18 +1,22 @@
 """Users and roles that a job brought go again; who was there before, or changed since, stays."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pymongo import MongoClient
+from pymongo.errors import WriteConcernError
 
 from executors.finish import finish
 from executors.metadata import create
 from executors.select import STAGED, USERS
 from executors.undo.catalogue import undo_create, undo_finish
 from executors.undo.log import UNDO
+from ferrylog.embedded import Mongod
 from statemachine.events import JobSpec
 from statemachine.state import Unit
 from statemachine.stimuli import Undone
@@ -174,3 +178,24 @@ def test_what_is_no_user_is_refused_by_the_server(known: Pair, tmp_path: Path) -
         finish(known.target_client, job.units[0], job.spec, (), job.folder)
     job.undo()
     assert people(known.target_client) == before
+
+
+@pytest.mark.parametrize("command", ["create", "_mergeAuthzCollections", "drop"])
+def test_what_a_majority_did_not_acknowledge_is_not_done(
+    known: Pair, tmp_path: Path, command: str
+) -> None:
+    """P3: a primary that steps down says so beside `ok`; what it did may be gone then."""
+    options = ("--setParameter", "enableTestCommands=1")
+    with (
+        Mongod(tmp_path / "db", name="breaks", options=options) as mongod,
+        MongoClient[Any](mongod.uri) as target,
+    ):
+        job = merging(replace(known, target=mongod, target_client=target), tmp_path / "job")
+        error = {"code": 189, "errmsg": "it steps down"}
+        data = {"failCommands": [command], "writeConcernError": error}
+        target.admin.command(
+            {"configureFailPoint": "failCommand", "mode": "alwaysOn", "data": data}
+        )
+        with pytest.raises(WriteConcernError):
+            job.run()
+        target.admin.command({"configureFailPoint": "failCommand", "mode": "off"})
