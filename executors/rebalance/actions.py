@@ -31,6 +31,7 @@ from executors.rebalance.place import AT_ONCE, Place
 from executors.rejected import shown
 from executors.sides import each_of
 from executors.undo.log import UndoLog, rows
+from executors.undo.recording import comparable
 from statemachine.stimuli import Operated, Undone
 
 ERASING: Final = "erasing.bson"
@@ -133,7 +134,7 @@ def delete_copied(step: Step) -> Undone:
         def ours(key: bytes, document: bytes, at_home: dict[bytes, bytes] = at_home) -> bool:
             home = at_home.get(key)
             same = home is not None and (document == home or _is_stamped(home, document))
-            return same or digest_of(document) == copied.sums[key]
+            return same or digest_of(document) == copied.sums.get(key)
 
         erased, stayed = new.erase(keys, ours)
         gone, kept = gone + erased, kept + stayed
@@ -208,7 +209,7 @@ def delete_range(step: Step) -> Operated:
         for keys in _lots(copied.sums):
             log.add(bson.encode({"k": "erasing", "ids": b"".join(keys)}))
             log.sync()
-            erased, _ = old.erase(keys, lambda key, it: digest_of(it) == copied.sums[key])
+            erased, _ = old.erase(keys, lambda key, it: digest_of(it) == copied.sums.get(key))
             gone += erased
     if (left := next(old.each_key(), None)) is not None:
         raise WrittenMeanwhile(step.move.what, f"_id {_named(left)} has changed or come")
@@ -235,12 +236,13 @@ def copy_back(step: Step) -> Undone:
     back, kept = 0, list[bytes]()
     for keys in _lots(dict.fromkeys(_erasing(step.folder))):
         here, there = old.find(keys), step.new.find(keys)
-        missing = [key for key in keys if key not in here]
+        taken = set(map(comparable, here))  # an equal number of another type holds the place, too
+        missing = [key for key in keys if comparable(key) not in taken]
         lot = [there[key] for key in missing if key in there]
         old.insert(lot, step.folder)
         back += len(lot)
         kept += [key for key in missing if key not in there]
-        kept += [key for key in here if digest_of(here[key]) != copied.sums[key]]
+        kept += [key for key in here if digest_of(here[key]) != copied.sums.get(key)]
     told = f"{back} documents brought back to {old.name}"
     return Undone(back, len(kept), (told, *_kept(kept, old.name)))
 

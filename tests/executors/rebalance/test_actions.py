@@ -213,6 +213,19 @@ def test_a_copy_that_somebody_changed_is_kept(move: OnTheMove) -> None:
     assert "900" in undone.changes[1]
 
 
+def test_an_equal_number_of_another_type_is_somebody_elses(move: OnTheMove) -> None:
+    """M7: at either place."""
+    for each in STEPS:
+        move.run(each)
+    for client, key in ((move.a, 900), (move.b, 901)):
+        client.shop.orders.delete_one({"_id": key})
+        client.shop.orders.insert_one({"_id": float(key), "of": "others"})
+    told = [move.undo(each) for each in reversed(STEPS)]
+    assert sum(each.kept for each in told) == 3, told
+    for client, key in ((move.a, 900), (move.b, 901)):
+        assert client.shop.orders.find_one({"_id": key}) == {"_id": float(key), "of": "others"}
+
+
 def test_the_placement_of_somebody_else_is_no_business_of_ours(move: OnTheMove) -> None:
     theirs = Placement(NS, (Placed(None, key_of(500), "a"), Placed(key_of(500), None, "c")))
     write(move.file, theirs)
