@@ -10,21 +10,27 @@ from bson import json_util
 from executors.batches import TOLERANT
 from executors.boundaries import CANONICAL, from_text
 from executors.undo.log import rows_backwards, undo_path
+from executors.undo.recording import weight
 from statemachine.state import State, Undo
 from statemachine.words import OperationId, TaskKey, TaskKind
 
+OF_DOCUMENTS = ("inserted", "stamped", "replaced", "erased")
+"""Kinds of rows."""
 SHOWN = 50
 """Rows of the catalogue that are told of one operation."""
 
 
-def foretell(undo: Undo, state: State, folder: Path) -> tuple[str, ...]:
-    """`folder`: the job's own, where its undo logs lie. Raises `OSError`."""
+def foretell(undo: Undo, state: State, folder: Path, *, stays: bool = False) -> tuple[str, ...]:
+    """`folder`: the job's own, where its undo logs lie. `stays`: the creation of its collection is
+    not taken back with it. Raises `OSError`."""
     if undo.task is TaskKind.OPERATION:
         return (_shown(from_text(state.operations[OperationId(undo.entity)].compensation)),)
     path = undo_path(folder, TaskKey(undo.task, undo.entity))
     told = list(_told(path))
     unit = state.units.get(undo.unit) if undo.unit is not None else None
     if not told and undo.chunk is not None and unit is not None and unit.found != "documents":
+        if stays:
+            return (f"delete what it brought to {unit.target}, if unchanged since",)
         return (f"nothing by itself: its documents go with those of {unit.target}",)
     return tuple(dict.fromkeys(told) or ("nothing: it changed nothing",))
 
@@ -34,8 +40,9 @@ def _told(path: Path) -> Iterator[str]:
     shown = 0
     for raw in rows_backwards(path):
         kind = raw["k"]
-        if kind in counts:
-            counts[kind] += len(bytes(raw["sums"])) // 8 if kind == "inserted" else 1
+        if kind in OF_DOCUMENTS:
+            documents, _ = weight(raw)
+            counts["inserted" if kind == "stamped" else kind] += documents
         elif shown < SHOWN and (line := _of_catalogue(kind, raw)):
             shown += 1
             yield line
