@@ -29,7 +29,7 @@ from journal.sqlite import SqliteJournal
 from statemachine.errors import OperatorError
 from statemachine.events import JobSpec
 from statemachine.stimuli import StopAsked
-from statemachine.words import JobId
+from statemachine.words import JobId, TaskKind
 
 
 def rollback(
@@ -114,7 +114,13 @@ def _foretell(common: o.Common, job: str | None, to: str) -> None:
         refuse(past.state)
         undos = planned(read, wanted, to)
         folder = job_folder(read, wanted, past.state)
-        words = {f"{each.task} {each.entity}": foretell(each, past.state, folder) for each in undos}
+        gone = {each.unit for each in undos if each.task is TaskKind.CREATE}
+        words = {
+            f"{each.task} {each.entity}": foretell(
+                each, past.state, folder, stays=each.unit not in gone
+            )
+            for each in undos
+        }
         report = foretold(wanted, undos, to, words)
     typer.echo(report.as_json() if common.json else rollback_text(report))
 

@@ -17,6 +17,9 @@ def test_what_was_inserted_goes_though_its_collection_stays(pair: Pair, tmp_path
     assert ferrylog("start", "--chunk-docs", "100").returncode == 0
     target = pair.target_client.shop
     target.orders.insert_one({"_id": "theirs"})
+    foretold = ferrylog("rollback", "--to", "create shop.orders", "--dry-run").stdout
+    assert "delete what it brought to shop.orders" in foretold
+    assert "nothing by itself" in ferrylog("rollback", "--dry-run").stdout
     taken = ferrylog("rollback", "--to", "create shop.orders")
     assert taken.returncode == 0, taken.stderr
     assert list(target.orders.find({})) == [{"_id": "theirs"}]
