@@ -28,12 +28,15 @@ from statemachine.events import (
     TaskEvent,
     VerifyCompleted,
 )
-from statemachine.words import Verb
+from statemachine.words import THE_JOB, TaskKind, Verb, undo_task
 from tests.simulation.simulate import JOB, Simulation
 
 SEEDS = 24
 TERMINAL = (Verb.COMPLETED, Verb.DEAD_LETTERED)
-OF_THE_JOB = ("run", "survey", "manifest", "job", "unit")
+OF_THE_JOB = (
+    *("run", "survey", "manifest", "job", "unit"),
+    *("operation", "undo", "rollback", "increment"),
+)
 
 
 @pytest.fixture(scope="module", params=range(SEEDS))
@@ -62,13 +65,21 @@ def test_every_entity_has_its_whole_story_told(path: Path) -> None:
     """I45: who, when and why of each attempt of each entity, durations of at least 0, checksums;
     of what has ended no attempt is left open, and clocks that jump change none of it."""
     with SqliteJournal.read_only(path) as journal:
-        for (about, entity), own in by_entity(list(journal.read(JOB))).items():
+        records = list(journal.read(JOB))
+        for (about, entity), own in by_entity(records).items():
             assert [*audit.find(journal, Wanted(JOB, entity=entity, type=about))] == own
             [told] = (each for each in stories(journal, JOB, entity) if each.type == about)
-            attempts_are_all_there(told, own)
-            words_name_every_cause(story_text(told), own)
-            assert (told.proof.first.seq, told.proof.last.seq) == (own[0].seq, own[-1].seq)
+            whole = sorted(own + undone(records, entity), key=lambda each: each.seq)
+            attempts_are_all_there(told, whole)
+            words_name_every_cause(story_text(told), whole)
+            assert (told.proof.first.seq, told.proof.last.seq) == (whole[0].seq, whole[-1].seq)
             assert [each.seq for each in told.history] == sorted(each.seq for each in told.history)
+
+
+def undone(records: list[Recorded], entity: str) -> list[Recorded]:
+    """How what was done to it was taken back belongs to its story."""
+    undos = {undo_task(kind, entity).entity for kind in TaskKind if entity != THE_JOB}
+    return [each for each in records if each.event.about in undos]
 
 
 def attempts_are_all_there(told: StoryReport, own: list[Recorded]) -> None:

@@ -40,18 +40,20 @@ class UnitLaws(History):
             case UnitSkipped():
                 assert self.settings.on_exhausted == "skip-unit", "I19"
                 assert self._units[event.unit] == "open", "I19: given up twice"
-                self._units[event.unit] = "skipped"
-                self._owed = {key for key in self._owed if unit_of(key) != event.unit}
+                self._given_up_unit(event.unit)
             case UnitExcluded():
                 assert self._units[event.unit] == "open", "excluded after its end"
-                self._units[event.unit] = "skipped"
-                for key in [key for key in self.last if unit_of(key) == event.unit]:
-                    self.valves[POOLS[key.kind]].leaves(key)
-                self._owed = {key for key in self._owed if unit_of(key) != event.unit}
+                self._given_up_unit(event.unit)
             case PlanCompleted():
                 self._partition(UnitId(event.entity))
             case _:
                 pass
+
+    def _given_up_unit(self, unit: UnitId) -> None:
+        self._units[unit] = "skipped"
+        for key in [key for key in self.last if unit_of(key) == unit]:
+            self.valves[POOLS[key.kind]].leaves(key)
+        self._owed = {key for key in self._owed if unit_of(key) != unit}
 
     def _about_chunks(self, event: AnyEvent) -> None:
         """I14, I21, I23."""

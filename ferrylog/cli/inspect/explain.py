@@ -103,7 +103,7 @@ def _story(journal: SqliteJournal, job: JobId, entity: str, kind: Type) -> Story
 def _own(journal: SqliteJournal, job: JobId, entity: str, kind: Type) -> list[Recorded]:
     """Its events; of the job also what its pools went through."""
     own = audit.find(journal, Wanted(job, entity=entity, type=kind))
-    if kind != "job":
+    if (kind, entity) != ("job", THE_JOB):
         return list(own)
     pools = audit.find(journal, Wanted(job, kind="breaker_*"))
     return list(merge(own, pools, key=lambda recorded: recorded.seq))
