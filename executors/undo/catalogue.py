@@ -233,7 +233,12 @@ class _Undoing:
         name, uuid = row["ns"], row["uuid"]
         found = there(self.client, name)
         if (found is None or found.uuid != uuid) and not self._name_of(uuid, name):
-            self.changes.append(f"gone: what was {name} and became {row['as']}")
+            self._gone(f"gone: what was {name} and became {row['as']}")
+
+    def _gone(self, what: str) -> None:
+        """What somebody replaced cannot be brought back, and that is no success."""
+        self.kept += 1
+        self.changes.append(what)
 
     def _name_of(self, uuid: str, once: str) -> str:
         """What is called otherwise by now; empty: nothing of that database has this UUID."""

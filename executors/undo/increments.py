@@ -261,6 +261,10 @@ class _Catalogue(_Undoing):
             case _:
                 self._undo(row)
 
+    def _gone(self, what: str) -> None:
+        """Collections of the job's own were freed at its end; they would go anyway."""
+        self.changes.append(what)
+
     def _changed(self, so: Row) -> str | None:
         if "before" not in so:
             return super()._changed(so)

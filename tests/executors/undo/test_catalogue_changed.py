@@ -112,7 +112,9 @@ def test_what_was_kept_is_gone(pair: Pair, tmp_path: Path) -> None:
     ((_, other),) = kept_by(job.folder)
     pair.target_client.shop.drop_collection(other.partition(".")[2])
     gone = f"gone: what was {NAME} and became {other}"
-    assert gone in told(job.undo())
+    undone = job.undo()
+    assert gone in told(undone)
+    assert kept(undone) == 1
 
 
 def test_a_view_was_changed(pair: Pair, tmp_path: Path) -> None:
