@@ -5,6 +5,7 @@ from typing import Literal
 import typer
 from pydantic import Field
 
+from executors.folder import remove_if_empty
 from executors.preflight import examine_deployments
 from executors.undo.catalogue import free
 from ferrylog import clock
@@ -15,6 +16,7 @@ from ferrylog.jobs import find_migration, journal_to_write, operator
 from ferrylog.recall import recall
 from ferrylog.views.model import Report
 from ferrylog.wiring import deployment, job_folder, raise_first
+from journal.opening import work_path
 from statemachine.decide.asked import refusal
 from statemachine.stimuli import CommitAsked
 
@@ -54,6 +56,8 @@ def commit(
             if not state.committed:  # first of all: what is half freed could not be taken back
                 Engine(written, wanted, past).tell([wish], now=clock.now_ms())
             freed = free(reached.client, folder)
+            remove_if_empty(folder)
+            remove_if_empty(work_path(journal))
         report = CommitReport(job=wanted, freed=freed)
     if json:
         typer.echo(report.as_json())

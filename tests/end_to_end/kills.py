@@ -412,10 +412,18 @@ class Run:
             litter(self._arena.target.uri)
         try:
             if self._live():
+                self._commit()
                 self._judge()
         finally:
             self._verdict.seconds = time.monotonic() - began
         return self._verdict
+
+    def _commit(self) -> None:
+        """What was replaced is kept until then, and undo logs are."""
+        words = ("commit", "--target", self._arena.target.uri, "--journal", str(self._journal))
+        done = subprocess.run([*FERRYLOG, *words], capture_output=True, text=True, check=False)
+        if done.returncode:
+            self._fail(f"commit: exit {done.returncode}: {done.stderr[-500:]}")
 
     def _fail(self, what: str) -> None:
         self._verdict.problems.append(what)

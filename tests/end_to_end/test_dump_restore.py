@@ -274,6 +274,7 @@ def test_drop_replaces_every_kind(pair: Pair, tmp_path: Path) -> None:
     pair.target_client.kinds["system.js"].insert_one({"_id": "theirs", "value": 1})
     again = ferrylog("restore", "--from", place, "--drop", "--new")
     assert again.returncode == 0, again.stderr
+    assert ferrylog("commit").returncode == 0  # what was replaced is kept until then
     found = every_kind.read(pair.source_client), every_kind.read(pair.target_client)
     assert every_kind.differences(*found) == []
 

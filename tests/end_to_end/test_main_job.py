@@ -22,6 +22,12 @@ DOCUMENTS = 30_000
 FERRYLOG = (sys.executable, "-m", "ferrylog")
 
 
+def left_by(journal: Path) -> list[Path]:
+    """Files of the work folder but for undo logs, which stay until the commit."""
+    found = (path for path in Path(f"{journal}.d").rglob("*") if path.is_file())
+    return [path for path in found if "undo" not in path.parts]
+
+
 class Terminal:
     """Runs ferrylog as its own process, beside one journal."""
 
@@ -112,7 +118,9 @@ def test_from_nothing_to_verified(terminal: Terminal, loaded: Pair) -> None:
     assert report["totals"]["documents"]["restored"] == DOCUMENTS + 500
     assert terminal.json("status")["totals"] == report["totals"]
     assert [job["status"] for job in terminal.json("jobs")["jobs"]] == ["completed"]
-    assert not Path(f"{terminal.journal}.d").exists(), "chunk files are gone with the job"
+    assert not left_by(terminal.journal), "chunk files are gone with the job"
+    assert terminal("commit").returncode == 0
+    assert not Path(f"{terminal.journal}.d").exists(), "undo logs are gone with the commit"
 
 
 def test_empty_source_is_a_success(terminal: Terminal) -> None:
@@ -320,6 +328,7 @@ def test_resume_keeps_settings_and_work_folder(
     settings = [event["data"]["settings"] for event in terminal.events("--kind", "run_started")]
     assert settings[0] == settings[1]
     assert "dump_invalidated" not in terminal.kinds()
+    assert terminal("commit").returncode == 0
     assert list(work.iterdir()) == [], "the folder is the operator's: emptied, not removed"
 
 

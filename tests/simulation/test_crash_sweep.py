@@ -186,7 +186,7 @@ def _end(host: Host) -> End:
     records = host.chronicle.records
     roots = _roots(records)
     done = {
-        (r.event.kind, roots.get(r.event.about, r.event.about))
+        (r.event.kind, _root(roots, r.event.about))
         for r in records
         if r.event.kind.endswith("_completed") and r.event.kind != "split_completed"
     }
@@ -200,8 +200,14 @@ def _end(host: Host) -> End:
         rejected=sum(unit.rejected for unit in state.units.values()),
         dumped=_dumped(host),
         rows=host.world.rows,
-        undone=state.undone,
+        undone=sum(kind == "undo_completed" for kind, _ in done),
     )
+
+
+def _root(roots: dict[str, str], about: str) -> str:
+    """Of an undo: what it takes back, by the same root."""
+    kind, space, entity = about.partition(" ")
+    return f"{kind} {roots.get(entity, entity)}" if space else roots.get(about, about)
 
 
 def _dumped(host: Host) -> list[str]:
