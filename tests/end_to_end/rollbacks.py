@@ -40,6 +40,8 @@ MODES = (
     ("--swap",),
 )
 """By turns: how a restore deals with what the target holds."""
+IMPATIENT = ("--setParameter", "transactionLifetimeLimitSeconds=3")
+"""A killed process leaves a transaction open, for which the next waits: by default a minute."""
 OWN = 0, 3, 7
 """Exits of a restore that nothing stopped: documents that differ are rejected with `skip`."""
 
@@ -236,7 +238,10 @@ def main() -> int:
     size = Size(given.collections, given.documents)
     with tempfile.TemporaryDirectory(prefix="ferrylog-rollbacks-") as scratch:
         folder = Path(scratch)
-        with Mongod(folder / "a") as source, Mongod(folder / "b", name="rs1") as target:
+        with (
+            Mongod(folder / "a") as source,
+            Mongod(folder / "b", name="rs1", options=IMPATIENT) as target,
+        ):
             tally = trial(source, target, folder / "work", size, given.runs, given.seed)
     sys.stdout.write(json.dumps(tally.told(), indent=1) + "\n")
     return 1 if tally.wrong else 0
