@@ -32,6 +32,8 @@ AUTHENTICATION_FAILED: Final = (8000, 18, 11, 334)
 """Of Atlas and of servers: a wrong password, an unknown user or mechanism."""
 SELECT_MS: Final = 20_000
 """A failover takes seconds; longer than this is an outage and the rules decide."""
+APP: Final = "ferrylog"
+"""By this name servers know what is ours."""
 FIRST_SELECT_MS: Final = 5_000
 SOCKET_MS: Final = 120_000
 """No answer for this long: the attempt fails and is retried."""
@@ -167,7 +169,7 @@ def _client(role: Role, uri: str, **options: Any) -> MongoClient[Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            return MongoClient(uri, appname="ferrylog", connectTimeoutMS=FIRST_SELECT_MS, **options)
+            return MongoClient(uri, appname=APP, connectTimeoutMS=FIRST_SELECT_MS, **options)
     except (ConfigurationError, Warning, ValueError, TypeError, OSError) as error:
         raise BadUri(role, _without_secrets(str(error), uri)) from None
 

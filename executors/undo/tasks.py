@@ -20,6 +20,7 @@ from executors.undo.documents import undo_documents
 from executors.undo.increments import undo_increment
 from executors.undo.loaded import Origin, take_out, unload
 from executors.undo.log import undo_path
+from executors.undo.quiet import wait_for_the_dead
 from statemachine.effects import Effect
 from statemachine.errors import OperatorError
 from statemachine.events import JobSpec
@@ -58,6 +59,8 @@ class UndoTasks:
     target: Deployment | None = None
     dump: DumpSource | None = None
     endpoints: Mapping[str, MongoClient[Any]] = field(default_factory=dict)
+    _quiet: list[bool] = field(default_factory=list)
+    """Nothing of a process that died runs on the target any more: looked at once."""
 
     def run(self, effect: Effect, stop: StopToken) -> Undone:
         """Take back what one operation did; again, it does nothing.
@@ -74,6 +77,9 @@ class UndoTasks:
         self._must_have_log(undo, unit)
         assert self.target is not None
         client = self.target.patient
+        if not self._quiet:
+            wait_for_the_dead(self.target.client, stop)
+            self._quiet.append(True)
         path = undo_path(self.folder, TaskKey(undo.task, undo.entity))
         if undo.task in (TaskKind.SHAPE, TaskKind.APPLY, TaskKind.SETTLE):
             force = effect.force
