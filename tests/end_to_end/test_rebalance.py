@@ -187,6 +187,7 @@ def the_day(it: Rebalancing, *, kills: int) -> None:
     it.must_be_placed()
 
 
+@pytest.mark.deep
 def test_a_day_of_a_rebalance(small: Rebalancing) -> None:
     """M2, I12, I40."""
     the_day(small, kills=2)

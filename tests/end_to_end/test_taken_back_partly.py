@@ -4,6 +4,8 @@ import json
 import signal
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import Pair
 from tests.end_to_end import every_kind
 from tests.end_to_end.test_main_job import Terminal, until
@@ -119,6 +121,7 @@ def test_an_index_that_was_asked_for_again_after_the_swap(pair: Pair, tmp_path: 
     assert every_kind.differences(before, every_kind.read(pair.target_client)) == []
 
 
+@pytest.mark.deep
 def test_undo_logs_lie_in_one_folder(pair: Pair, tmp_path: Path) -> None:
     """I40: a job does not go on with another work folder than that which holds what it recorded;
     when that was moved, it does."""
