@@ -61,6 +61,7 @@ def test_a_migration_killed_at_any_moment_ends_as_if_nothing_had_happened(
     _must_have_lost_nothing(fight(arena, tmp_path, runs=3, seed=SEED))
 
 
+@pytest.mark.deep
 def test_a_mongod_that_dies_and_comes_back_costs_nothing(pair: Pair, tmp_path: Path) -> None:
     """I12, I22 under failures of a server: it is waited for, or the job pauses and is resumed."""
     arena = prepare(pair.source, pair.target, SEED, SMALL, tmp_path)

@@ -319,6 +319,7 @@ def test_the_program_ends_in_the_middle(
     assert union(targets.contents()) == content(servers.source.uri)
 
 
+@pytest.mark.deep
 def test_a_target_that_cannot_be_reached(
     made: tuple[Path, list[Content]], targets: Targets
 ) -> None:

@@ -38,7 +38,7 @@ def a_users_own(client: MongoClient[Any]) -> None:
     client.own.things.insert_one({"_id": 1})
 
 
-SLOWER = ("into nothing", "direct, beside", "direct, over", "direct, instead")
+SLOWER = ("into nothing", "swapped", "direct, beside", "direct, over", "direct, instead")
 
 
 @pytest.mark.parametrize(

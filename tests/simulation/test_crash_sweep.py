@@ -272,7 +272,10 @@ def lane(*ordinary: str) -> list[object]:
     ]
 
 
-@pytest.mark.parametrize("case", lane(*(CASES.keys() - {"direct", "restore", "chain, taken back"})))
+SLOW = {"direct", "restore", "chain", "follow", "chain, taken back"}
+
+
+@pytest.mark.parametrize("case", lane(*(CASES.keys() - SLOW)))
 def test_death_at_every_point_changes_nothing(tmp_path: Path, case: str) -> None:
     """I3, I4, I12, I17: before each commit, after it, in a commit that failed or of which nobody
     knows, and after each effect before its outcome."""

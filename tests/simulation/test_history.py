@@ -52,7 +52,10 @@ EVENTFUL = {
 written."""
 
 
-@pytest.fixture(scope="module", params=EVENTFUL)
+@pytest.fixture(
+    scope="module",
+    params=[74, 120, pytest.param(163, marks=pytest.mark.deep)],
+)
 def eventful(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> History:
     """The journal of a seed with crashes, retries, pauses and damage."""
     path = tmp_path_factory.mktemp("eventful") / "journal.db"
