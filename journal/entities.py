@@ -39,6 +39,7 @@ _TYPE: Final[dict[str, Type]] = {
     "create": "unit",
     "plan": "unit",
     "conflict": "unit",
+    "batch": "unit",
     "damage": "unit",
     "finish": "unit",
     "chunk": "chunk",

@@ -89,16 +89,39 @@ def _undo(fields: Fields) -> Fields:
     return {**fields, "spec": {**came_later, **fields["spec"]}}
 
 
+def _transforms(fields: Fields) -> Fields:
+    return {**fields, "spec": {"transform": "", "model": "", **fields["spec"]}}
+
+
+def _limits(fields: Fields) -> Fields:
+    came_later = {
+        "memory_limit": 0,
+        "cpu_limit": 0,
+        "disk_reserve": 0,
+        "read_docs_per_s": 0,
+        "read_bytes_per_s": 0,
+        "write_docs_per_s": 0,
+        "write_bytes_per_s": 0,
+        "batch": "adaptive",
+        "batch_ms": 0,
+        "batch_docs": 0,
+        "transform_workers": 0,
+        "transform_ms": 60_000,
+        "transform_sha256": "",
+    }
+    return {**fields, "settings": {**came_later, **fields["settings"]}}
+
+
 STEPS: Final[Mapping[str, tuple[Step, ...]]] = {
-    "job_requested": (_mode, _formats, _increments, _undo),
+    "job_requested": (_mode, _formats, _increments, _undo, _transforms),
     "job_completed": (_with(damaged=0),),
     "survey_completed": (
         _with(cluster_time="", users=0, roles=0, notes=[]),
         _with(since=""),
     ),
     "unit_registered": (_with(expires=False),),
-    "run_started": (_settings, _shards),
-    "dump_completed": (_with(erased=0),),
+    "run_started": (_settings, _shards, _limits),
+    "dump_completed": (_with(erased=0), _with(rejected=0)),
     "pause_requested": (_with(request=0, immediate=False),),
     "create_completed": (_with(uuid=""), _with(found="")),
     **{

@@ -112,6 +112,8 @@ class ChunkFile(NamedTuple):
     place: Place = "work"
     erased: int = 0
     """Of an increment: keys in it whose documents are gone."""
+    rejected: int = 0
+    """Documents that were read for it and that the user's own code did not let through."""
 
 
 class Done(NamedTuple):
@@ -287,6 +289,9 @@ class Unit:
     """Options and indexes on which source and target differ."""
     damaged: int = 0
     """Places of its file in the dump that cannot be read."""
+    batch_documents: int = 0
+    """Of one write command, as last journaled; 0: nothing is known."""
+    batch_bytes: int = 0
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from statemachine.events import (
 from statemachine.state import ChunkFile, Undo
 from statemachine.words import (
     Alert,
+    BatchCause,
     BsonText,
     Cause,
     ChunkId,
@@ -312,6 +313,13 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
+class Rejection:
+    key: Key
+    code: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Dumped:
     file: str
     documents: int
@@ -320,13 +328,8 @@ class Dumped:
     blocks: int
     sha256: str
     erased: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    key: Key
-    code: str
-    why: str
+    rejected: int = 0
+    rejections: tuple[Rejection, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -535,6 +538,17 @@ class Progressed:
 
 
 @dataclass(frozen=True, slots=True)
+class Resized:
+    """Write commands for the unit hold another number of documents than the journal last said."""
+
+    unit: UnitId
+    documents: int
+    bytes: int
+    cause: BatchCause
+    batch_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     """The world said no."""
 
@@ -582,6 +596,7 @@ Stimulus = (
     | RunBegan
     | Asked
     | Measured
+    | Resized
     | ExportAsked
     | ImportAsked
     | Tick

@@ -184,6 +184,17 @@ class Alert(StrEnum):
     STALLED = "stalled"
     SLOW = "slow"
     BREAKER = "breaker"
+    MEMORY = "memory"
+    CPU = "cpu"
+    DISK = "disk"
+    THROTTLED = "throttled"
+    """A server asks for less, or has more in its cache than it can write out."""
+
+
+BatchCause = Literal["learned", "faster", "slower", "throttled", "cache", "memory", "set"]
+"""Why write commands hold more or fewer documents: as in a job before, the last ones took less or
+more time than they should, the server asked for less, its cache is full, memory is short, or an
+operator wants it so."""
 
 
 class TaskKey(NamedTuple):

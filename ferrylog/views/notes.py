@@ -1,5 +1,8 @@
 """One event in words: for happenings that are no attempt."""
 
+from collections.abc import Mapping
+from typing import Final
+
 from ferrylog.clock import when
 from ferrylog.views.chained import note_on_increments
 from ferrylog.views.spans import size
@@ -8,6 +11,7 @@ from statemachine.events import (
     AlertCleared,
     AlertRaised,
     AnyEvent,
+    BatchResized,
     BreakerClosed,
     BreakerOpened,
     ChunkDropped,
@@ -49,6 +53,17 @@ from statemachine.events import (
     UnitSkipped,
 )
 from statemachine.policy import US
+from statemachine.words import BatchCause
+
+BATCH_CAUSES: Final[Mapping[BatchCause, str]] = {
+    "learned": "that is what served in a job before",
+    "faster": "the last took less time than they should",
+    "slower": "the last took more time than they should",
+    "throttled": "the server asked for less",
+    "cache": "the server's cache is full",
+    "memory": "memory is short",
+    "set": "it was set so",
+}
 
 
 def note_on(event: AnyEvent, *, others: int = 0) -> str:
@@ -137,6 +152,11 @@ def _of_its_conduct(event: AnyEvent) -> str:
             )
         case AlertCleared():
             return f"The alert {event.alert} is over: {event.value:g}."
+        case BatchResized():
+            return (
+                f"Write commands hold {event.documents:,} documents, {size(event.bytes)} at most, "
+                f"instead of {event.was_documents:,}: {BATCH_CAUSES[event.cause]}."
+            )
         case ResultIgnored():
             return (
                 f"News of {event.task} attempt {event.attempt} came too late or twice and changed "

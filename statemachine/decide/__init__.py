@@ -7,7 +7,7 @@ happened yet: the engine journals it first.
 from typing import assert_never
 
 from statemachine.decide.asked import asked
-from statemachine.decide.measured import measured
+from statemachine.decide.measured import measured, resized
 from statemachine.decide.operations import TAKING_BACK, group_asked
 from statemachine.decide.outcomes import failed, file_damaged, progressed, succeeded
 from statemachine.decide.recovery import run_began
@@ -29,6 +29,7 @@ from statemachine.stimuli import (
     JobAsked,
     Measured,
     Progressed,
+    Resized,
     RunBegan,
     Stimulus,
     Succeeded,
@@ -48,6 +49,8 @@ def decide(state: State, stimulus: Stimulus, now: Millis) -> list[AnyEvent]:
             return run_began(state, stimulus)
         case Measured():
             return measured(state, stimulus)
+        case Resized():
+            return resized(state, stimulus)
         case ExportAsked() | ImportAsked():
             return _moved(state, stimulus)
         case Tick():

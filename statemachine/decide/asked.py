@@ -98,6 +98,18 @@ LIVE: Final = (
     "shards_in_flight",
     "capture_bytes",
     "follow_ms",
+    "memory_limit",
+    "cpu_limit",
+    "disk_reserve",
+    "read_docs_per_s",
+    "read_bytes_per_s",
+    "write_docs_per_s",
+    "write_bytes_per_s",
+    "batch",
+    "batch_ms",
+    "batch_docs",
+    "transform_workers",
+    "transform_ms",
 )
 """Settings that may change while a job runs."""
 MAX_WORKERS: Final = 64
@@ -117,6 +129,17 @@ AT_MOST: Final = {
     "shards_in_flight": MAX_WORKERS,
     "capture_bytes": 1 << 40,
     "follow_ms": 60_000,
+    "memory_limit": 1 << 50,
+    "cpu_limit": 100,
+    "disk_reserve": 1 << 60,
+    "read_docs_per_s": 1 << 40,
+    "read_bytes_per_s": 1 << 50,
+    "write_docs_per_s": 1 << 40,
+    "write_bytes_per_s": 1 << 50,
+    "batch_ms": 3_600_000,
+    "batch_docs": 50_000,
+    "transform_workers": MAX_WORKERS,
+    "transform_ms": 86_400_000,
 }
 """A limit on every number."""
 

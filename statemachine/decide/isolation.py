@@ -72,7 +72,8 @@ def alone(chunk: Chunk, why: str) -> list[AnyEvent]:
 
 def not_carried(chunk: Chunk) -> int:
     """Documents of the chunk of which nothing is known but that they were there; an estimate."""
-    documents = chunk.file.documents if chunk.file is not None else chunk.documents
+    file = chunk.file
+    documents = file.documents + file.rejected if file is not None else chunk.documents
     return max(0, documents - chunk.done.documents - chunk.done.rejected)
 
 

@@ -1,8 +1,8 @@
-"""What the shell measured: alerts raised and cleared, each once."""
+"""What the shell measured: alerts raised and cleared, each once; the size of write commands."""
 
-from statemachine.events import AlertCleared, AlertRaised, AnyEvent
+from statemachine.events import AlertCleared, AlertRaised, AnyEvent, BatchResized
 from statemachine.state import State
-from statemachine.stimuli import Gauge, Measured
+from statemachine.stimuli import Gauge, Measured, Resized
 
 
 def measured(state: State, news: Measured) -> list[AnyEvent]:
@@ -30,6 +30,27 @@ def measured(state: State, news: Measured) -> list[AnyEvent]:
         if key not in gauges or gauges[key].value <= gauges[key].limit
     ]
     return [*raised, *cleared]
+
+
+def resized(state: State, news: Resized) -> list[AnyEvent]:
+    """What the journal says already, and news of a job that rests, is no news."""
+    unit = state.units.get(news.unit)
+    if state.resting or unit is None:
+        return []
+    was = unit.batch_documents, unit.batch_bytes
+    if was == (news.documents, news.bytes):
+        return []
+    return [
+        BatchResized(
+            unit=news.unit,
+            documents=news.documents,
+            bytes=news.bytes,
+            was_documents=was[0],
+            was_bytes=was[1],
+            cause=news.cause,
+            batch_ms=news.batch_ms,
+        )
+    ]
 
 
 def _value(gauge: Gauge | None) -> float:

@@ -83,6 +83,7 @@ from statemachine.stimuli import (
     Planned,
     PlannedFiles,
     Progressed,
+    Rejection,
     Released,
     Restored,
     Result,
@@ -334,6 +335,7 @@ def _completions(state: State, task: TaskKey, result: Result) -> list[AnyEvent]:
             return _split(state, ChunkId(task.entity), result)
         case Dumped():
             return [
+                *_rejections(ChunkId(task.entity), result.rejections[:MAX_REPORTED]),
                 DumpCompleted(
                     entity=task.entity,
                     file=result.file,
@@ -343,7 +345,8 @@ def _completions(state: State, task: TaskKey, result: Result) -> list[AnyEvent]:
                     blocks=result.blocks,
                     sha256=result.sha256,
                     erased=result.erased,
-                )
+                    rejected=result.rejected,
+                ),
             ]
         case Restored() | Copied():
             return _carried(state, ChunkId(task.entity), result)
@@ -524,13 +527,17 @@ def _carried(state: State, chunk_id: ChunkId, done: Restored | Copied) -> list[A
 def _news(state: State, chunk_id: ChunkId, done: Restored | Copied) -> list[AnyEvent]:
     """What became of single documents."""
     room = max(0, MAX_REPORTED - state.chunks[chunk_id].done.rejected)
-    events: list[AnyEvent] = [
-        DocumentRejected(chunk=chunk_id, key=each.key, code=each.code, why=each.why)
-        for each in done.rejections[:room]
-    ]
+    events = _rejections(chunk_id, done.rejections[:room])
     if done.repaired:
         events.append(DocumentsRepaired(chunk=chunk_id, documents=done.repaired))
     return events
+
+
+def _rejections(chunk: ChunkId, rejections: Sequence[Rejection]) -> list[AnyEvent]:
+    return [
+        DocumentRejected(chunk=chunk, key=each.key, code=each.code, why=each.why)
+        for each in rejections
+    ]
 
 
 def _released(state: State, news: Succeeded | Failed) -> list[AnyEvent]:

@@ -105,6 +105,7 @@ from statemachine.events.tasks import (
     TaskEvent,
 )
 from statemachine.events.units import (
+    BatchResized,
     ChunkDropped,
     ChunkKept,
     ChunkPlanned,
@@ -130,6 +131,7 @@ __all__ = [
     "AnyEvent",
     "ApplyCompleted",
     "ApplyProgressed",
+    "BatchResized",
     "BreakerClosed",
     "BreakerOpened",
     "Cancelled",

@@ -82,6 +82,7 @@ from statemachine.events.tasks import (
     Started,
 )
 from statemachine.events.units import (
+    BatchResized,
     ChunkDropped,
     ChunkKept,
     ChunkPlanned,
@@ -159,6 +160,7 @@ AnyEvent = (
     | ChunkReleased
     | ChunkKept
     | DocumentRejected
+    | BatchResized
     | DocumentsRepaired
     | Started
     | RetryScheduled

@@ -65,9 +65,11 @@ class DumpCompleted(TaskEvent):
     file_bytes: NonNegativeInt
     blocks: NonNegativeInt
     sha256: str
+    """Of the whole file."""
     erased: NonNegativeInt = 0
     """Of an increment: keys in it whose documents are gone."""
-    """Of the whole file."""
+    rejected: NonNegativeInt = 0
+    """Documents that were read and that the user's own code did not let through."""
 
 
 class SurveyInvalidated(TaskEvent):

@@ -86,6 +86,11 @@ class JobSpec(Value):
     """Of each of them in this order: which deployment it was."""
     continue_on_error: bool = False
     """Of a group: a failed operation stops only those that wait for it."""
+    transform: str = ""
+    """`module:function` of the user's own through which each document goes between being read and
+    being written to its chunk file; empty: none."""
+    model: str = ""
+    """`module:Model` of the user's own that each document, transformed, must fit; empty: none."""
     place: str = ""
     """Of a restore to several targets: which documents this one gets, `hash:K/N` or `range:K/N`;
     empty: all."""
@@ -129,6 +134,29 @@ class RunSettings(Value):
     """Of memory that keeping the changed keys in order may take."""
     follow_ms: PositiveInt = 1000
     """How long one round of following collects changes."""
+    memory_limit: NonNegativeInt = 0
+    """Bytes that the process may hold; 0: 80 % of the machine's or the container's."""
+    cpu_limit: NonNegativeInt = 0
+    """Percent of all cores that the process may take; 0: all of them."""
+    disk_reserve: NonNegativeInt = 0
+    """Bytes that stay free where chunk files lie; 0: 1 GiB, or 2 % of a smaller disk."""
+    read_docs_per_s: NonNegativeInt = 0
+    """Of the source, by all readers together; 0: as fast as it goes. So are the three below."""
+    read_bytes_per_s: NonNegativeInt = 0
+    write_docs_per_s: NonNegativeInt = 0
+    write_bytes_per_s: NonNegativeInt = 0
+    batch: Literal["adaptive", "document", "fixed"] = "adaptive"
+    """How many documents one write command holds: see `statemachine.batching`."""
+    batch_ms: NonNegativeInt = 0
+    """How long one write command should take; 0: as the policy says."""
+    batch_docs: NonNegativeInt = 0
+    """Documents of one write command at most, and of a fixed one exactly; 0: as the policy says."""
+    transform_workers: NonNegativeInt = 0
+    """Processes for code of the user's own; 0: one per core, at most 8."""
+    transform_ms: PositiveInt = 60_000
+    """How long that code may take for one document before its process is ended."""
+    transform_sha256: str = ""
+    """Of the file that the code of this run stands in."""
 
 
 class IndexSpec(Value):

@@ -7,6 +7,7 @@ from pydantic import NonNegativeInt, PositiveInt
 from statemachine.events.base import Event, OfChunk, OfUnit
 from statemachine.events.spec import IndexSpec
 from statemachine.words import (
+    BatchCause,
     BsonText,
     Key,
     Place,
@@ -162,6 +163,23 @@ class ChunkKept(OfChunk):
 
     kind: Literal["chunk_kept"] = "chunk_kept"
     why: str
+
+
+class BatchResized(OfUnit):
+    """Write commands for the unit hold another number of documents from now on; smaller changes
+    between two such events stand in the log only."""
+
+    kind: Literal["batch_resized"] = "batch_resized"
+    documents: PositiveInt
+    """At most, in one command."""
+    bytes: PositiveInt
+    """At most, but for a single document that is bigger."""
+    was_documents: NonNegativeInt
+    """0: nothing was known."""
+    was_bytes: NonNegativeInt
+    cause: BatchCause
+    batch_ms: NonNegativeInt
+    """How long the last command took."""
 
 
 class DocumentsRepaired(OfChunk):

@@ -9,6 +9,7 @@ from statemachine.events import (
     AnyEvent,
     ApplyCompleted,
     ApplyProgressed,
+    BatchResized,
     BreakerClosed,
     BreakerOpened,
     Cancelled,
@@ -158,6 +159,7 @@ from statemachine.evolve.outcomes import (
     verify_completed,
 )
 from statemachine.evolve.replacing import (
+    batch_resized,
     chunk_dropped,
     chunk_planned,
     chunk_replaced,
@@ -241,6 +243,7 @@ ARMS: Final[Mapping[type[Event], Callable[[State, Any], None]]] = {
     ChunkKept: file_decided,
     DocumentRejected: document_rejected,
     DocumentsRepaired: documents_repaired,
+    BatchResized: batch_resized,
     Started: started,
     RetryScheduled: retry_scheduled,
     DeadLettered: dead_lettered,

@@ -120,6 +120,13 @@ def forget_progress(state: State, chunk: Chunk) -> None:
     chunk.done = NOTHING
 
 
+def begin_again(state: State, chunk: Chunk) -> None:
+    """The chunk's file is carried from its first byte on; what is not in it stays rejected."""
+    done = NOTHING._replace(rejected=chunk.file.rejected) if chunk.file is not None else NOTHING
+    count(state, chunk, done)
+    chunk.done = done
+
+
 def count(state: State, chunk: Chunk, done: Done) -> None:
     """What lies between the chunk's progress so far and `done` goes into the sums."""
     before, unit = chunk.done, state.units[chunk.unit]

@@ -20,6 +20,7 @@ from statemachine.events import (
 from statemachine.evolve.chunks import (
     add_verified,
     advance,
+    begin_again,
     forget_progress,
     open_indexes,
     restored,
@@ -81,7 +82,9 @@ def dump_completed(state: State, event: DumpCompleted) -> None:
         event.file_bytes,
         event.sha256,
         erased=event.erased,
+        rejected=event.rejected,
     )
+    begin_again(state, chunk)
     state.files += 1
     unit.dumped_documents += event.documents
     unit.dumped_bytes += event.bytes

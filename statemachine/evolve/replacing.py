@@ -2,6 +2,7 @@
 
 from statemachine.errors import ImpossibleTransition, UnknownEntity
 from statemachine.events import (
+    BatchResized,
     ChunkDropped,
     ChunkKept,
     ChunkPlanned,
@@ -83,6 +84,11 @@ def document_rejected(state: State, event: DocumentRejected) -> None:
     told(state, event)
     if event.code == PASSING:
         the_unit(state, event.chunk.rpartition("#")[0], event).passing += 1
+
+
+def batch_resized(state: State, event: BatchResized) -> None:
+    unit = the_unit(state, event.unit, event)
+    unit.batch_documents, unit.batch_bytes = event.documents, event.bytes
 
 
 def documents_repaired(state: State, event: DocumentsRepaired) -> None:

@@ -14,7 +14,7 @@ from statemachine.events import (
     Started,
     TaskEvent,
 )
-from statemachine.evolve.chunks import CARRIES, forget_progress
+from statemachine.evolve.chunks import CARRIES, begin_again
 from statemachine.evolve.hands import (
     answered,
     enter,
@@ -134,7 +134,7 @@ def resolved(state: State, event: Resolved) -> None:
     if moved(state, event).interruptions and event.task.kind in BISECTED:
         state.quarantine[event.task] = None
     if event.decision == "discard" and event.task.kind in CARRIES:
-        forget_progress(state, the_chunk(state, event.entity, event))
+        begin_again(state, the_chunk(state, event.entity, event))
 
 
 def requeued(state: State, event: Requeued) -> None:

@@ -6,6 +6,7 @@ from statemachine.events import (
     AlertCleared,
     AlertRaised,
     AnyEvent,
+    BatchResized,
     CaptureCompleted,
     CaptureProgressed,
     ChainLink,
@@ -184,6 +185,9 @@ FIELDS: dict[str, Any] = {
     "kept": 1,
     "undone": 2,
     "skipped": 0,
+    "was_documents": 1000,
+    "was_bytes": 2_000_000,
+    "batch_ms": 900,
 }
 
 
@@ -229,6 +233,8 @@ def example(cls: type[AnyEvent], kind: str) -> AnyEvent:
         fields["was"] = 0
     if cls in (AlertRaised, AlertCleared):
         fields["value"] = 0.75
+    if cls is BatchResized:
+        fields["cause"] = "slower"
     if cls is UndoSkipped:
         fields["entity"] = "restore shop.orders#0"
     if "task" in cls.model_fields:

@@ -21,7 +21,15 @@ from statemachine.words import (
 from tests.statemachine.examples import SPEC, classes, example, examples, kinds
 from tests.statemachine.story import UNIT
 
-UNITS = ("unit_", "conflict_foreseen", "create_", "plan_", "finish_", "damage_found")
+UNITS = (
+    "unit_",
+    "batch_resized",
+    "conflict_foreseen",
+    "create_",
+    "plan_",
+    "finish_",
+    "damage_found",
+)
 CHUNKS = (
     "chunk_",
     "document_rejected",

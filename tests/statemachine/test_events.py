@@ -45,6 +45,7 @@ SINCE = {
     "expires": False,
     "since": "",
     "erased": 0,
+    "rejected": 0,
     "found": "",
 }
 """What fields that came later are worth in events that did not have them."""
