@@ -20,6 +20,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from executors.boundaries import from_key
 from executors.classify import SNAPSHOT_TOO_OLD, cursor_was_cut
 from executors.members import choose
+from executors.pace import UNLIMITED, Pace
 from executors.protocol import Stopped, StopToken
 from executors.rawbson import elements, id_of, int32, int64
 from statemachine.words import Key
@@ -92,6 +93,7 @@ def read_range(
     *,
     document_bytes: int = 0,
     after: Key | None = None,
+    pace: Pace = UNLIMITED,
 ) -> Iterator[Block]:
     """The documents of the range as blocks, in `_id` order, each document once.
 
@@ -100,7 +102,7 @@ def read_range(
     meanwhile may or may not be seen. Raises `PyMongoError` when the range cannot be finished,
     `Stopped` when the token is set.
     """
-    reader = _Reader(client, what, stop, _batch_size(document_bytes))
+    reader = _Reader(client, what, stop, _batch_size(document_bytes), pace)
     reader.last = bytes(from_key(after).raw) if after is not None else None
     cuts = 0
     while True:
@@ -124,13 +126,21 @@ class _Reader:
     """One range over as many cursors as it takes; `last` is the `{_id}` that arrived last."""
 
     def __init__(
-        self, client: MongoClient[Any], what: Range, stop: StopToken, batch_size: int
+        self,
+        client: MongoClient[Any],
+        what: Range,
+        stop: StopToken,
+        batch_size: int,
+        pace: Pace,
     ) -> None:
         self._database = client.get_database(what.database)
         self._client = client
         self._what = what
         self._stop = stop
         self._batch_size = batch_size
+        self._pace = pace
+        self._reply_bytes = BLOCK_BYTES
+        """Of the last reply; of the first one, what is expected."""
         self._member: Any = None
         self._concern: dict[str, Any] = {}
         self._meant: dict[str, Any] = {}
@@ -185,9 +195,14 @@ class _Reader:
         while True:
             if self._stop.is_set():
                 raise Stopped
+            self._pace.asks(self._reply_bytes, self._stop)
             reply = self._ask(command, session)
+            self._reply_bytes = len(reply.raw)
             blocks, cursor = _cut_reply(bytes(reply.raw))
             del reply
+            self._pace.read(
+                sum(block.documents for block, _ in blocks), self._reply_bytes, self._stop
+            )
             while blocks:
                 block, last = blocks.popleft()  # the only reference: memory follows the stream
                 whole = block if skip is None else _without(block, skip)

@@ -9,9 +9,11 @@ from pymongo import MongoClient
 from executors.batches import read_range
 from executors.boundaries import to_key
 from executors.dump import as_called, mean_bytes, must_be_same
+from executors.pace import UNLIMITED, Pace
 from executors.protocol import StopToken
 from executors.rawbson import id_of, last_of
 from executors.rejected import Rejects, rejected_path
+from executors.sizing import WHOLE, Sizer
 from executors.source import range_of
 from executors.undo.recording import log_of
 from executors.write import Tally, Writer
@@ -34,6 +36,8 @@ def copy(
     read_preference: str = "primary",
     cluster_time: str = "",
     since: str = "",
+    pace: Pace = UNLIMITED,
+    sizer: Sizer = WHOLE,
 ) -> Copied:
     """Insert the chunk's documents from the journaled key on; tell after each acknowledged
     block. The result is the whole.
@@ -52,14 +56,15 @@ def copy(
         cluster_time=cluster_time,
         since=since,
     )
-    blocks = read_range(source, what, stop, document_bytes=mean_bytes(unit), after=done.last_key)
+    hint, after = mean_bytes(unit), done.last_key
+    blocks = read_range(source, what, stop, document_bytes=hint, after=after, pace=pace)
     position, last_key = done.position, done.last_key
     task = TaskKey(TaskKind.COPY, chunk.id)
     with (
         Rejects(rejected_path(folder, unit.id, chunk.id)) as rejects,
         log_of(folder, unit, task, spec) as log,
     ):
-        writer = Writer(target, unit, spec, stop, log)
+        writer = Writer(target, unit, spec, stop, log, pace=pace, sizer=sizer)
         tally = Tally.after(done, rejects)
         for block in blocks:
             writer.insert(block, tally)

@@ -1,8 +1,8 @@
 """Who does what: one effect in, one outcome out, whatever the world does."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,8 +19,9 @@ from executors.clients import Deployment
 from executors.copy import copy
 from executors.dump import as_called, dump
 from executors.dumps.errors import DamagedDump
-from executors.dumps.making import Out, make_dump, refuse_unpackable
+from executors.dumps.making import make_dump, refuse_unpackable
 from executors.dumps.restoring import DumpSource
+from executors.ends import Ends
 from executors.errors import OtherCollection
 from executors.finish import finish
 from executors.folder import inside
@@ -30,11 +31,13 @@ from executors.increments.follow import refuse_unfollowable
 from executors.increments.model import Making
 from executors.increments.tasks import IncrementTasks
 from executors.operation.perform import run_operation
+from executors.pace import UNLIMITED, Pace
 from executors.plan import is_capped, plan
 from executors.preflight import examine_restore
 from executors.protocol import Report, Stopped, StopToken
 from executors.restore import restore
 from executors.select import USERS
+from executors.sizing import Sizers, whole_blocks
 from executors.split import split_chunk
 from executors.survey import survey
 from executors.undo.aside import staged
@@ -70,27 +73,21 @@ LEAVES_OPEN: Final = (TaskKind.APPLY, TaskKind.FOLLOW, TaskKind.UNDO, TaskKind.O
 """Tasks that write in transactions: a killed process leaves one open for a minute."""
 
 
-@dataclass(frozen=True)
-class Ends:
-    """Where documents come from and where they go: deployments, or a dump at one of the ends."""
-
-    source: Deployment | None = None
-    target: Deployment | None = None
-    dump: DumpSource | None = None
-    """Of a job that reads one."""
-    out: Out | None = None
-    """Of a job that makes one."""
-    making: Making | None = None
-    """Of a job that makes an increment."""
-    endpoints: Mapping[str, Deployment] = field(default_factory=dict)
-    """Of a group whose operations run at several places, by name."""
-
-
 class MongoExecutor:
     """Moves one job's chunks from one end to the other; see `executors.protocol.Executor`."""
 
-    def __init__(self, ends: Ends, spec: JobSpec, folder: Path) -> None:
+    def __init__(
+        self,
+        ends: Ends,
+        spec: JobSpec,
+        folder: Path,
+        *,
+        pace: Pace = UNLIMITED,
+        sizers: Sizers = whole_blocks,
+    ) -> None:
         """`folder`: where this job's chunk files lie; made when the first is written."""
+        self._pace = pace
+        self._sizers = sizers
         self._ends = ends
         self._spec = spec
         self._folder = folder
@@ -278,12 +275,15 @@ class MongoExecutor:
                     read_preference=read,
                     cluster_time=as_of,
                     since=effect.since,
+                    pace=self._pace,
                 )
             case TaskKind.RESTORE:
                 path = self._path(unit, chunk, stop)
                 mine = ends.dump.mine(unit, stop) if ends.dump is not None else None
                 target = _client(ends.target)
-                parts = restore(target, unit, chunk, spec, path, folder, stop, mine)
+                pace, sizer = self._pace, self._sizers(unit, report)
+                how = (path, folder, stop, mine)
+                parts = restore(target, unit, chunk, spec, *how, pace=pace, sizer=sizer)
                 return _last(parts, chunk, tell)
             case TaskKind.COPY:
                 return copy(
@@ -298,6 +298,8 @@ class MongoExecutor:
                     read_preference=read,
                     cluster_time=as_of,
                     since=effect.since,
+                    pace=self._pace,
+                    sizer=self._sizers(unit, report),
                 )
             case TaskKind.SPLIT:
                 return split_chunk(
@@ -313,11 +315,31 @@ class MongoExecutor:
         """What changed, or a collection that is new to the chain, as of the increment's time."""
         source, spec = _client(self._ends.source), self._spec
         read, as_of = effect.read_preference, effect.cluster_time
-        how = {"read_preference": read, "cluster_time": as_of}
         with as_of_a_moment():
             if is_changed(making, unit):
-                return dump_changed(source, unit, chunk, spec, making, effect.attempt, stop, **how)
-            return dump(source, unit, chunk, spec, making.folder, effect.attempt, stop, **how)
+                return dump_changed(
+                    source,
+                    unit,
+                    chunk,
+                    spec,
+                    making,
+                    effect.attempt,
+                    stop,
+                    read_preference=read,
+                    cluster_time=as_of,
+                )
+            return dump(
+                source,
+                unit,
+                chunk,
+                spec,
+                making.folder,
+                effect.attempt,
+                stop,
+                read_preference=read,
+                cluster_time=as_of,
+                pace=self._pace,
+            )
 
     def _verify(self, effect: Effect, unit: Unit, chunk: Chunk, stop: StopToken) -> Verified:
         spec, ends, read = self._spec, self._ends, effect.read_preference

@@ -11,6 +11,7 @@ from executors.chunkfile import Written, sync_directory, write_chunk_file
 from executors.errors import CollectionGone, OtherCollection
 from executors.folder import folder_name, inside
 from executors.metadata import split
+from executors.pace import UNLIMITED, Pace
 from executors.protocol import Stopped, StopToken
 from executors.source import range_of
 from executors.survey import namespaces
@@ -32,6 +33,7 @@ def dump(
     read_preference: str = "primary",
     cluster_time: str = "",
     since: str = "",
+    pace: Pace = UNLIMITED,
 ) -> Dumped:
     """Write the chunk's documents to a file that is whole, durable and named when this returns.
 
@@ -47,7 +49,7 @@ def dump(
         cluster_time=cluster_time,
         since=since,
     )
-    blocks = read_range(client, what, stop, document_bytes=mean_bytes(unit))
+    blocks = read_range(client, what, stop, document_bytes=mean_bytes(unit), pace=pace)
     written = write_chunk_file(path, blocks, "none" if spec.compression == "none" else "zstd")
     must_be_same(client, read)
     return dumped(name, written)

@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from statemachine.effects import Effect
-from statemachine.stimuli import Outcome, Progressed
+from statemachine.stimuli import Outcome, Progressed, Resized
 
-Report = Callable[[Progressed], None]
-"""Called from the executor's thread with each part of a restore or a copy that is acknowledged."""
+Report = Callable[[Progressed | Resized], None]
+"""Called from the executor's thread with each part of a restore or a copy that is acknowledged, and
+when write commands become bigger or smaller."""
 
 
 class StopToken(Protocol):

@@ -7,10 +7,12 @@ from typing import Any
 from pymongo import MongoClient
 
 from executors.identity import with_ids
+from executors.pace import UNLIMITED, Pace
 from executors.partfile import check_file, file_blocks
 from executors.placement import Mine, kept
 from executors.protocol import StopToken
 from executors.rejected import Rejects, rejected_path
+from executors.sizing import WHOLE, Sizer
 from executors.undo.recording import log_of
 from executors.write import Tally, Writer
 from statemachine.events import JobSpec
@@ -28,6 +30,9 @@ def restore(
     folder: Path,
     stop: StopToken,
     mine: Mine | None = None,
+    *,
+    pace: Pace = UNLIMITED,
+    sizer: Sizer = WHOLE,
 ) -> Iterator[Restored]:
     """Insert the documents of the chunk's file, which lies at `path`, from the journaled position
     on; yield after each acknowledged block. The last yield is the whole. `folder` is the job's
@@ -44,7 +49,7 @@ def restore(
         Rejects(rejected_path(folder, unit.id, chunk.id)) as rejects,
         log_of(folder, unit, task, spec) as log,
     ):
-        writer = Writer(client, unit, spec, stop, log)
+        writer = Writer(client, unit, spec, stop, log, pace=pace, sizer=sizer)
         tally = Tally.after(chunk.done, rejects)
         for block, position in file_blocks(path, chunk.file, began):
             whole = with_ids(block, chunk.file, position) if spec.kind == "restore" else block

@@ -21,6 +21,7 @@ from executors.boundaries import to_key
 from executors.classify import cause_of, classify, without_values
 from executors.commands import acknowledged, concern
 from executors.fingerprint import key_of
+from executors.pace import UNLIMITED, Pace
 from executors.protocol import Stopped, StopToken
 from executors.rawbson import (
     Slab,
@@ -36,6 +37,7 @@ from executors.rawbson import (
 )
 from executors.rejected import Rejects, name_of
 from executors.rows import rows
+from executors.sizing import WHOLE, Sizer
 from executors.source import data_of
 from executors.undo.log import UndoLog
 from executors.undo.recording import Recorder, comparable
@@ -108,6 +110,9 @@ class Writer:
         spec: JobSpec,
         stop: StopToken,
         log: UndoLog | None = None,
+        *,
+        pace: Pace = UNLIMITED,
+        sizer: Sizer = WHOLE,
     ) -> None:
         """`log`: where it stands, before anything is changed, what brings the collection back."""
         database, self._collection = data_of(unit.target, unit.type)
@@ -116,6 +121,8 @@ class Writer:
         self._db = client.get_database(database, read_preference=ReadPreference.PRIMARY)
         self._spec = spec
         self._stop = stop
+        self._pace = pace
+        self._sizer = sizer
         self._unique = {index.name for index in unit.indexes if index.unique}
         self._recorder = Recorder(log, unit.target, unit.type) if log is not None else None
 
@@ -130,7 +137,10 @@ class Writer:
         if self._recorder is not None:
             self._recorder.inserted(self._absent(block))
             self._recorder.sync()
-        self._insert(block, tally)
+        for part in self._sizer.parts(block):
+            self._pace.writes(part.documents, len(part.data), self._stop)
+            with self._sizer.timed(part):
+                self._insert(part, tally)
 
     def _insert(self, block: Block, tally: Tally) -> None:
         try:

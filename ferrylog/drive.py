@@ -27,7 +27,7 @@ from statemachine.decide.schedule import next_wake_ms
 from statemachine.effects import Effect
 from statemachine.events import RunSettings
 from statemachine.policy import next_tick_ms
-from statemachine.stimuli import Failed, Measured, PauseAsked, Progressed, Stimulus
+from statemachine.stimuli import Failed, Measured, PauseAsked, Progressed, Resized, Stimulus
 
 END_S: Final = 10.0
 """What workers get to end in when the job rests; those of a controlled pause have ended."""
@@ -131,7 +131,7 @@ class Drive:
             enough_s = clock.monotonic_s() + GATHER_S
             while True:
                 # Progress starts nothing: more of it in one commit costs less than each its own.
-                hurry = not isinstance(arrived[-1], Progressed)
+                hurry = not isinstance(arrived[-1], Progressed | Resized)
                 left_s = 0.0 if hurry else max(0.0, enough_s - clock.monotonic_s())
                 arrived.append(
                     self._news.get(timeout=left_s) if left_s else self._news.get_nowait()

@@ -14,12 +14,13 @@ from loguru import logger
 
 from executors import users
 from executors.clients import Deployment, Role, connect, secrets_of
-from executors.dispatch import Ends, MongoExecutor
+from executors.dispatch import MongoExecutor
 from executors.dumps.claim import claim, release, take_over
 from executors.dumps.making import out_of, refuse_existing
 from executors.dumps.manifest import Facts
 from executors.dumps.named import must_be_the_same, open_archive, open_named
 from executors.dumps.restoring import DumpSource
+from executors.ends import Ends
 from executors.errors import OtherDeployment
 from executors.folder import UNDO, inside, prepare_folder, remove_folder, remove_if_empty
 from executors.increments.making import increment_to_make

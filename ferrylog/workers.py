@@ -14,7 +14,7 @@ from loguru import logger
 from executors.protocol import Executor
 from ferrylog import clock
 from statemachine.effects import Effect
-from statemachine.stimuli import Failed, Outcome, Progressed
+from statemachine.stimuli import Failed, Outcome, Progressed, Resized
 from statemachine.words import Cause, TaskKey, TaskKind
 
 SILENT: Final = (TaskKind.INDEX, TaskKind.CREATE)
@@ -50,7 +50,7 @@ class Bug:
     error: BaseException
 
 
-News = Outcome | Progressed | Bug
+News = Outcome | Progressed | Resized | Bug
 
 
 @dataclass(eq=False)

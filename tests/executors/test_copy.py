@@ -13,7 +13,8 @@ from bson.raw_bson import RawBSONDocument
 from executors.boundaries import to_key
 from executors.clients import connect
 from executors.copy import copy
-from executors.dispatch import Ends, MongoExecutor
+from executors.dispatch import MongoExecutor
+from executors.ends import Ends
 from executors.errors import OtherCollection
 from executors.protocol import Stopped
 from executors.rejected import rejected_documents

@@ -12,11 +12,12 @@ import bson
 import pytest
 
 from executors.clients import connect
-from executors.dispatch import Ends, MongoExecutor
+from executors.dispatch import MongoExecutor
 from executors.dumps.making import out_of
 from executors.dumps.manifest import MANIFEST, Facts
 from executors.dumps.named import open_archive
 from executors.dumps.restoring import DumpSource
+from executors.ends import Ends
 from statemachine.effects import Effect
 from statemachine.events import JobSpec
 from statemachine.state import Chunk, ChunkFile, Unit

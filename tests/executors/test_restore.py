@@ -27,7 +27,8 @@ from executors.batches import Block
 from executors.boundaries import to_key
 from executors.chunkfile import DamagedFile, Written, write_chunk_file
 from executors.clients import connect
-from executors.dispatch import Ends, MongoExecutor
+from executors.dispatch import MongoExecutor
+from executors.ends import Ends
 from executors.protocol import Stopped
 from executors.rawbson import Slab
 from executors.restore import restore

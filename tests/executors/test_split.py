@@ -12,7 +12,8 @@ import executors.split
 from executors.batches import Range, read_range
 from executors.boundaries import to_key
 from executors.clients import connect
-from executors.dispatch import Ends, MongoExecutor
+from executors.dispatch import MongoExecutor
+from executors.ends import Ends
 from executors.protocol import Stopped
 from executors.rawbson import documents
 from executors.split import split_chunk

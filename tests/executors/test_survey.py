@@ -9,7 +9,8 @@ import pytest
 from bson import Timestamp
 
 from executors.clients import connect
-from executors.dispatch import Ends, MongoExecutor
+from executors.dispatch import MongoExecutor
+from executors.ends import Ends
 from executors.protocol import Stopped
 from executors.select import ServersOwn, TwoBecomeOne
 from executors.survey import databases, survey
