@@ -1,0 +1,47 @@
+"""What a job is, by its spec: its stages, and what they work on."""
+
+from typing import Final
+
+from statemachine.events import JobSpec
+from statemachine.words import (
+    TaskKind,
+)
+
+DUMP: Final = "file:"
+"""How the name of a source or target begins that is a dump."""
+STAGES: Final[dict[tuple[str, str], tuple[TaskKind, ...]]] = {
+    ("migrate", "coordinated"): (TaskKind.DUMP, TaskKind.RESTORE, TaskKind.VERIFY),
+    ("migrate", "direct"): (TaskKind.COPY, TaskKind.VERIFY),
+    ("verify", "coordinated"): (TaskKind.VERIFY,),
+    ("verify", "direct"): (TaskKind.VERIFY,),
+    ("dump", "coordinated"): (TaskKind.DUMP,),
+    ("dump", "direct"): (TaskKind.DUMP,),
+    ("restore", "coordinated"): (TaskKind.RESTORE, TaskKind.VERIFY),
+    ("restore", "direct"): (TaskKind.RESTORE, TaskKind.VERIFY),
+    ("plan", "coordinated"): (),
+    ("plan", "direct"): (),
+    ("group", "coordinated"): (),
+    ("group", "direct"): (),
+}
+"""What is done with a chunk, in order, by the kind and the mode of its job."""
+
+
+def reads_dump(spec: JobSpec) -> bool:
+    return spec.source.startswith(DUMP) or (spec.kind == "verify" and spec.target.startswith(DUMP))
+
+
+def stages_of(spec: JobSpec) -> tuple[TaskKind, ...]:
+    """Of every chunk of a job; what only verifies keeps its one stage. Where changes follow, a
+    chunk is nothing that could be compared: a job of its own does it at the end."""
+    stages = STAGES[spec.kind, spec.mode]
+    wanted = spec.verify and not spec.follow
+    return stages if wanted or len(stages) < 2 else stages[:-1]
+
+
+def restores_chain(spec: JobSpec) -> bool:
+    return spec.kind == "restore" and bool(spec.links or spec.at)
+
+
+def is_whole(spec: JobSpec) -> bool:
+    """Whether nothing can be left out: changes that follow would miss it."""
+    return spec.follow or spec.incremental or restores_chain(spec)

@@ -1,0 +1,140 @@
+"""What reaches the engine: outcomes of effects, requests of people, the passing of time."""
+
+from statemachine.stimuli.outcomes import (
+    Failed,
+    FileDamaged,
+    Outcome,
+    Progressed,
+    Succeeded,
+)
+from statemachine.stimuli.results import (
+    Applying,
+    Built,
+    Captured,
+    Capturing,
+    Copied,
+    Created,
+    Dumped,
+    Finished,
+    Followed,
+    FoundDamage,
+    FoundFile,
+    FoundShard,
+    FoundUnit,
+    Manifested,
+    Operated,
+    Planned,
+    PlannedFiles,
+    Rejection,
+    Released,
+    Restored,
+    Result,
+    Settled,
+    Shaped,
+    Split,
+    Surveyed,
+    Undone,
+    Unfiled,
+    Verified,
+)
+from statemachine.stimuli.shell import (
+    ExportAsked,
+    Gauge,
+    GroupAsked,
+    ImportAsked,
+    JobAsked,
+    Measured,
+    PlannedOperation,
+    Resized,
+    RunBegan,
+    Tick,
+)
+from statemachine.stimuli.wishes import (
+    AddAsked,
+    Asked,
+    CommitAsked,
+    CutoverAsked,
+    DropAsked,
+    ExcludeAsked,
+    PauseAsked,
+    PriorityAsked,
+    RequeueAsked,
+    RollbackAsked,
+    SetAsked,
+    SplitAsked,
+    StopAsked,
+)
+
+Stimulus = (
+    JobAsked
+    | GroupAsked
+    | RunBegan
+    | Asked
+    | Measured
+    | Resized
+    | ExportAsked
+    | ImportAsked
+    | Tick
+    | Progressed
+    | Outcome
+)
+
+__all__ = [
+    "AddAsked",
+    "Applying",
+    "Asked",
+    "Built",
+    "Captured",
+    "Capturing",
+    "CommitAsked",
+    "Copied",
+    "Created",
+    "CutoverAsked",
+    "DropAsked",
+    "Dumped",
+    "ExcludeAsked",
+    "ExportAsked",
+    "Failed",
+    "FileDamaged",
+    "Finished",
+    "Followed",
+    "FoundDamage",
+    "FoundFile",
+    "FoundShard",
+    "FoundUnit",
+    "Gauge",
+    "GroupAsked",
+    "ImportAsked",
+    "JobAsked",
+    "Manifested",
+    "Measured",
+    "Operated",
+    "Outcome",
+    "PauseAsked",
+    "Planned",
+    "PlannedFiles",
+    "PlannedOperation",
+    "PriorityAsked",
+    "Progressed",
+    "Rejection",
+    "Released",
+    "RequeueAsked",
+    "Resized",
+    "Restored",
+    "Result",
+    "RollbackAsked",
+    "RunBegan",
+    "SetAsked",
+    "Settled",
+    "Shaped",
+    "Split",
+    "SplitAsked",
+    "Stimulus",
+    "StopAsked",
+    "Succeeded",
+    "Surveyed",
+    "Tick",
+    "Undone",
+    "Unfiled",
+    "Verified",
+]
