@@ -18,7 +18,7 @@ from ferrylog.logs import configure
 from ferrylog.redact import learn
 from journal.evidence import read_key
 from journal.sqlite import SqliteJournal
-from statemachine.decide.asked import AT_MOST, MAX_WORKERS
+from statemachine.limits import AT_MOST, MAX_WORKERS
 from statemachine.words import BsonText, JobId
 
 DEFAULT_JOURNAL = Path("ferrylog.db")

@@ -12,8 +12,8 @@ from ferrylog.cli import options as o
 from ferrylog.cli.answers import lines, show
 from ferrylog.errors import Usage
 from ferrylog.jobs import operator
-from statemachine.decide.asked import LIVE
 from statemachine.errors import FerrylogError
+from statemachine.limits import LIVE
 from statemachine.state import State
 from statemachine.stimuli import (
     AddAsked,

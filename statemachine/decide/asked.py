@@ -34,6 +34,7 @@ from statemachine.events import (
     UndoSkipped,
     UnitExcluded,
 )
+from statemachine.limits import AT_MOST, LIVE
 from statemachine.state import State, is_whole
 from statemachine.stimuli import (
     AddAsked,
@@ -79,69 +80,6 @@ VERBS: Final = {
 }
 """What each request is called in the journal."""
 COMPLETED: Final = JobStatus.COMPLETED
-LIVE: Final = (
-    "dump_workers",
-    "restore_workers",
-    "max_retries",
-    "on_exhausted",
-    "files_ahead",
-    "retry",
-    "jitter",
-    "retry_base_ms",
-    "retry_cap_ms",
-    "patience_ms",
-    "breaker_failures",
-    "breaker_ms",
-    "tick_ms",
-    "hang_ms",
-    "read_preference",
-    "shards_in_flight",
-    "capture_bytes",
-    "follow_ms",
-    "memory_limit",
-    "cpu_limit",
-    "disk_reserve",
-    "read_docs_per_s",
-    "read_bytes_per_s",
-    "write_docs_per_s",
-    "write_bytes_per_s",
-    "batch",
-    "batch_ms",
-    "batch_docs",
-    "transform_workers",
-    "transform_ms",
-)
-"""Settings that may change while a job runs."""
-MAX_WORKERS: Final = 64
-"""Of each pool: a thread and two connections each."""
-AT_MOST: Final = {
-    "dump_workers": MAX_WORKERS,
-    "restore_workers": MAX_WORKERS,
-    "max_retries": 1000,
-    "files_ahead": 100_000,
-    "breaker_failures": 100_000,
-    "retry_base_ms": 86_400_000,
-    "retry_cap_ms": 86_400_000,
-    "patience_ms": 604_800_000,
-    "breaker_ms": 86_400_000,
-    "tick_ms": 3_600_000,
-    "hang_ms": 604_800_000,
-    "shards_in_flight": MAX_WORKERS,
-    "capture_bytes": 1 << 40,
-    "follow_ms": 60_000,
-    "memory_limit": 1 << 50,
-    "cpu_limit": 100,
-    "disk_reserve": 1 << 60,
-    "read_docs_per_s": 1 << 40,
-    "read_bytes_per_s": 1 << 50,
-    "write_docs_per_s": 1 << 40,
-    "write_bytes_per_s": 1 << 50,
-    "batch_ms": 3_600_000,
-    "batch_docs": 50_000,
-    "transform_workers": MAX_WORKERS,
-    "transform_ms": 86_400_000,
-}
-"""A limit on every number."""
 
 
 class _Refused(Exception):

@@ -5,11 +5,12 @@ from collections.abc import Callable
 import pytest
 
 from statemachine.decide import decide
-from statemachine.decide.asked import AT_MOST, LIVE, refusal
+from statemachine.decide.asked import refusal
 from statemachine.effects import wanted_effects
 from statemachine.errors import ImpossibleTransition, UnknownEntity
 from statemachine.events import IndexSpec, RunSettings, SettingChanged
 from statemachine.evolve import evolve, fold
+from statemachine.limits import AT_MOST, LIVE
 from statemachine.state import State, digest
 from statemachine.stimuli import (
     AddAsked,
