@@ -20,7 +20,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from executors.boundaries import from_key
 from executors.classify import SNAPSHOT_TOO_OLD, cursor_was_cut
 from executors.members import choose
-from executors.pace import UNLIMITED, Pace
+from executors.pace import UNLIMITED, Pace, Room
 from executors.protocol import Stopped, StopToken
 from executors.rawbson import elements, id_of, int32, int64
 from statemachine.words import Key
@@ -137,7 +137,7 @@ class _Reader:
         self._client = client
         self._what = what
         self._stop = stop
-        self._batch_size = batch_size
+        self._batch_size = self._most = batch_size
         self._pace = pace
         self._reply_bytes = BLOCK_BYTES
         """Of the last reply; of the first one, what is expected."""
@@ -195,21 +195,16 @@ class _Reader:
         while True:
             if self._stop.is_set():
                 raise Stopped
-            self._pace.asks(self._reply_bytes, self._stop)
-            reply = self._ask(command, session)
-            self._reply_bytes = len(reply.raw)
-            blocks, cursor = _cut_reply(bytes(reply.raw))
-            del reply
-            self._pace.read(
-                sum(block.documents for block, _ in blocks), self._reply_bytes, self._stop
-            )
-            while blocks:
-                block, last = blocks.popleft()  # the only reference: memory follows the stream
-                whole = block if skip is None else _without(block, skip)
-                skip = None
-                if whole.documents:
-                    yield whole
-                    self.last = id_of(last)
+            with self._pace.asks(self._reply_bytes, self._stop) as room:
+                blocks, cursor = self._replied(command, session, room)
+                while blocks:
+                    block, last = blocks.popleft()  # the only reference: memory follows the stream
+                    whole = block if skip is None else _without(block, skip)
+                    skip = None
+                    if whole.documents:
+                        yield whole
+                        self.last = id_of(last)
+                    del block, whole
             if not cursor:
                 return
             command = {
@@ -217,6 +212,20 @@ class _Reader:
                 "collection": self._what.collection,
                 "batchSize": self._batch_size,
             }
+
+    def _replied(
+        self, command: dict[str, Any], session: ClientSession, room: Room
+    ) -> tuple[deque[tuple[Block, bytes]], int]:
+        """The blocks of the next reply; the one after it is asked for by what this one brought."""
+        reply = self._ask(command, session)
+        self._reply_bytes = size = len(reply.raw)
+        room.holds(size)
+        blocks, cursor = _cut_reply(bytes(reply.raw))
+        count = sum(block.documents for block, _ in blocks)
+        if count:
+            self._batch_size = min(self._most, 2 * self._batch_size, _batch_size(size // count))
+        self._pace.read(count, size, self._stop)
+        return blocks, cursor
 
     def _ask(self, command: dict[str, Any], session: ClientSession) -> RawBSONDocument:
         try:

@@ -1,12 +1,13 @@
 """Source to chunk file."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pymongo import MongoClient
 
-from executors.batches import read_range
+from executors.batches import Block, read_range
 from executors.chunkfile import Written, sync_directory, write_chunk_file
 from executors.errors import CollectionGone, OtherCollection
 from executors.folder import folder_name, inside
@@ -50,9 +51,18 @@ def dump(
         since=since,
     )
     blocks = read_range(client, what, stop, document_bytes=mean_bytes(unit), pace=pace)
-    written = write_chunk_file(path, blocks, "none" if spec.compression == "none" else "zstd")
+    written = write_chunk_file(
+        path, _filed(blocks, pace, stop), "none" if spec.compression == "none" else "zstd"
+    )
     must_be_same(client, read)
     return dumped(name, written)
+
+
+def _filed(blocks: Iterator[Block], pace: Pace, stop: StopToken) -> Iterator[Block]:
+    """Each when the disk has room for it."""
+    for block in blocks:
+        pace.files(len(block.data), stop)
+        yield block
 
 
 def prepare_file(folder: Path, chunk: Chunk, attempt: int, stop: StopToken) -> tuple[str, Path]:

@@ -2,9 +2,31 @@
 wait it waits here. Nothing is ever left out to keep a limit: what is too much comes later.
 """
 
-from typing import Final, Protocol
+from types import TracebackType
+from typing import Final, Literal, Protocol, Self
 
 from executors.protocol import StopToken
+
+Shortage = Literal["", "memory", "cache", "throttled"]
+"""Why write commands had better be small: memory is short here, or room in the target's cache, or
+the target asked for less. Empty: nothing is."""
+
+
+class Room(Protocol):
+    """Memory for one batch and what is made of it, from `with` to its end."""
+
+    def holds(self, size: int) -> None:
+        """The batch came, and it has so many bytes."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
 
 
 class Pace(Protocol):
@@ -14,9 +36,12 @@ class Pace(Protocol):
     it waits it looks at the token, which is a sign of life. Raises `Stopped` when that is set.
     """
 
-    def asks(self, size: int, stop: StopToken) -> None:
-        """A reply of about so many bytes is asked for next; what the one before it brought is let
-        go by now."""
+    def asks(self, size: int, stop: StopToken, /) -> Room:
+        """A reply of about so many bytes is asked for next, and held until the room is left."""
+        ...
+
+    def loads(self, size: int, stop: StopToken, /) -> Room:
+        """The same of a block of a file."""
         ...
 
     def read(self, documents: int, size: int, stop: StopToken) -> None:
@@ -32,12 +57,19 @@ class Pace(Protocol):
         has no room for them and none is about to be made."""
         ...
 
+    def short(self) -> Shortage:
+        """What is short now."""
+        ...
+
 
 class Unlimited:
     """Nothing waits."""
 
-    def asks(self, size: int, stop: StopToken) -> None:
-        pass
+    def asks(self, _size: int, _stop: StopToken) -> Room:
+        return NO_ROOM
+
+    def loads(self, _size: int, _stop: StopToken) -> Room:
+        return NO_ROOM
 
     def read(self, documents: int, size: int, stop: StopToken) -> None:
         pass
@@ -48,5 +80,20 @@ class Unlimited:
     def files(self, size: int, stop: StopToken) -> None:
         pass
 
+    def short(self) -> Shortage:
+        return ""
 
+
+class _Unmeasured:
+    def holds(self, size: int) -> None:
+        pass
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+NO_ROOM: Final = _Unmeasured()
 UNLIMITED: Final = Unlimited()

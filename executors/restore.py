@@ -6,6 +6,7 @@ from typing import Any
 
 from pymongo import MongoClient
 
+from executors.batches import BLOCK_BYTES, Block
 from executors.identity import with_ids
 from executors.pace import UNLIMITED, Pace
 from executors.partfile import check_file, file_blocks
@@ -51,10 +52,25 @@ def restore(
     ):
         writer = Writer(client, unit, spec, stop, log, pace=pace, sizer=sizer)
         tally = Tally.after(chunk.done, rejects)
-        for block, position in file_blocks(path, chunk.file, began):
+        for block, position in _paced(file_blocks(path, chunk.file, began), pace, stop):
             whole = with_ids(block, chunk.file, position) if spec.kind == "restore" else block
             if (wanted := kept(whole, mine)).documents:
                 writer.insert(wanted, tally)
             yield Restored(position, *tally.news())
         if began == chunk.file.file_bytes:
             yield Restored(began, *tally.news())
+
+
+def _paced(
+    blocks: Iterator[tuple[Block, int]], pace: Pace, stop: StopToken
+) -> Iterator[tuple[Block, int]]:
+    """Each is read when there is room for it, as big as the one before it."""
+    size = BLOCK_BYTES
+    while True:
+        with pace.loads(size, stop) as room:
+            if (found := next(blocks, None)) is None:
+                return
+            size = len(found[0].data)
+            room.holds(size)
+            yield found
+            del found
