@@ -3,13 +3,9 @@ wait it waits here. Nothing is ever left out to keep a limit: what is too much c
 """
 
 from types import TracebackType
-from typing import Final, Literal, Protocol, Self
+from typing import Final, Protocol, Self
 
 from executors.protocol import StopToken
-
-Shortage = Literal["", "memory", "cache", "throttled"]
-"""Why write commands had better be small: memory is short here, or room in the target's cache, or
-the target asked for less. Empty: nothing is."""
 
 
 class Room(Protocol):
@@ -57,10 +53,6 @@ class Pace(Protocol):
         has no room for them and none is about to be made."""
         ...
 
-    def short(self) -> Shortage:
-        """What is short now."""
-        ...
-
 
 class Unlimited:
     """Nothing waits."""
@@ -79,9 +71,6 @@ class Unlimited:
 
     def files(self, size: int, stop: StopToken) -> None:
         pass
-
-    def short(self) -> Shortage:
-        return ""
 
 
 class _Unmeasured:

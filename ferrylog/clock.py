@@ -17,6 +17,11 @@ def monotonic_s() -> float:
     return time.monotonic()
 
 
+def cpu_s() -> float:
+    """Processor seconds that this process took, all of its threads together."""
+    return time.process_time()
+
+
 def sleep_s(duration_s: float) -> None:
     time.sleep(duration_s)
 
