@@ -5,18 +5,17 @@ as in mongodump's `.bson`. A document may stand there twice, after a crash or a 
 the last one counts. A tail that a crash tore is cut off before anything is added.
 """
 
-import os
 from collections.abc import Iterator
 from hashlib import blake2b
 from pathlib import Path
-from typing import BinaryIO, Final, Self
+from typing import BinaryIO, Final
 
 import bson
 from bson import json_util
 
+from executors.appended import Appended
 from executors.batches import TOLERANT
 from executors.boundaries import CANONICAL, UNREADABLE, to_key, to_text
-from executors.chunkfile import sync_directory
 from executors.folder import REJECTED, folder_name, inside
 from executors.rawbson import int32, readable_id
 from statemachine.words import ChunkId, Key, UnitId
@@ -29,37 +28,14 @@ MAX_KEY: Final = 1000
 """Characters of a rejected document's `_id` that the journal keeps."""
 
 
-class Rejects:
+class Rejects(Appended):
     """Takes the rejected documents of one chunk; the file is made with the first of them."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._new: list[bytes] = []
-        self._fd: int | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
 
     def add(self, document: bytes) -> None:
         self._new.append(document)
 
-    def sync(self) -> None:
-        """What was added is durable when this returns. Raises `OSError`."""
-        if not self._new:
-            return
-        if self._fd is None:
-            self._fd = _opened(self._path)
-        # In one piece: an attempt that was given up as hanging may still add to the same file.
-        left = memoryview(b"".join(self._new))
-        while left:
-            left = left[os.write(self._fd, left) :]
-        os.fsync(self._fd)
-        self._new.clear()
+    def _whole(self, file: BinaryIO) -> int:
+        return max((at + len(document) for at, document in _whole(file)), default=0)
 
 
 def rejected_path(folder: Path, unit: UnitId, chunk: ChunkId) -> Path:
@@ -108,26 +84,6 @@ def as_json(document: bytes) -> str:
     except UNREADABLE:
         text = to_text(document)
     return text if len(text) <= MAX_JSON else f"{text[:MAX_JSON]}… ({len(text)} characters)"
-
-
-def _opened(path: Path) -> int:
-    """The file, ready to be added to; it and the directories above it have durable names."""
-    for directory in (path.parent.parent, path.parent):
-        directory.mkdir(mode=0o700, exist_ok=True)
-        sync_directory(directory.parent)
-    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(path, flags, 0o600)
-    try:
-        sync_directory(path.parent)
-        with os.fdopen(fd, "rb", closefd=False) as file:
-            end = 0
-            for at, document in _whole(file):
-                end = at + len(document)
-        os.ftruncate(fd, end)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
 
 
 def _whole(file: BinaryIO) -> Iterator[tuple[int, bytes]]:

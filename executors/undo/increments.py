@@ -25,11 +25,11 @@ from executors.increments.ahead import OF_DOCUMENTS, UNSAID
 from executors.increments.inverse import About, Inverse, Tally, steps_of
 from executors.increments.position import put_position_back, reopen_position
 from executors.protocol import Stopped, StopToken
-from executors.rawbson import documents, id_of
+from executors.rawbson import id_of
 from executors.survey import Namespace
 from executors.undo.aside import Row
 from executors.undo.catalogue import _Undoing
-from executors.undo.log import rows, undo_path
+from executors.undo.log import rows, rows_at, undo_path
 from executors.undo.recording import weight
 from statemachine.events import JobSpec
 from statemachine.state import Undo
@@ -88,9 +88,8 @@ def pieces(path: Path) -> list[Piece]:
     """All of a log, in the order of writing. Raises `OSError`."""
     found: list[Piece] = []
     about: About | None = None
-    at = count = size = run = 0
-    for row in rows(path):
-        begin, at = at, at + len(row.raw)
+    count = size = run = 0
+    for begin, at, row in rows_at(path):
         kind = row["k"]
         if kind == "documents":
             about, run = (row["ns"], row["type"]), run + 1
@@ -110,11 +109,12 @@ def pieces(path: Path) -> list[Piece]:
 
 
 def _backwards(path: Path, piece: Piece) -> Iterator[RawBSONDocument]:
-    with path.open("rb") as file:
-        file.seek(piece.at)
-        raw = file.read(piece.end - piece.at)
-    for row in reversed(list(documents(raw))):
-        yield RawBSONDocument(row, RAW)
+    found: list[RawBSONDocument] = []
+    for _, end, row in rows_at(path, piece.at):
+        found.append(row)
+        if end == piece.end:
+            break
+    return reversed(found)
 
 
 class _Log(NamedTuple):

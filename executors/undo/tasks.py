@@ -15,11 +15,11 @@ from executors.operation.perform import undo_operation
 from executors.protocol import StopToken
 from executors.select import USERS
 from executors.undo.aside import staged
-from executors.undo.catalogue import undo_catalogue, undo_create, undo_finish
+from executors.undo.catalogue import OF_LINKS, undo_catalogue, undo_create, undo_finish
 from executors.undo.documents import undo_documents
 from executors.undo.increments import undo_increment
 from executors.undo.loaded import Origin, take_out, unload
-from executors.undo.log import undo_path
+from executors.undo.log import is_empty, undo_path
 from executors.undo.quiet import wait_for_the_dead
 from statemachine.effects import Effect
 from statemachine.errors import OperatorError
@@ -42,7 +42,7 @@ class LogMissing(OperatorError):
     def __init__(self, undo: Undo, path: Path) -> None:
         super().__init__(
             f"{undo.task} of {undo.entity} changed the target, and what brings that back is gone: "
-            f"there is no {path}",
+            f"there is no {path}, or nothing in it",
             remedy="put the file back, or look after it yourself and leave this undo out: "
             "`ferrylog dead-letters drop`",
         )
@@ -100,7 +100,10 @@ class UndoTasks:
         ours = undo.chunk is not None and unit is not None and unit.found != "documents"
         users = unit is not None and unit.id in USERS
         path = undo_path(self.folder, TaskKey(undo.task, undo.entity))
-        if undo.acknowledged and not (ours or users) and not path.is_file():
+        if not undo.acknowledged or ours or users:
+            return
+        cut = undo.task in OF_LINKS  # what is undone is off the log
+        if not path.is_file() or (not cut and is_empty(path)):
             raise LogMissing(undo, path)
 
     def _chunk(

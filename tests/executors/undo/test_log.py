@@ -2,13 +2,24 @@
 
 import errno
 import os
+from itertools import pairwise
 from pathlib import Path
 
 import bson
 import pytest
 
 from executors.errors import BadFolder
-from executors.undo.log import LARGEST_ROW, UndoLog, rows, rows_backwards, undo_path
+from executors.undo.log import (
+    FIRST,
+    LARGEST_ROW,
+    DamagedLog,
+    UndoLog,
+    _head,
+    rows,
+    rows_at,
+    rows_backwards,
+    undo_path,
+)
 from executors.undo.recording import Recorder, head
 from statemachine.words import TaskKey, TaskKind
 
@@ -44,39 +55,102 @@ def test_nothing_is_made_before_something_is_synced(path: Path) -> None:
     assert list(rows_backwards(path)) == []
 
 
-@pytest.mark.parametrize("torn", [1, 3, 4, 7, 11], ids=str)
-def test_a_torn_tail_is_no_row_and_is_cut_off(path: Path, torn: int) -> None:
-    with UndoLog(path) as log:
-        log.add({"n": 1})
-        log.add({"n": 2})
-        log.sync()
-    whole = path.stat().st_size
-    os.truncate(path, whole - torn)
-    assert _numbers(path) == [1]
-    with UndoLog(path) as log:
-        log.add({"n": 3})
-        log.sync()
-    assert _numbers(path) == [1, 3]
-    assert [row["n"] for row in rows_backwards(path)] == [3, 1]
+def _small(path: Path) -> list[int]:
+    """Two rows that were synced at once, and two more; where each ends."""
+    ends = []
+    for lot in ((1, 2), (3, 4)):
+        with UndoLog(path) as log:
+            for n in lot:
+                log.add({"n": n, "t": "x" * n})
+            log.sync()
+    ends += [end for _, end, _ in rows_at(path)]
+    assert _numbers(path) == [1, 2, 3, 4]
+    return ends
 
 
-@pytest.mark.parametrize("size", [0, 4, -1, LARGEST_ROW + 1, 1 << 30], ids=str)
-def test_a_tail_with_an_impossible_length_is_no_row(path: Path, size: int) -> None:
-    with UndoLog(path) as log:
-        log.add({"n": 1})
-        log.sync()
-    with path.open("ab") as file:
-        file.write(size.to_bytes(4, "little", signed=True) + bytes(100))
-    assert _numbers(path) == [1]
+def test_a_log_that_was_cut_anywhere_tells_its_whole_rows(path: Path, tmp_path: Path) -> None:
+    """I40: a crash leaves a torn tail; it is no row, and it is cut off before one is added."""
+    ends, data = _small(path), path.read_bytes()
+    for size in range(len(data)):
+        path.write_bytes(data[:size])
+        whole = [n for n, end in enumerate(ends, 1) if end <= size]
+        assert _numbers(path) == whole
+        assert [row["n"] for row in rows_backwards(path)] == whole[::-1]
+        with UndoLog(path) as log:
+            log.add({"n": 5})
+            log.sync()
+        assert _numbers(path) == [*whole, 5]
 
 
-def test_a_tail_that_ends_in_the_middle_of_something_is_no_row(path: Path) -> None:
+@pytest.mark.parametrize("flip", [0x01, 0x80, 0xFF], ids=hex)
+def test_a_byte_that_was_altered_is_never_passed_over(path: Path, flip: int) -> None:
+    """I40: whichever it is, of the last row too: nothing is undone, nothing is added."""
+    _small(path)
+    data = path.read_bytes()
+    for at in range(len(data)):
+        path.write_bytes(data[:at] + bytes([data[at] ^ flip]) + data[at + 1 :])
+        with pytest.raises(DamagedLog, match=f"{path.name} is damaged at byte "):
+            next(rows_backwards(path))
+        with UndoLog(path) as log, pytest.raises(DamagedLog):
+            log.add({"n": 5})
+            log.sync()
+        assert path.stat().st_size == len(data)
+
+
+def test_rows_that_are_gone_from_the_middle_are_missed(path: Path) -> None:
+    ends = [0, *_small(path)]
+    data = path.read_bytes()
+    for begin, end in pairwise(ends[:-1]):
+        path.write_bytes(data[:begin] + data[end:])
+        with pytest.raises(DamagedLog):
+            _numbers(path)
+
+
+@pytest.mark.parametrize("hole", [(512, 1024), (1024, 1536), (1536, 2560)], ids=str)
+def test_sectors_that_a_crash_left_unwritten_are_a_torn_tail(
+    path: Path, hole: tuple[int, int]
+) -> None:
+    """P3: pages of one write reach the disk in any order. Behind a later write none is missing."""
+    for lot in ((1,), (2, 3, 4)):
+        with UndoLog(path) as log:
+            for n in lot:
+                log.add({"n": n, "t": "x" * 600})
+            log.sync()
+    before = next(rows_at(path))[1]
+    data = bytearray(path.read_bytes())
+    begin, end = max(before, hole[0]), hole[1]
+    data[begin:end] = bytes(end - begin)
+    path.write_bytes(data)
+    assert _numbers(path) in ([1], [1, 2])
     with UndoLog(path) as log:
-        log.add({"n": 1})
+        log.add({"n": 5})
         log.sync()
-    with path.open("ab") as file:
-        file.write(bson.encode({"n": 2})[:-1] + b"x")
-    assert _numbers(path) == [1]
+    assert _numbers(path) in ([1, 5], [1, 2, 5])
+    data = bytearray(path.read_bytes())
+    data[before - 520 : before] = bytes(520)
+    path.write_bytes(data)
+    with pytest.raises(DamagedLog, match="at byte 0:"):
+        _numbers(path)
+
+
+def test_a_head_believes_no_length_that_no_row_has(path: Path) -> None:
+    """A row of more bytes than any has, or of fewer than a document, was never written."""
+    for size in (0, 4, -1, LARGEST_ROW + 1, 1 << 30):
+        row = size.to_bytes(4, "little", signed=True) + bytes(100)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_head(FIRST, row, 0) + row)
+        with pytest.raises(DamagedLog):
+            _numbers(path)
+
+
+def test_a_log_without_a_row_is_begun(path: Path) -> None:
+    """I40: what is torn before its first row was whole tells as little as no file."""
+    path.parent.mkdir(parents=True)
+    for data in (b"", b"FLU1", b"FLU1" + bytes(9)):
+        path.write_bytes(data)
+        with UndoLog(path) as log:
+            log.make()
+        assert [row["k"] for row in rows(path)] == ["began"]
 
 
 def test_what_could_not_be_written_hides_nothing(
@@ -88,7 +162,7 @@ def test_what_could_not_be_written_hides_nothing(
             log.add({"n": number})
             log.sync()
         with monkeypatch.context() as full:
-            full.setattr("executors.undo.log.os.write", Full())
+            full.setattr("executors.appended.os.write", Full())
             one.add({"n": 2})
             with pytest.raises(OSError, match="full"):
                 one.sync()
