@@ -50,6 +50,9 @@ UNAVAILABLE_CODES: Final = {
     16500: "request rate too large",
 }
 """The deployment serves nobody now, or nobody at this rate."""
+THROTTLED: Final = (429, 433, 449, 462, 463, 16500)
+"""Of these, the ones that say it of the rate."""
+OUT_OF_TIME: Final = (50, 262)
 TRANSIENT_CODES: Final = {
     24: "lock timeout",
     43: "cursor not found",
@@ -146,6 +149,20 @@ def retry_after_ms(error: Exception) -> int:
     """How long a throttling server asks to be left alone; 0 when it does not say."""
     found = _RETRY_AFTER.search(without_values(str(error)))
     return int(found[1]) if found else 0
+
+
+def is_throttled(error: PyMongoError) -> bool:
+    """Whether the server asks for less, or for less at once."""
+    if not isinstance(error, OperationFailure):
+        return False
+    asks = error.code in THROTTLED or error.has_error_label(OVERLOADED)
+    return asks or retry_after_ms(error) > 0
+
+
+def ran_out_of_time(error: PyMongoError) -> bool:
+    """Whether a smaller request might have been answered in time."""
+    late = isinstance(error, NetworkTimeout | ExecutionTimeout)
+    return late or (isinstance(error, OperationFailure) and error.code in OUT_OF_TIME)
 
 
 def cursor_was_cut(error: PyMongoError) -> bool:

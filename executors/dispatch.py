@@ -37,7 +37,7 @@ from executors.preflight import examine_restore
 from executors.protocol import Report, Stopped, StopToken
 from executors.restore import restore
 from executors.select import USERS
-from executors.sizing import Sizers, whole_blocks
+from executors.sizing import Sizer, Sizers, whole_blocks
 from executors.split import split_chunk
 from executors.survey import survey
 from executors.undo.aside import staged
@@ -281,7 +281,7 @@ class MongoExecutor:
                 path = self._path(unit, chunk, stop)
                 mine = ends.dump.mine(unit, stop) if ends.dump is not None else None
                 target = _client(ends.target)
-                pace, sizer = self._pace, self._sizers(unit, report)
+                pace, sizer = self._pace, self._sizer(effect, report)
                 how = (path, folder, stop, mine)
                 parts = restore(target, unit, chunk, spec, *how, pace=pace, sizer=sizer)
                 return _last(parts, chunk, tell)
@@ -299,7 +299,7 @@ class MongoExecutor:
                     cluster_time=as_of,
                     since=effect.since,
                     pace=self._pace,
-                    sizer=self._sizers(unit, report),
+                    sizer=self._sizer(effect, report),
                 )
             case TaskKind.SPLIT:
                 return split_chunk(
@@ -308,6 +308,11 @@ class MongoExecutor:
             case TaskKind.VERIFY:
                 return self._verify(effect, unit, chunk, stop)
         raise AssertionError(f"nobody does {effect.task.kind}")
+
+    def _sizer(self, effect: Effect, report: Report) -> Sizer:
+        """Of the unit by its own names."""
+        assert effect.unit is not None
+        return self._sizers(effect.unit, report)
 
     def _dump_increment(
         self, making: Making, effect: Effect, unit: Unit, chunk: Chunk, stop: StopToken

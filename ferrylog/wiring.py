@@ -32,13 +32,17 @@ from executors.preflight import (
     examine_restore,
     examine_resume,
 )
+from executors.pressure import load_of
 from executors.rejected import rejected_path
+from executors.sizing import LiveSizers, Surroundings
 from executors.undo.catalogue import free_own
 from ferrylog import __version__, clock
 from ferrylog.drive import Drive
 from ferrylog.engine import Engine
 from ferrylog.errors import Usage
+from ferrylog.governing.governor import Governor
 from ferrylog.jobs import operator
+from ferrylog.learned import learned_sizes
 from ferrylog.past import Past
 from ferrylog.recall import Keeper
 from ferrylog.redact import learn
@@ -183,7 +187,9 @@ class Run:
             prepare_folder(folder)
         if ends.out is not None and not _made(engine.state):
             _take(ends.out.folder, engine.job, spec, anew=anew)
-        executor = MongoExecutor(ends, spec, folder)
+        sizers = self._sizers(engine, spec)
+        governor = self._governor(settings, folder, ends, sizers)
+        executor = MongoExecutor(ends, spec, folder, pace=governor, sizers=sizers)
         began = RunBegan(
             by=operator(),
             host=platform.node(),
@@ -191,17 +197,17 @@ class Run:
             version=__version__,
             settings=settings,
         )
-        observers = (self.live, Keeper(self.journal, engine.job))
+        observers = (self.live, Keeper(self.journal, engine.job), governor)
         inbox = Inbox(self.journal.path)
         ended_before = engine.state.terminal
-        with self.live:
-            drive = Drive(engine, executor, inbox, observers)
+        with self.live, governor:
+            drive = Drive(engine, executor, inbox, observers, governor.gauges)
             left_by = drive.run([*first, began])
             if not left_by and engine.state.status is JobStatus.STOPPED and going_on(engine.state):
                 drive.join()
                 how = TakingBack(operator(), engine.state.why)
                 back = [*first_stimuli(self.journal, engine, how), began]
-                left_by = Drive(engine, executor, inbox, observers).run(back)
+                left_by = Drive(engine, executor, inbox, observers, governor.gauges).run(back)
         if engine.state.terminal:
             if ends.making is not None and engine.state.status is JobStatus.FAILED:
                 release(ends.making.folder, engine.job)
@@ -218,6 +224,24 @@ class Run:
             logger.error("left at once; what ran is in doubt: ferrylog resume {}", engine.job)
             raise SystemExit(128 + left_by)
         return engine
+
+    def _sizers(self, engine: Engine, spec: JobSpec) -> LiveSizers:
+        """Sizes of write commands follow the settings as they are in the engine's state."""
+
+        def settings() -> RunSettings:
+            return engine.state.settings or self.settings
+
+        learned = learned_sizes(self.journal, engine.job, spec)
+        return LiveSizers(Surroundings(settings, clock.monotonic_s, logger.debug, learned))
+
+    def _governor(
+        self, settings: RunSettings, folder: Path, ends: Ends, sizers: LiveSizers
+    ) -> Governor:
+        """Until the first turn it goes by `settings`."""
+        files = folder if ends.out is None else ends.out.folder
+        target = self.target.client if self.target is not None else None
+        load = partial(load_of, target) if target is not None else None
+        return Governor(settings, [files], load, sizers.pressed)
 
     def _folder(self, job: JobId, state: State) -> Path:
         return job_folder(self.journal, job, state, self.settings.work_dir)
