@@ -1,6 +1,6 @@
 """Measure how far behind a busy source following and increments are.
 
-usage: scripts/bench changes [--seconds S] [--follow-rate N] [--capture-rate N]
+usage: scripts/bench changes [--seconds S] [--follow-rate N] [--capture-rate N] [--json FILE]
 
 Two throw-away servers on this machine and a writer with its own process: bulk writes of single
 documents of about 230 bytes, a third of them inserts, a third updates, a third replacements.
@@ -11,7 +11,6 @@ documents of about 230 bytes, a third of them inserts, a third updates, a third 
   an increment takes no longer than the one before it, and its end lies close behind it.
 """
 
-import argparse
 import json
 import statistics
 import subprocess
@@ -24,15 +23,15 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
-from bench_data import measured
+from common import PROGRAM, measured, options
 from pymongo import InsertOne, MongoClient, ReplaceOne, UpdateOne
+from results import Results
 
 from ferrylog.embedded import Mongod
 
 DOCUMENTS: Final = 100_000
 BEATS_S: Final = 20
 """Bulk writes a second."""
-PROGRAM: Final = (sys.executable, "-m", "ferrylog")
 
 
 def body(number: int) -> dict[str, Any]:
@@ -89,7 +88,9 @@ def told(process: subprocess.Popen[str]) -> str:
 # --- following ----------------------------------------------------------------------------------
 
 
-def follow(source: str, target: str, folder: Path, rate: int, seconds: float) -> None:
+def follow(
+    results: Results, source: str, target: str, folder: Path, rate: int, seconds: float
+) -> None:
     fill(source)
     journal = ("--journal", str(folder / "follow.db"), "--quiet")
     words = [*PROGRAM, "start", "--source", source, "--target", target, "--follow", *journal]
@@ -106,11 +107,11 @@ def follow(source: str, target: str, folder: Path, rate: int, seconds: float) ->
         code = program.wait()
     lags.sort()
     often, worst = lags[int(0.95 * len(lags))], lags[-1]
-    print(
-        f"follow at {kept}: {len(lags)} marks were on the target after "
-        f"{statistics.median(lags):.2f} s (median), {often:.2f} s (95 %), {worst:.2f} s (worst); "
-        f"cut over and compared: exit {code}",
-        flush=True,
+    told_s = [f"{each:.2f}" for each in (statistics.median(lags), often, worst)]
+    results.table(
+        f"Following a source at {kept}",
+        ["marks", "median s", "95 % s", "worst s", "cut over and compared: exit"],
+        [[len(lags), *told_s, code]],
     )
 
 
@@ -128,12 +129,12 @@ def seen(here: MongoClient[Any], there: MongoClient[Any], mark: int) -> float:
 # --- capture ------------------------------------------------------------------------------------
 
 
-def capture(source: str, folder: Path, rate: int, seconds: float) -> None:
+def capture(results: Results, source: str, folder: Path, rate: int, seconds: float) -> None:
     fill(source)
     out, journal = folder / "chain", ("--journal", str(folder / "chain.db"), "--quiet")
     dump = [*PROGRAM, "dump", "--source", source, "--out", str(out), *journal]
     subprocess.run(dump, check=True)
-    print(f"\n{'increment':>10}{'s':>8}{'rows':>12}{'rows/s':>10}{'ends before':>13}{'peak MB':>9}")
+    found = []
     with writer(source, rate, seconds) as load:
         end = time.monotonic() + seconds
         for number in count(1):
@@ -143,9 +144,12 @@ def capture(source: str, folder: Path, rate: int, seconds: float) -> None:
             manifest = json.loads((out / f"increments/{number:04d}/manifest.json").read_text())
             rows = sum(each["documents"] for each in manifest["namespaces"])
             behind = time.time() - int(manifest["link"]["until"].partition(".")[0])
-            each = f"{number:>10}{figures.seconds:8.2f}{rows:12,}{rows / figures.seconds:10,.0f}"
-            print(f"{each}{behind:11.1f} s{figures.peak_mb:9.0f}", flush=True)
-        print(f"capture under a load of {told(load)}")
+            took, rate_s = f"{figures.seconds:.2f}", f"{rows / figures.seconds:,.0f}"
+            peak = f"{figures.peak_mb:.0f}"
+            found.append([number, took, f"{rows:,}", rate_s, f"{behind:.1f}", peak])
+        kept = told(load)
+    columns = ["increment", "s", "rows", "rows/s", "its end lies behind by s", "peak MB"]
+    results.table(f"Increments of a source at {kept}", columns, found)
 
 
 def main() -> None:
@@ -153,16 +157,18 @@ def main() -> None:
         uri, rate, seconds = sys.argv[sys.argv.index("--write") + 1 :]
         write(uri, int(rate), float(seconds))
         return
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = options(__doc__)
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--follow-rate", type=int, default=1_000)
     parser.add_argument("--capture-rate", type=int, default=5_000)
-    options = parser.parse_args()
+    asked = parser.parse_args()
+    seconds, results = asked.seconds * asked.scale, Results.begin("changes")
     with tempfile.TemporaryDirectory(prefix="ferrylog-bench-") as name:
         folder = Path(name)
         with Mongod(folder / "a", name="a") as source, Mongod(folder / "b", name="b") as target:
-            follow(source.uri, target.uri, folder, options.follow_rate, options.seconds)
-            capture(source.uri, folder, options.capture_rate, options.seconds)
+            follow(results, source.uri, target.uri, folder, asked.follow_rate, seconds)
+            capture(results, source.uri, folder, asked.capture_rate, seconds)
+    results.save(asked.json)
 
 
 if __name__ == "__main__":

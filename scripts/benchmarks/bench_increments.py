@@ -1,6 +1,7 @@
 """Measure how increments are applied, against a restore of as many full documents, and captured.
 
 usage: scripts/bench increments [--rounds N] [--only small,medium] [--scale F] [--quick]
+                                [--json FILE]
 
 A throw-away server on this machine; documents of about 230 bytes (small) and 4 KB (medium), in
 chunk files of 100,000 rows; each contender is a process of its own with 4 workers, acknowledged by
@@ -20,7 +21,6 @@ memory, which should be that of a tenth of them.
 `--quick`: one round of a twentieth of it all. Goal: mixed at 60 % of the restore's rate.
 """
 
-import argparse
 import random
 import statistics
 import struct
@@ -36,9 +36,10 @@ from threading import Event
 from typing import Any, Final
 
 import bson
-from bench_data import SETS, Figures, document, measured
 from bson.raw_bson import RawBSONDocument
+from common import CACHE_GB, SETS, WORKERS, Figures, document, measured, options, sets
 from pymongo import MongoClient
+from results import Results, paired, seconds, spread
 
 from executors.batches import BLOCK_BYTES, Block
 from executors.chunkfile import write_chunk_file
@@ -56,7 +57,6 @@ from statemachine.events import JobSpec
 from statemachine.state import Chunk, ChunkFile, Shard, Unit
 from statemachine.words import THE_JOB, BsonText, ChunkId, ShardId, TaskKey, TaskKind, UnitId
 
-WORKERS: Final = 4
 GOAL: Final = 0.6
 CHUNK: Final = 100_000
 NAME: Final = "bench.c"
@@ -217,20 +217,21 @@ def do_capture(target: str, folder: Path, count: int) -> None:
 CAPTURE = {"change": do_change, "capture": do_capture}
 
 
-def captures(uri: str, folder: Path, count: int, rounds: int) -> None:
-    print(f"\ncapture: {'changes':>12}{'s':>8}{'changes/s':>11}{'CPU s':>8}{'peak MB':>9}")
+def captures(results: Results, uri: str, folder: Path, count: int, rounds: int) -> None:
+    rows = []
     for changes in (count // 10, count):
-        results = []
+        found = []
         for number in range(rounds):
             words = [uri, str(folder / f"capture-{changes}-{number}"), str(changes)]
             for step in CAPTURE:
                 figures = measured([sys.executable, __file__, "--do", step, *words])
-            results.append(figures)
-        took, cpu = (
-            statistics.median(f) for f in zip(*((f.seconds, f.cpu_s) for f in results), strict=True)
-        )
-        peak = max(f.peak_mb for f in results)
-        print(f"{changes:21,}{took:8.2f}{changes / took:11,.0f}{cpu:8.2f}{peak:9.0f}", flush=True)
+            found.append(figures)
+        took, cpu = (statistics.median(map(of, found)) for of in (seconds, lambda f: f.cpu_s))
+        peak = max(f.peak_mb for f in found)
+        each = [f"{took:.2f}", f"{changes / took:,.0f}", f"{cpu:.2f}", f"{peak:.0f}"]
+        rows.append([f"{changes:,}", *each])
+    columns = ["changes", "s", "changes/s", "client CPU s", "peak MB"]
+    results.table("Capture of an increment", columns, rows)
 
 
 # --- the contest --------------------------------------------------------------------------------
@@ -254,21 +255,22 @@ def step_of(bench: Bench, step: str) -> Figures:
     return measured([sys.executable, __file__, *words])
 
 
-def table(bench: Bench, name: str, count: int, rounds: int) -> None:
+def table(results: Results, bench: Bench, name: str, count: int, rounds: int) -> None:
     bench.folder.mkdir()
     # In a process of its own: what this one holds would count as its children's peak memory.
     words = ["--do", "make", str(bench.folder), str(count), str(SETS[name][1])]
     subprocess.run([sys.executable, __file__, *words], check=True)
-    results = contest(bench, rounds)
-    print(f"\n{name}: {count:,} rows, {rounds} rounds")
-    print(f"{'':18}{'s':>8}{'rows/s':>10}{'CPU s':>8}{'peak MB':>9}{'of restore':>12}")
-    seconds = {step: statistics.median(f.seconds for f in each) for step, each in results.items()}
-    for step, each in results.items():
-        took, cpu = seconds[step], statistics.median(f.cpu_s for f in each)
-        peak, share = max(f.peak_mb for f in each), seconds["restore"] / took
-        print(f"{step:18}{took:8.2f}{count / took:10,.0f}{cpu:8.2f}{peak:9.0f}{share:12.2f}")
-    share = seconds["restore"] / seconds["mixed"]
-    print(f"mixed at {share:.2f} of the restore's rate (goal: {GOAL:.2f})", flush=True)
+    found = contest(bench, rounds)
+    rows = []
+    for step, each in found.items():
+        took, cpu = (statistics.median(map(of, each)) for of in (seconds, lambda f: f.cpu_s))
+        peak, share = max(f.peak_mb for f in each), spread(paired(found["restore"], each))
+        told = [f"{took:.2f}", f"{count / took:,.0f}", f"{cpu:.2f}", f"{peak:.0f}"]
+        rows.append([step, *told, share])
+    columns = ["", "s", "rows/s", "client CPU s", "peak MB", "of the restore's rate"]
+    share = statistics.median(paired(found["restore"], found["mixed"]))
+    note = f"Mixed at {share:.2f} of the restore's rate (goal: {GOAL:.2f})."
+    results.table(f"{name}: {count:,} rows; rounds: {rounds}", columns, rows, note)
 
 
 def main() -> None:
@@ -281,20 +283,19 @@ def main() -> None:
         else:
             STEPS[step][1](Bench(words[0], Path(words[1])))
         return
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="small,medium")
-    parser.add_argument("--scale", type=float, default=1.0)
+    parser = options(__doc__, rounds=3, only="small,medium")
     parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args()
-    rounds, scale = (1, 0.05) if options.quick else (options.rounds, options.scale)
+    asked = parser.parse_args()
+    rounds, scale = (1, 0.05) if asked.quick else (asked.rounds, asked.scale)
+    results = Results.begin("increments")
     with tempfile.TemporaryDirectory(prefix="ferrylog-bench-") as name:
         folder = Path(name)
-        with Mongod(folder / "a", name="a", cache_gb=1) as target:
-            for kind in options.only.split(","):
-                bench = Bench(target.uri, folder / kind)
-                table(bench, kind, max(4, int(SETS[kind][0] * scale)), rounds)
-            captures(target.uri, folder, max(20, int(SETS["small"][0] * scale)), rounds)
+        with Mongod(folder / "a", name="a", cache_gb=CACHE_GB) as target:
+            for kind, count in sets(asked.only, scale):
+                table(results, Bench(target.uri, folder / kind), kind, count, rounds)
+            changes = max(20, int(SETS["small"][0] * scale))
+            captures(results, target.uri, folder, changes, rounds)
+    results.save(asked.json)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Measure the journal: appends, replays, resumes, audits; in one run, as ratios.
 
 usage: scripts/bench journal [--sizes 10000,100000] [--peer PYTHON] [--events N] [--rounds N]
+                             [--json FILE]
 
 The peer is the `eventsourcing` library on SQLite, under any interpreter that has it (`--peer`;
 `python -m venv peer && peer/bin/pip install eventsourcing`). Both write with synchronous=FULL on
@@ -24,6 +25,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from common import PROGRAM, numbers, options
+from results import Results, spread
 
 from ferrylog.engine import Engine
 from ferrylog.past import Past
@@ -55,6 +59,7 @@ from statemachine.words import BsonText, ChunkId, JobId, Key, Millis, TaskKey, T
 JOB = JobId("20261122-143000-7f3a")
 OPEN_CHUNKS = 2000
 BATCHES = 7
+LOOKS = ("inspect events --tail 20", "inspect explain", "inspect timeline")
 PER_CHUNK = BATCHES + 8
 SPEC = JobSpec(
     kind="migrate", mode="coordinated", source="mongodb://a:27017/",
@@ -83,9 +88,12 @@ def history(events: int) -> Iterator[AnyEvent]:
     for name in names:
         yield UnitRegistered(
             unit=name, target=name, type="collection", uuid="00" * 16, options=BsonText("{}"),
-            indexes=(), documents=OPEN_CHUNKS * 100_000, bytes=OPEN_CHUNKS * 10**8,
+            indexes=(), documents=OPEN_CHUNKS * 100_000, bytes=OPEN_CHUNKS * 10**8, expires=False,
         )  # fmt: skip
-    yield SurveyCompleted(kind="survey_completed", entity="job", units=units)
+    yield SurveyCompleted(
+        kind="survey_completed", entity="job", units=units, cluster_time="", users=0, roles=0,
+        notes=(),
+    )  # fmt: skip
     for name in names:
         yield from unit(name)
 
@@ -239,69 +247,76 @@ def json_of(words: list[str]) -> dict[str, float]:
 # --- the tables ----------------------------------------------------------------------------------
 
 
-def appends(folder: Path, options: argparse.Namespace) -> None:
-    rate = median(lambda: 1 / per_item(run("fsync", folder / "fsync")), options.rounds)
-    print(f"fsync of this disk: {rate:,.0f} a second (4 KiB each)\n")
-    print("append, events/s        ferrylog   of fsync rate   eventsourcing   times the peer")
+def appends(results: Results, folder: Path, asked: argparse.Namespace) -> None:
+    rate = statistics.median(
+        1 / per_item(run("fsync", folder / "fsync")) for _ in range(asked.rounds)
+    )
+    rows = []
     for size in (1, 10, 100, 1000):
-        events = max(size, min(options.events, size * 2000))
+        events = max(size, min(asked.events, size * 2000))
         ours, theirs = [], []
-        for n in range(options.rounds):
+        for n in range(asked.rounds):
             ours.append(events / run("append", folder / f"a{size}-{n}.db", events, size)["seconds"])
-            if options.peer:
+            if asked.peer:
                 file = folder / f"p{size}-{n}.db"
-                done = peer(options.peer, "append", file, events, size)
+                done = peer(asked.peer, "append", file, events, size)
                 theirs.append(events / done["seconds"])
         mine = statistics.median(ours)
-        line = f"{size:5} per commit     {mine:12,.0f}   {mine / rate:12.2f}x"
-        print(line + versus(mine, theirs), flush=True)
+        rows.append([size, f"{mine:,.0f}", f"{mine / rate:.2f}", *versus(ours, theirs)])
+        if size == 100 and theirs:
+            results.reach("append", "", ratios(ours, theirs))
+    columns = ["events a commit", "events/s", "of the fsync rate", "`eventsourcing`", "times it"]
+    note = f"fsync of this disk: {rate:,.0f} a second (4 KiB each)."
+    results.table("Append", columns, rows, note)
 
 
-def replays(folder: Path, options: argparse.Namespace) -> None:
-    print("\nreplay, events/s        ferrylog      seconds   peak MB   open chunks   eventsourcing")
-    for size in options.sizes:
+def replays(results: Results, folder: Path, asked: argparse.Namespace) -> None:
+    rows, looks = [], []
+    for size in asked.sizes:
         path = folder / f"job{size}.db"
         count = int(run("generate", path, size)["count"])
         theirs: list[float] = []
-        if options.peer and size <= 100_000:  # it would take minutes beyond
+        if asked.peer and size <= 100_000:  # it would take minutes beyond
             file = folder / f"peer{size}.db"
-            peer(options.peer, "append", file, size, 1000)
+            peer(asked.peer, "append", file, size, 1000)
             theirs = [
-                size / peer(options.peer, "replay", file, size, 1000)["seconds"]
-                for _ in range(options.rounds)
+                size / peer(asked.peer, "replay", file, size, 1000)["seconds"]
+                for _ in range(asked.rounds)
             ]
-        rounds = [run("resume", path) for _ in range(options.rounds)]
-        mine = statistics.median(count / each["seconds"] for each in rounds)
-        show_resume(f"{count:11,} without", count, rounds, versus(mine, theirs))
+        rounds = [run("resume", path) for _ in range(asked.rounds)]
+        ours = [count / each["seconds"] for each in rounds]
+        rows.append([f"{count:,}, no snapshot", *resumed(count, rounds), *versus(ours, theirs)])
+        if theirs and size == max(each for each in asked.sizes if each <= 100_000):
+            results.reach("replay", "", ratios(ours, theirs))
         kept = run("snapshot", path)
-        rounds = [run("resume", path) for _ in range(options.rounds)]
-        note = f"   snapshot {kept['count'] / 1e3:.0f} kB, taken in {kept['seconds']:.2f} s"
-        show_resume(f"{count:11,} with   ", count, rounds, note)
-        audits(path, count)
+        rounds = [run("resume", path) for _ in range(asked.rounds)]
+        note = f"{count:,}, snapshot of {kept['count'] / 1e3:,.0f} kB"
+        rows.append([note, *resumed(count, rounds), "", ""])
+        if size >= 1_000_000:
+            results.reach("ready", "", [each["seconds"] for each in rounds])
+        looks.append([f"{count:,}", *audits(path, count)])
+    columns = ["events", "events/s", "s", "peak MB", "open chunks", "`eventsourcing`", "times it"]
+    results.table("Replay: open a journal and be ready to work", columns, rows)
+    results.table("Looks, the whole command, seconds", ["events", *LOOKS], looks)
 
 
-def show_resume(label: str, count: int, rounds: list[dict[str, float]], note: str) -> None:
-    seconds = statistics.median(each["seconds"] for each in rounds)
+def resumed(count: int, rounds: list[dict[str, float]]) -> list[str]:
+    took = statistics.median(each["seconds"] for each in rounds)
     peak = max(each["peak_mb"] for each in rounds)
-    line = (
-        f"{label} {count / seconds:12,.0f} {seconds:12.2f} {peak:9.0f} {rounds[0]['open']:13,.0f}"
-    )
-    print(line + note, flush=True)
+    return [f"{count / took:,.0f}", f"{took:.2f}", f"{peak:.0f}", f"{rounds[0]['open']:,.0f}"]
 
 
-def audits(path: Path, count: int) -> None:
-    """Whole commands, from the shell and back."""
-    program = [sys.executable, "-m", "ferrylog"]
+def audits(path: Path, count: int) -> Iterator[str]:
+    """Seconds from the shell and back."""
     entity = f"shop.orders0#{min(OPEN_CHUNKS, count // PER_CHUNK) // 3}"
     for words in (["events", "--tail", "20"], ["explain", entity], ["timeline"]):
         began = time.perf_counter()
         done = subprocess.run(
-            [*program, "inspect", *words, "--journal", str(path)], capture_output=True, check=False
+            [*PROGRAM, "inspect", *words, "--journal", str(path)], capture_output=True, check=False
         )
-        seconds = time.perf_counter() - began
         if done.returncode:
             sys.exit(done.stderr.decode()[-2000:])
-        print(f"{'':11}   ferrylog inspect {' '.join(words):32} {seconds:8.2f} s", flush=True)
+        yield f"{time.perf_counter() - began:.2f}"
 
 
 def peer(python: str, step: str, file: Path, events: int, size: int) -> dict[str, float]:
@@ -309,19 +324,18 @@ def peer(python: str, step: str, file: Path, events: int, size: int) -> dict[str
     return json_of([python, str(script), step, str(file), str(events), str(size)])
 
 
-def versus(mine: float, theirs: list[float]) -> str:
+def ratios(ours: list[float], theirs: list[float]) -> list[float]:
+    return [mine / other for mine, other in zip(ours, theirs, strict=True)]
+
+
+def versus(ours: list[float], theirs: list[float]) -> list[str]:
     if not theirs:
-        return "               -"
-    other = statistics.median(theirs)
-    return f"   {other:13,.0f}   {mine / other:.1f}"
+        return ["", ""]
+    return [f"{statistics.median(theirs):,.0f}", spread(ratios(ours, theirs), 1)]
 
 
 def per_item(done: dict[str, float]) -> float:
     return done["seconds"] / done["count"]
-
-
-def median(once: Callable[[], float], rounds: int) -> float:
-    return statistics.median(once() for _ in range(rounds))
 
 
 def main() -> None:
@@ -331,18 +345,19 @@ def main() -> None:
         found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(json.dumps(found))
         return
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--sizes", default="10000,100000,1000000")
+    parser = options(__doc__, rounds=3)
+    parser.add_argument("--sizes", type=numbers, default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--events", type=int, default=200_000, help="appended at most, per row")
     parser.add_argument("--peer", default="", metavar="PYTHON", help="with `eventsourcing`")
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
-    options.sizes = [int(size) for size in options.sizes.split(",")]
-    if not options.peer:
+    asked = parser.parse_args()
+    asked.sizes = [max(1000, int(size * asked.scale)) for size in asked.sizes]
+    if not asked.peer:
         print("eventsourcing: not compared (see --help, --peer)\n")
+    results = Results.begin("journal")
     with tempfile.TemporaryDirectory(prefix="ferrylog-bench-", dir=Path.cwd()) as name:
-        appends(Path(name), options)
-        replays(Path(name), options)
+        appends(results, Path(name), asked)
+        replays(results, Path(name), asked)
+    results.save(asked.json)
 
 
 if __name__ == "__main__":

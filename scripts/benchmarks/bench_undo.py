@@ -1,6 +1,6 @@
 """Measure what it costs to be able to take a restore back, and taking it back, in one run.
 
-usage: scripts/bench undo [--rounds N] [--documents N] [--bytes N] [--quick]
+usage: scripts/bench undo [--rounds N] [--scale F] [--bytes N] [--quick] [--json FILE]
 
 A ferrylog dump of so many documents is restored by the program itself (4 workers, nothing
 verified), with `--undo` and with `--no-undo`, and rolled back. Printed are medians of alternating
@@ -14,9 +14,7 @@ rounds: seconds, documents a second, CPU seconds and peak memory of the program.
 `overwrite`; a rollback of `merge`, which deletes every document, is half as fast as inserting them.
 """
 
-import argparse
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -24,8 +22,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench_data import Figures, load, measured
+from common import CACHE_GB, PROGRAM, SETS, Figures, loaded, measured, options
 from pymongo import MongoClient
+from results import Results, paired, spread
 
 from ferrylog.embedded import Mongod
 
@@ -34,7 +33,7 @@ GOALS = {"own": 1.03, "overwrite": 1.40}
 SLOWEST_ROLLBACK = 0.5
 KINDS = {"own": "stop", "merge": "skip", "overwrite": "overwrite"}
 ANOTHER = {"$set": {"another": 1}}
-Results = dict[tuple[str, str], list[Figures]]
+Found = dict[tuple[str, str], list[Figures]]
 
 
 def prepare(target: str, kind: str, dump: Path, folder: Path) -> None:
@@ -55,7 +54,7 @@ def restore(target: str, dump: Path, journal: Path, kind: str, undo: str) -> Fig
 
 
 def program(*words: str) -> Figures:
-    return measured([sys.executable, "-m", "ferrylog", *words, "--quiet"])
+    return measured([*PROGRAM, *words, "--quiet"])
 
 
 def must_hold(target: str, count: int) -> None:
@@ -65,8 +64,8 @@ def must_hold(target: str, count: int) -> None:
             sys.exit(f"the target was to hold {count} documents, and holds {found}")
 
 
-def run(target: str, dump: Path, folder: Path, count: int, rounds: int) -> Results:
-    results: Results = {}
+def run(target: str, dump: Path, folder: Path, count: int, rounds: int) -> Found:
+    results: Found = {}
     left = {"own": 0, "merge": 1, "overwrite": count}
     for number in range(rounds):
         for kind in KINDS:
@@ -84,36 +83,42 @@ def run(target: str, dump: Path, folder: Path, count: int, rounds: int) -> Resul
     return results
 
 
-def median(results: Results, kind: str, what: str) -> float:
+def median(results: Found, kind: str, what: str) -> float:
     return statistics.median(each.seconds for each in results[kind, what])
 
 
-def table(results: Results, count: int) -> None:
-    print("| | | s | documents/s | CPU s | peak MB |")
-    print("|---|---|---:|---:|---:|---:|")
-    for (kind, what), figures in sorted(results.items()):
-        took = median(results, kind, what)
+def table(results: Results, found: Found, title: str, count: int) -> None:
+    rows = []
+    for (kind, what), figures in sorted(found.items()):
+        took = median(found, kind, what)
         cpu = statistics.median(each.cpu_s for each in figures)
         peak = max(each.peak_mb for each in figures)
-        print(f"| {kind} | {what} | {took:.2f} | {count / took:,.0f} | {cpu:.2f} | {peak:.0f} |")
-    print("\n| | found | goal |\n|---|---:|---:|")
+        rows.append(
+            [kind, what, f"{took:.2f}", f"{count / took:,.0f}", f"{cpu:.2f}", f"{peak:.0f}"]
+        )
+    results.table(title, ["", "", "s", "documents/s", "client CPU s", "peak MB"], rows)
+    asked = []
     for kind in KINDS:
-        ratio = median(results, kind, "--undo") / median(results, kind, "--no-undo")
-        goal = f"<= {GOALS[kind]:.2f}" if kind in GOALS else ""
-        print(f"| recording, {kind} | {ratio:.3f} | {goal} |")
+        goal = f"at most {GOALS[kind]:.2f}" if kind in GOALS else ""
+        asked.append(
+            [f"recording, {kind}", spread(ratios(found, kind, "--undo", "--no-undo"), 3), goal]
+        )
     for kind in KINDS:
-        ratio = median(results, kind, "--undo") / median(results, kind, "rollback")
-        goal = f">= {SLOWEST_ROLLBACK}" if kind == "merge" else ""
-        print(f"| rate of the rollback to that of the restore, {kind} | {ratio:.2f} | {goal} |")
+        goal = f"at least {SLOWEST_ROLLBACK}" if kind == "merge" else ""
+        what = f"rate of the rollback to that of the restore, {kind}"
+        asked.append([what, spread(ratios(found, kind, "--undo", "rollback")), goal])
+    results.table("", ["", "found", "goal"], asked)
+
+
+def ratios(found: Found, kind: str, above: str, below: str) -> list[float]:
+    return paired(found[kind, above], found[kind, below])
 
 
 @contextmanager
 def dumped(folder: Path, count: int, size: int) -> Iterator[Path]:
     """A dump of so many documents; the server that had them is gone."""
-    with Mongod(folder / "a", name="a", cache_gb=1) as source:
-        words = [sys.executable, __file__, "--do", "load", source.uri, str(count), str(size)]
-        data = int(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
-        print(f"{count:,} documents, {data / 1e6:,.0f} MB\n", flush=True)
+    with Mongod(folder / "a", name="a", cache_gb=CACHE_GB) as source:
+        loaded(source.uri, NAME, count, size)
         dump, journal = folder / "dump", folder / "dump.db"
         where = ("--source", source.uri, "--out", str(dump), "--journal", str(journal))
         program("dump", *where, "-d", "bench")
@@ -121,26 +126,24 @@ def dumped(folder: Path, count: int, size: int) -> Iterator[Path]:
 
 
 def main() -> None:
-    if "--do" in sys.argv:
-        uri, count, size = sys.argv[sys.argv.index("load") + 1 :]
-        print(load(uri, NAME, int(count), int(size)))
-        return
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--documents", type=int, default=1_000_000)
-    parser.add_argument("--bytes", type=int, default=230)
+    parser = options(__doc__, rounds=3)
+    parser.add_argument("--bytes", type=int, default=SETS["small"][1])
     parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args()
-    count, rounds = options.documents, options.rounds
-    if options.quick:
+    asked = parser.parse_args()
+    count, rounds = int(SETS["small"][0] * asked.scale), asked.rounds
+    if asked.quick:
         count, rounds = 20_000, 1
+    results = Results.begin("undo")
     with tempfile.TemporaryDirectory(prefix="ferrylog-bench-") as name:
         folder = Path(name)
         with (
-            dumped(folder, count, options.bytes) as dump,
-            Mongod(folder / "b", name="b", cache_gb=1) as target,
+            dumped(folder, count, asked.bytes) as dump,
+            Mongod(folder / "b", name="b", cache_gb=CACHE_GB) as target,
         ):
-            table(run(target.uri, dump, folder, count, rounds), count)
+            found = run(target.uri, dump, folder, count, rounds)
+            title = f"{count:,} documents of about {asked.bytes} bytes; rounds: {rounds}"
+            table(results, found, title, count)
+    results.save(asked.json)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Measure verification against the dump of the same data, in one run, as ratios.
 
-usage: scripts/bench verify [--rounds N] [--only small,medium] [--scale F] [--quick]
+usage: scripts/bench verify [--rounds N] [--only small,medium] [--scale F] [--quick] [--json FILE]
 
 Two throw-away servers on this machine with the same documents: small (about 230 bytes), medium
 (4 KB). Each contender is a process of its own with 4 workers over ferrylog's own plan; printed are
@@ -17,11 +17,9 @@ them: the last column is the peak memory on the tenth, which should be the same.
 `--quick`: one round of a twentieth of it all. Goal: both sides at a third of the dump's speed.
 """
 
-import argparse
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
@@ -31,8 +29,9 @@ from pathlib import Path
 from threading import Event
 from typing import Any
 
-from bench_data import SETS, Figures, load, measured
+from common import CACHE_GB, WORKERS, Figures, loaded, measured, options, sets
 from pymongo import MongoClient
+from results import Results, paired, seconds, spread
 
 from executors.boundaries import to_text
 from executors.chunkfile import read_blocks
@@ -52,7 +51,6 @@ from statemachine.state import Chunk, ChunkFile, Unit
 from statemachine.stimuli import Verified
 from statemachine.words import BsonText, ChunkId, UnitId
 
-WORKERS = 4
 GOAL = 1 / 3
 SPEC = JobSpec(
     kind="migrate", mode="coordinated", source="", target="", source_id="", target_id="",
@@ -217,8 +215,7 @@ def contest(bench: Bench, count: int, rounds: int) -> tuple[int, dict[str, list[
     """All steps on so many documents: their bytes, and what each step took."""
     shutil.rmtree(bench.folder, ignore_errors=True)
     bench.folder.mkdir()
-    words = [sys.executable, __file__, "--do", "load", bench.source, bench.name, str(count)]
-    data = int(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    data = loaded(bench.source, bench.name, count)
     results: dict[str, list[Figures]] = {step: [] for step in STEPS}
     for _ in range(rounds):
         results["dump"].append(step_of(bench, "dump"))
@@ -241,49 +238,45 @@ def step_of(bench: Bench, step: str) -> Figures:
     return measured([sys.executable, __file__, "--do", step, *words])
 
 
-def table(bench: Bench, count: int, rounds: int) -> None:
+def table(results: Results, bench: Bench, count: int, rounds: int) -> None:
     _, tenth = contest(bench, max(1, count // 10), rounds)
     data, whole = contest(bench, count, rounds)
-    print(f"\n{bench.name}: {count:,} documents, {data / 1e6:,.0f} MB, {rounds} rounds")
-    print(f"{'':14}{'s':>8}{'MB/s':>9}{'CPU s':>8}{'peak MB':>9}{'of dump':>9}{'tenth MB':>10}")
-    seconds = {step: statistics.median(f.seconds for f in each) for step, each in whole.items()}
+    rows = []
     for step, each in whole.items():
-        took, cpu = seconds[step], statistics.median(f.cpu_s for f in each)
+        took = statistics.median(map(seconds, each))
+        cpu = statistics.median(f.cpu_s for f in each)
         peak, before = (max(f.peak_mb for f in figures) for figures in (each, tenth[step]))
-        share = seconds["dump"] / took
-        print(
-            f"{step:14}{took:8.2f}{data / 1e6 / took:9.1f}{cpu:8.2f}{peak:9.0f}{share:9.2f}"
-            f"{before:10.0f}",
-            flush=True,
+        share = spread(paired(whole["dump"], each))
+        rate = f"{data / 1e6 / took:,.0f}"
+        rows.append(
+            [step, f"{took:.2f}", rate, f"{cpu:.2f}", f"{peak:.0f}", f"{before:.0f}", share]
         )
-    share = seconds["dump"] / seconds["both sides"]
-    print(f"both sides at {share:.2f} of the dump's speed (goal: {GOAL:.2f})")
+    columns = ["", "s", "MB/s", "client CPU s", "peak MB", "on a tenth", "of the dump's speed"]
+    title = f"{bench.name}: {count:,} documents, {data / 1e6:,.0f} MB; rounds: {rounds}"
+    share = statistics.median(paired(whole["dump"], whole["both sides"]))
+    note = f"Both sides at {share:.2f} of the dump's speed (goal: {GOAL:.2f})."
+    results.table(title, columns, rows, note)
 
 
 def main() -> None:
     if "--do" in sys.argv:
         step, *words = sys.argv[sys.argv.index("--do") + 1 :]
-        if step == "load":
-            print(load(words[0], words[1], int(words[2]), SETS[words[1]][1]))
-        else:
-            (STEPS | UNMEASURED)[step](Bench(words[0], words[1], words[2], Path(words[3])))
+        (STEPS | UNMEASURED)[step](Bench(words[0], words[1], words[2], Path(words[3])))
         return
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--only", default="small,medium")
-    parser.add_argument("--scale", type=float, default=1.0)
+    parser = options(__doc__, rounds=3, only="small,medium")
     parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args()
-    rounds, scale = (1, 0.05) if options.quick else (options.rounds, options.scale)
+    asked = parser.parse_args()
+    rounds, scale = (1, 0.05) if asked.quick else (asked.rounds, asked.scale)
+    results = Results.begin("verify")
     with tempfile.TemporaryDirectory(prefix="ferrylog-bench-") as name:
         folder = Path(name)
         with (
-            Mongod(folder / "a", name="a", cache_gb=1) as source,
-            Mongod(folder / "b", name="b", cache_gb=1) as target,
+            Mongod(folder / "a", name="a", cache_gb=CACHE_GB) as source,
+            Mongod(folder / "b", name="b", cache_gb=CACHE_GB) as target,
         ):
-            for kind in options.only.split(","):
-                bench = Bench(source.uri, target.uri, kind, folder / "dump")
-                table(bench, max(10, int(SETS[kind][0] * scale)), rounds)
+            for kind, count in sets(asked.only, scale):
+                table(results, Bench(source.uri, target.uri, kind, folder / "dump"), count, rounds)
+                results.save(asked.json)
 
 
 if __name__ == "__main__":
