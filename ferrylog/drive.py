@@ -7,7 +7,7 @@ run beside each other.
 
 import gc
 import queue
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
@@ -27,7 +27,7 @@ from statemachine.decide.schedule import next_wake_ms
 from statemachine.effects import Effect
 from statemachine.events import RunSettings
 from statemachine.policy import next_tick_ms
-from statemachine.stimuli import Failed, Measured, PauseAsked, Progressed, Resized, Stimulus
+from statemachine.stimuli import Failed, Gauge, Measured, PauseAsked, Progressed, Resized, Stimulus
 
 END_S: Final = 10.0
 """What workers get to end in when the job rests; those of a controlled pause have ended."""
@@ -46,14 +46,20 @@ class Drive:
     """Runs one job until nothing more happens without an operator."""
 
     def __init__(
-        self, engine: Engine, executor: Executor, inbox: Inbox, observers: Sequence[Observer]
+        self,
+        engine: Engine,
+        executor: Executor,
+        inbox: Inbox,
+        observers: Sequence[Observer],
+        gauges: Callable[[], Iterable[Gauge]] = tuple,
     ) -> None:
+        """`gauges`: what is measured elsewhere, for alerts."""
         self._engine = engine
         self._inbox = inbox
         self._observers = observers
         self._news: queue.SimpleQueue[News | PauseAsked] = queue.SimpleQueue()
         self._workers = Workers(executor, self._news.put)
-        self._gauges = Gauges(clock.monotonic_s())
+        self._gauges = Gauges(clock.monotonic_s(), gauges)
         self._handed: list[Request] = []
         self._looked_s = clock.monotonic_s()
         self._tick_ms = 0

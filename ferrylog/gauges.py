@@ -3,18 +3,20 @@
 No clock in here: seconds that only ever grow are an argument.
 """
 
-from collections import deque
-from collections.abc import Iterable, Iterator
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
+from executors.classify import THROTTLED
 from ferrylog.past import Past
 from ferrylog.workers import SILENT
 from statemachine.decide.measured import measured
 from statemachine.effects import Effect
-from statemachine.events import AnyEvent, TaskEvent
+from statemachine.events import AnyEvent, RetryScheduled, TaskEvent
+from statemachine.policy import POOL_OF
 from statemachine.state import State
 from statemachine.stimuli import Gauge, Measured
-from statemachine.words import THE_JOB, Alert, JobStatus, TaskKind, Verb
+from statemachine.words import THE_JOB, Alert, JobStatus, Pool, TaskKind, Verb
 
 EVERY_S: Final = 5
 """Between two looks."""
@@ -40,6 +42,10 @@ STALLED_S: Final = 60
 """Without a sign of life, at least; a quarter of what it takes to be given up."""
 STUCK_S: Final = 1800
 """The same for tasks that give no sign of life (M11)."""
+
+THROTTLED_CODES: Final = tuple(f"EMONGO{code:03d}" for code in THROTTLED)
+THROTTLED_S: Final = 60
+"""What counts as now for a server that asks for less."""
 
 FAILED: Final = (Verb.RETRY_SCHEDULED, Verb.DEAD_LETTERED)
 DATA: Final = (TaskKind.DUMP, TaskKind.RESTORE, TaskKind.COPY)
@@ -67,7 +73,9 @@ class Window:
 class Gauges:
     """Of one run."""
 
-    def __init__(self, now_s: float) -> None:
+    def __init__(self, now_s: float, more: Callable[[], Iterable[Gauge]] = tuple) -> None:
+        """`more`: what is measured elsewhere, asked for at each look."""
+        self._more = more
         self._began_s = now_s
         self._next_s = now_s
         self._done: int | None = None
@@ -75,6 +83,7 @@ class Gauges:
         self._outcomes = Window(ERRORS_S)
         self._failures = Window(ERRORS_S)
         self._retries = Window(RETRIES_S)
+        self._throttled = {pool: Window(THROTTLED_S) for pool in Pool}
 
     def seen(self, events: Iterable[AnyEvent], state: State, now_s: float) -> None:
         """After each turn: what it journaled."""
@@ -83,6 +92,8 @@ class Gauges:
         self._failures.add(now_s, failures)
         self._outcomes.add(now_s, failures + verbs.count(Verb.COMPLETED))
         self._retries.add(now_s, verbs.count(Verb.RETRY_SCHEDULED))
+        for pool, count in Counter(_throttled(events)).items():
+            self._throttled[pool].add(now_s, count)
         if self._done is not None:
             self._documents.add(now_s, state.done_documents - self._done)
         self._done = state.done_documents
@@ -110,6 +121,18 @@ class Gauges:
         for effect, silent_s in silences:
             yield stalled(effect, silent_s, state.settings.hang_ms)
         yield from breakers(state)
+        for pool, window in self._throttled.items():
+            if count := window.sum(now_s):
+                why = f"the server asked for less {count} times in a minute"
+                yield Gauge(Alert.THROTTLED, f"{pool} pool", count, 0, why)
+        yield from self._more()
+
+
+def _throttled(events: Iterable[AnyEvent]) -> Iterator[Pool]:
+    """The pools of whose tasks a server asked for less."""
+    for event in events:
+        if isinstance(event, RetryScheduled) and event.code in THROTTLED_CODES:
+            yield POOL_OF[event.task.kind]
 
 
 def _carries(state: State) -> bool:
