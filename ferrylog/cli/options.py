@@ -65,6 +65,12 @@ class ReadPreference(StrEnum):
     NEAREST = "nearest"
 
 
+class Batch(StrEnum):
+    ADAPTIVE = "adaptive"
+    DOCUMENT = "document"
+    FIXED = "fixed"
+
+
 class Compression(StrEnum):
     NONE = "none"
     ZSTD = "zstd"
@@ -311,6 +317,35 @@ Timer = Annotated[
         max=AT_MOST["tick_ms"] / 1000,
         envvar="FERRYLOG_TICK",
         help="Seconds between two looks at requests and retries, at most; default 2.",
+    ),
+]
+BatchPolicy = Annotated[
+    Batch | None,
+    typer.Option(
+        "--batch",
+        envvar="FERRYLOG_BATCH",
+        help="How much a write command holds: as much as the target takes in good time, 10 to 1000 "
+        "documents by their time, or always the same; default adaptive.",
+    ),
+]
+BatchTime = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-ms",
+        min=1,
+        max=AT_MOST["batch_ms"],
+        envvar="FERRYLOG_BATCH_MS",
+        help="Milliseconds that a write command should take.",
+    ),
+]
+BatchDocs = Annotated[
+    int | None,
+    typer.Option(
+        "--batch-docs",
+        min=1,
+        max=AT_MOST["batch_docs"],
+        envvar="FERRYLOG_BATCH_DOCS",
+        help="Documents of a write command at most; of a fixed one exactly.",
     ),
 ]
 Preference = Annotated[

@@ -11,6 +11,7 @@ from executors.clients import Deployment
 from executors.dumps.named import dump_path, identity_of, open_named, what_lies_there
 from executors.select import renames_of
 from ferrylog import clock
+from ferrylog.cli import limits as limited
 from ferrylog.cli import options as o
 from ferrylog.cli.beginning import same_job, start_or_continue
 from ferrylog.cli.chains import increments_foretold, links_wanted
@@ -118,6 +119,16 @@ def restore(
     patience: o.Patience = None,
     breaker_failures: o.BreakerFailures = None,
     tick: o.Timer = None,
+    memory_limit: limited.Memory = None,
+    cpu_limit: limited.Processor = None,
+    disk_reserve: limited.Reserve = None,
+    read_docs_per_s: limited.ReadDocuments = None,
+    read_mb_per_s: limited.ReadMegabytes = None,
+    write_docs_per_s: limited.WriteDocuments = None,
+    write_mb_per_s: limited.WriteMegabytes = None,
+    batch: o.BatchPolicy = None,
+    batch_ms: o.BatchTime = None,
+    batch_docs: o.BatchDocs = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", "--dryRun", help="Look at all of it; write nothing.")
     ] = False,
@@ -150,6 +161,16 @@ def restore(
         patience=patience,
         breaker_failures=breaker_failures,
         tick=tick,
+        limits=limited.limits(
+            memory_limit,
+            cpu_limit,
+            disk_reserve,
+            (read_docs_per_s, read_mb_per_s),
+            (write_docs_per_s, write_mb_per_s),
+        ),
+        batch=batch,
+        batch_ms=batch_ms,
+        batch_docs=batch_docs,
         shards_in_flight=shards_in_flight,
     )
     links, moment = (0, "")

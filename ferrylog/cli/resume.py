@@ -1,5 +1,6 @@
 """`ferrylog resume`: `start` without the first stimulus."""
 
+from ferrylog.cli import limits as limited
 from ferrylog.cli import options as o
 from ferrylog.cli.followed import end_followed
 from ferrylog.cli.plan import end_plan
@@ -34,6 +35,16 @@ def resume(
     patience: o.Patience = None,
     breaker_failures: o.BreakerFailures = None,
     tick: o.Timer = None,
+    memory_limit: limited.Memory = None,
+    cpu_limit: limited.Processor = None,
+    disk_reserve: limited.Reserve = None,
+    read_docs_per_s: limited.ReadDocuments = None,
+    read_mb_per_s: limited.ReadMegabytes = None,
+    write_docs_per_s: limited.WriteDocuments = None,
+    write_mb_per_s: limited.WriteMegabytes = None,
+    batch: o.BatchPolicy = None,
+    batch_ms: o.BatchTime = None,
+    batch_docs: o.BatchDocs = None,
     read_preference: o.Preference = None,
     shards_in_flight: o.Shards = None,
     work_dir: o.WorkDir = None,
@@ -66,6 +77,16 @@ def resume(
             patience=patience,
             breaker_failures=breaker_failures,
             tick=tick,
+            limits=limited.limits(
+                memory_limit,
+                cpu_limit,
+                disk_reserve,
+                (read_docs_per_s, read_mb_per_s),
+                (write_docs_per_s, write_mb_per_s),
+            ),
+            batch=batch,
+            batch_ms=batch_ms,
+            batch_docs=batch_docs,
             read_preference=read_preference,
             shards_in_flight=shards_in_flight,
         )

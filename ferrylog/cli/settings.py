@@ -2,11 +2,12 @@
 
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl
 
-from ferrylog.cli.options import Jitter, OnExhausted, ReadPreference, Retry, whole_number
+from ferrylog.cli.options import Batch, Jitter, OnExhausted, ReadPreference, Retry, whole_number
 from ferrylog.errors import Usage
 from statemachine.events import RunSettings
 
@@ -48,6 +49,10 @@ def run_settings(
     read_preference: ReadPreference | None = None,
     shards_in_flight: int | None = None,
     capture_bytes: int | None = None,
+    limits: Mapping[str, int | None] | None = None,
+    batch: Batch | None = None,
+    batch_ms: int | None = None,
+    batch_docs: int | None = None,
 ) -> RunSettings:
     """What was given; else what the run before had at its end; else the defaults."""
     given = {
@@ -66,6 +71,10 @@ def run_settings(
         "read_preference": read_preference,
         "shards_in_flight": shards_in_flight,
         "capture_bytes": capture_bytes,
+        **(limits or {}),
+        "batch": batch or _batch_from_environment(),
+        "batch_ms": batch_ms,
+        "batch_docs": batch_docs,
     }
     known = (before or DEFAULTS).model_dump()
     known |= {name: value for name, value in given.items() if value is not None}
@@ -95,6 +104,15 @@ def defaults(source_uri: str) -> RunSettings:
 def digest_every() -> int:
     """Events between two state digests in the log; one costs with the open chunks."""
     return max(1, _from_environment("FERRYLOG_DIGEST_EVERY", None) or 10_000)
+
+
+def _batch_from_environment() -> Batch | None:
+    text = os.environ.get("BATCH_SIZE_ADAPTIVE")
+    if text is None:
+        return None
+    if text.lower() not in ("true", "false"):
+        raise Usage(f"BATCH_SIZE_ADAPTIVE is {text!r}", remedy="true, or false for a fixed size")
+    return Batch.ADAPTIVE if text.lower() == "true" else Batch.FIXED
 
 
 def _from_environment(name: str, nearer: int | None) -> int | None:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from executors.select import renames_of
+from ferrylog.cli import limits as limited
 from ferrylog.cli import options as o
 from ferrylog.cli.beginning import same_job, start_or_continue
 from ferrylog.cli.followed import end_followed
@@ -52,6 +53,16 @@ def start(
     patience: o.Patience = None,
     breaker_failures: o.BreakerFailures = None,
     tick: o.Timer = None,
+    memory_limit: limited.Memory = None,
+    cpu_limit: limited.Processor = None,
+    disk_reserve: limited.Reserve = None,
+    read_docs_per_s: limited.ReadDocuments = None,
+    read_mb_per_s: limited.ReadMegabytes = None,
+    write_docs_per_s: limited.WriteDocuments = None,
+    write_mb_per_s: limited.WriteMegabytes = None,
+    batch: o.BatchPolicy = None,
+    batch_ms: o.BatchTime = None,
+    batch_docs: o.BatchDocs = None,
     read_preference: o.Preference = None,
     compression: Annotated[o.Compression, typer.Option()] = o.Compression.ZSTD,
     drop: o.Drop = False,
@@ -94,6 +105,16 @@ def start(
         patience=patience,
         breaker_failures=breaker_failures,
         tick=tick,
+        limits=limited.limits(
+            memory_limit,
+            cpu_limit,
+            disk_reserve,
+            (read_docs_per_s, read_mb_per_s),
+            (write_docs_per_s, write_mb_per_s),
+        ),
+        batch=batch,
+        batch_ms=batch_ms,
+        batch_docs=batch_docs,
         read_preference=read_preference,
     )
     fresh = given(defaults(uris[0]))
