@@ -6,7 +6,6 @@ here; whoever wakes it knows what it is by then.
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -141,31 +140,36 @@ def _create(change: _Change) -> str:
     command = {"create": change.collection, **switched_off(wanted)}
     if "idIndex" in change.told and change.told["idIndex"]["v"] != NEWEST:
         command["idIndex"] = change.told["idIndex"]
-    with _making(change, wanted):
-        try:
-            change.run(command)
-        except OperationFailure as error:
-            if error.code != NAMESPACE_EXISTS:
-                raise
-            _accept_existing(change, wanted)
-            return ""
-    return f"{change.target} created"
+    found, ahead = _found(change.client, change.target), change.ahead
+    before = ahead is not None and found is not None and ahead.says_made(found)
+    row = _made_row(change, wanted)
+    if ahead is not None and found is None:
+        ahead.note(row)
+    made = _made(change, command)
+    if not made:
+        _accept_existing(change, wanted)
+    if ahead is not None and (made or before):
+        ahead.note({**row, "uuid": change.there().uuid})
+    elif ahead is not None and found is None:  # somebody was faster
+        ahead.note({"k": "unmade", "ns": change.target})
+    return f"{change.target} created" if made else ""
 
 
-@contextmanager
-def _making(change: _Change, wanted: Mapping[str, Any]) -> Iterator[None]:
-    """Writes down that nothing bears the name, and what does then."""
-    ahead, found = change.ahead, _found(change.client, change.target)
-    if ahead is None or (found is not None and not ahead.says_made(found)):
-        yield
-        return
+def _made(change: _Change, command: dict[str, Any]) -> bool:
+    """Make it; `False` where something has the name."""
+    try:
+        change.run(command)
+    except OperationFailure as error:
+        if error.code != NAMESPACE_EXISTS:
+            raise
+        return False
+    return True
+
+
+def _made_row(change: _Change, wanted: Mapping[str, Any]) -> dict[str, Any]:
     options = RawBSONDocument(bson.encode(dict(wanted), codec_options=RAW))
     kind = "view" if "viewOn" in wanted else "collection"
-    row = {"k": "made", "ns": change.target, "type": kind, "options": options}
-    if found is None:
-        ahead.note(row)
-    yield
-    ahead.note({**row, "uuid": change.there().uuid})
+    return {"k": "made", "ns": change.target, "type": kind, "options": options}
 
 
 def _accept_existing(change: _Change, wanted: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import bson
@@ -9,10 +10,15 @@ import pytest
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
+from executors.dumps.model import NeverStops
 from executors.errors import TargetDiffers
+from executors.increments.ahead import Ahead
 from executors.increments.ddl import OF_DOCUMENTS, apply_ddl
 from executors.increments.errors import CannotCarry, UnknownChange
+from executors.undo.increments import undo_increment
 from statemachine.events import JobSpec
+from statemachine.state import Undo
+from statemachine.words import TaskKey, TaskKind
 from tests.conftest import OWN, Pair
 from tests.executors.examples import spec as spec_of
 from tests.executors.increments.hearing import END, Hearing
@@ -254,6 +260,34 @@ def test_a_rename_that_cannot_be(pair: Pair, spec: JobSpec) -> None:
         pair.target_client.x.command({"create": name})
     with pytest.raises(TargetDiffers, match=r"x\.c"):
         _replayed(pair, spec, events)
+
+
+class Overtaken(Ahead):
+    """Somebody makes the very collection when it is written down that we are about to."""
+
+    def note(self, *new: dict[str, Any]) -> None:
+        super().note(*new)
+        if [row["k"] for row in new] == ["made"] and "uuid" not in new[0]:
+            self.client.x.command({"create": "a"})
+
+    client: MongoClient[Any]
+
+
+def test_what_others_made_in_that_moment_is_theirs(
+    pair: Pair, spec: JobSpec, tmp_path: Path
+) -> None:
+    """I40: it is carried on into, and stays when all is taken back; so after a crash."""
+    hearing = Hearing(pair.source_client)
+    pair.source_client.x.command({"create": "a"})
+    (event,) = hearing.events()
+    task = TaskKey(TaskKind.APPLY, "1#0")
+    for kind in (Overtaken, Ahead):
+        with kind(tmp_path, task) as ahead:
+            ahead.client = pair.target_client  # type: ignore[attr-defined]
+            assert apply_ddl(pair.target_client, event, spec, ahead=ahead) == ""
+    assert [row["k"] for row in ahead.told] == ["began", "made", "unmade"]
+    undo_increment(pair.target_client, spec, tmp_path, Undo(1, *task), NeverStops())
+    assert pair.target_client.x.list_collection_names() == ["a"]
 
 
 def test_kinds_of_events_of_others(spec: JobSpec) -> None:
