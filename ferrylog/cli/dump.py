@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ferrylog.cli import limits as limited
 from ferrylog.cli import options as o
 from ferrylog.cli.beginning import same_job, start_or_continue
 from ferrylog.cli.chains import increment_of
@@ -43,7 +44,7 @@ def dump(
         bool,
         typer.Option("--keep-log", help="Of an increment: each change too, for restore --at."),
     ] = False,
-    memory_limit: Annotated[
+    capture_memory: Annotated[
         int | None,
         typer.Option(metavar="BYTES", min=1 << 20, help="Of an increment, for changed keys."),
     ] = None,
@@ -67,6 +68,13 @@ def dump(
     patience: o.Patience = None,
     breaker_failures: o.BreakerFailures = None,
     tick: o.Timer = None,
+    memory_limit: limited.Memory = None,
+    cpu_limit: limited.Processor = None,
+    disk_reserve: limited.Reserve = None,
+    read_docs_per_s: limited.ReadDocuments = None,
+    read_mb_per_s: limited.ReadMegabytes = None,
+    write_docs_per_s: limited.WriteDocuments = None,
+    write_mb_per_s: limited.WriteMegabytes = None,
     read_preference: o.Preference = None,
     new: o.New = False,
     work_dir: o.WorkDir = None,
@@ -97,8 +105,15 @@ def dump(
         patience=patience,
         breaker_failures=breaker_failures,
         tick=tick,
+        limits=limited.limits(
+            memory_limit,
+            cpu_limit,
+            disk_reserve,
+            (read_docs_per_s, read_mb_per_s),
+            (write_docs_per_s, write_mb_per_s),
+        ),
         read_preference=read_preference,
-        capture_bytes=memory_limit,
+        capture_bytes=capture_memory,
     )
     if keep_log and not incremental:
         raise Usage("--keep-log is for increments", remedy="add --incremental")

@@ -10,6 +10,7 @@ import typer
 from ferrylog.asking import Answer, ask, state_of, wanted_job
 from ferrylog.cli import options as o
 from ferrylog.cli.answers import lines, show
+from ferrylog.cli.limits import MEGABYTES, SIZES, size
 from ferrylog.errors import Usage
 from ferrylog.jobs import operator
 from statemachine.errors import FerrylogError
@@ -25,7 +26,13 @@ from statemachine.stimuli import (
 )
 from statemachine.words import ChunkId, JobId
 
-KEYS: Final = (*(name.replace("_", "-") for name in LIVE), "priority", "exclude", "add", "split")
+KEYS: Final = (
+    *(name.replace("_", "-") for name in (*LIVE, *MEGABYTES)),
+    "priority",
+    "exclude",
+    "add",
+    "split",
+)
 HELP: Final = (
     f"A setting of the run ({', '.join(KEYS[:-4])}); or priority=NAMESPACE[#CHUNK]:-9..9, "
     "exclude=GLOB, add=GLOB, split=NAMESPACE#CHUNK."
@@ -82,7 +89,15 @@ def _wishes(path: Path, job: JobId, key: str, value: str) -> Iterator[Asked]:
         case "split":
             yield SplitAsked(by, ChunkId(value))
         case _:
-            yield SetAsked(by, key.replace("-", "_"), int(value) if _is_number(value) else value)
+            yield _setting(by, key.replace("-", "_"), value)
+
+
+def _setting(by: str, name: str, value: str) -> SetAsked:
+    if name in MEGABYTES:
+        return SetAsked(by, MEGABYTES[name], size(MEGABYTES[name], f"{value}m"))
+    if name in SIZES:
+        return SetAsked(by, name, size(name, value))
+    return SetAsked(by, name, int(value) if _is_number(value) else value)
 
 
 def _exclusions(by: str, state: State, glob: str) -> Iterator[Asked]:
