@@ -40,14 +40,15 @@ from executors.select import USERS
 from executors.sizing import Sizer, Sizers, whole_blocks
 from executors.split import split_chunk
 from executors.survey import survey
+from executors.transforms.heldback import Through
 from executors.undo.aside import staged
 from executors.undo.tasks import UndoTasks
-from executors.verify import verify, verify_dumped, verify_restored
+from executors.verify import verify, verify_dumped, verify_restored, verify_transformed
 from executors.write import Conflict, CountsDisagree
 from statemachine.effects import OF_INCREMENTS, Effect
 from statemachine.errors import OperatorError
 from statemachine.events import JobSpec, MetadataDifference
-from statemachine.state import Chunk, Unit, is_whole, restores_chain
+from statemachine.state import Chunk, Unit, is_whole, restores_chain, transforms
 from statemachine.stimuli import (
     Copied,
     Dumped,
@@ -84,8 +85,11 @@ class MongoExecutor:
         *,
         pace: Pace = UNLIMITED,
         sizers: Sizers = whole_blocks,
+        through: Through | None = None,
     ) -> None:
-        """`folder`: where this job's chunk files lie; made when the first is written."""
+        """`folder`: where this job's chunk files lie; made when the first is written. `through`:
+        code of the user's own that the documents go through as they are dumped."""
+        self._through = through
         self._pace = pace
         self._sizers = sizers
         self._ends = ends
@@ -276,6 +280,7 @@ class MongoExecutor:
                     cluster_time=as_of,
                     since=effect.since,
                     pace=self._pace,
+                    through=self._through,
                 )
             case TaskKind.RESTORE:
                 path = self._path(unit, chunk, stop)
@@ -348,6 +353,9 @@ class MongoExecutor:
 
     def _verify(self, effect: Effect, unit: Unit, chunk: Chunk, stop: StopToken) -> Verified:
         spec, ends, read = self._spec, self._ends, effect.read_preference
+        if transforms(spec) and unit.id not in USERS:
+            path, target = self._path(unit, chunk, stop), _client(ends.target)
+            return verify_transformed(path, target, unit, chunk, spec, stop)
         if ends.dump is None:
             return verify(
                 _client(ends.source),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pymongo import MongoClient
 
@@ -14,8 +14,10 @@ from executors.folder import folder_name, inside
 from executors.metadata import split
 from executors.pace import UNLIMITED, Pace
 from executors.protocol import Stopped, StopToken
+from executors.select import USERS
 from executors.source import range_of
 from executors.survey import namespaces
+from executors.transforms.heldback import HeldBack, Through
 from statemachine.events import JobSpec
 from statemachine.state import Chunk, Unit
 from statemachine.stimuli import Dumped
@@ -35,10 +37,12 @@ def dump(
     cluster_time: str = "",
     since: str = "",
     pace: Pace = UNLIMITED,
+    through: Through | None = None,
 ) -> Dumped:
-    """Write the chunk's documents to a file that is whole, durable and named when this returns.
+    """Write the chunk's documents, or what the user's own code makes of them, to a file that is
+    whole, durable and named when this returns; so are those that the code holds back.
 
-    Raises `PyMongoError`, `OSError`, `OtherCollection`, `Stopped`.
+    Raises what `through` raises, `PyMongoError`, `OSError`, `OtherCollection`, `Stopped`.
     """
     read = as_called(client, unit, spec)
     name, path = prepare_file(folder, chunk, attempt, stop)
@@ -51,11 +55,23 @@ def dump(
         since=since,
     )
     blocks = read_range(client, what, stop, document_bytes=mean_bytes(unit), pace=pace)
-    written = write_chunk_file(
-        path, _filed(blocks, pace, stop), "none" if spec.compression == "none" else "zstd"
-    )
+    if through is None or unit.id in USERS:
+        written = _write(path, blocks, spec, pace, stop)
+        must_be_same(client, read)
+        return dumped(name, written)
+    with HeldBack(folder, unit, chunk) as back:
+        written = _write(path, through(blocks, back.reject, stop), spec, pace, stop)
+        back.sync()
     must_be_same(client, read)
-    return dumped(name, written)
+    held = tuple(back.named)
+    return replace(dumped(name, written), rejected=back.count, rejections=held)
+
+
+def _write(
+    path: Path, blocks: Iterator[Block], spec: JobSpec, pace: Pace, stop: StopToken
+) -> Written:
+    compression: Literal["none", "zstd"] = "none" if spec.compression == "none" else "zstd"
+    return write_chunk_file(path, _filed(blocks, pace, stop), compression)
 
 
 def _filed(blocks: Iterator[Block], pace: Pace, stop: StopToken) -> Iterator[Block]:

@@ -114,6 +114,25 @@ def verify_restored(
     return _look_up(left, _in_target(target, unit, stop), chunk)
 
 
+def verify_transformed(
+    path: Path,
+    target: MongoClient[Any],
+    unit: Unit,
+    chunk: Chunk,
+    spec: JobSpec,
+    stop: StopToken,
+) -> Verified:
+    """Compare the chunk's file, at `path`, with the target's range: of what the user's own code
+    made of the documents, the source does not tell. Those that it held back are counted with those
+    of the source, and known to be missing. Raises as `verify_restored`."""
+    left = _file_of(chunk, path, stop)
+    back = left.file.rejected
+    known = chunk.done._replace(rejected=chunk.done.rejected - back)
+    found = compare(left, _on_target(target, unit, chunk, stop), replace(chunk, done=known), spec)
+    documents, rejected = found.source_documents + back, found.rejected + back
+    return replace(found, source_documents=documents, rejected=rejected)
+
+
 def stands_for_range(file: ChunkFile) -> bool:
     """Whether the file holds a range of `_id`s: only ferrylog's own dumps know."""
     return file.place == "dump" and file.name.endswith(CHUNK_FILE)

@@ -6,7 +6,7 @@ rejected, and all others go through as if nothing had happened.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,6 +14,7 @@ from executors.batches import BLOCK_BYTES, BLOCK_DOCUMENTS, Block
 from executors.protocol import StopToken
 from executors.rawbson import documents
 from executors.transforms.errors import NoProcess
+from executors.transforms.heldback import Reject
 from executors.transforms.pool import MOST_FALSE_STARTS, Died, Piece, Pool
 from executors.transforms.worker import Answer
 
@@ -24,11 +25,6 @@ AHEAD_BYTES: Final = 4 << 20
 """Of one dump, on their way through the processes."""
 MOST_AHEAD: Final = 24
 """Pieces of one dump under way."""
-
-Reject = Callable[[bytes, str, str], None]
-"""Told of each document that the code does not let through, as it was; with a code and why."""
-Through = Callable[[Iterator[Block], Reject, StopToken], Iterator[Block]]
-"""`transformed`, with the processes of a run."""
 
 
 def transformed(

@@ -37,6 +37,7 @@ from statemachine.state.stages import (
     reads_dump,
     restores_chain,
     stages_of,
+    transforms,
 )
 
 __all__ = [
@@ -65,4 +66,5 @@ __all__ = [
     "reads_dump",
     "restores_chain",
     "stages_of",
+    "transforms",
 ]

@@ -38,6 +38,12 @@ def stages_of(spec: JobSpec) -> tuple[TaskKind, ...]:
     return stages if wanted or len(stages) < 2 else stages[:-1]
 
 
+def transforms(spec: JobSpec) -> bool:
+    """Whether documents go through code of the user's own: what lies on the target is then what
+    the chunk files hold, and the source does not tell of it."""
+    return bool(spec.transform or spec.model)
+
+
 def restores_chain(spec: JobSpec) -> bool:
     return spec.kind == "restore" and bool(spec.links or spec.at)
 
