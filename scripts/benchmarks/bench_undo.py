@@ -96,7 +96,7 @@ def table(results: Results, found: Found, title: str, count: int) -> None:
         rows.append(
             [kind, what, f"{took:.2f}", f"{count / took:,.0f}", f"{cpu:.2f}", f"{peak:.0f}"]
         )
-    results.table(title, ["", "", "s", "documents/s", "client CPU s", "peak MB"], rows)
+    results.table(title, ["", "", "s", "documents/s", "client CPU s", "peak MB"], rows, words=2)
     asked = []
     for kind in KINDS:
         goal = f"at most {GOALS[kind]:.2f}" if kind in GOALS else ""

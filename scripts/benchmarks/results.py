@@ -28,13 +28,15 @@ SCHEMA: Final = "ferrylog.bench/1"
 class Table:
     title: str
     columns: list[str]
-    """The first one is of words, the others of numbers."""
     rows: list[list[str]]
     note: str = ""
+    words: int = 1
+    """So many columns are of words, and the others of numbers."""
 
     def markdown(self) -> str:
         lines = [f"**{self.title}**", ""] if self.title else []
-        lines += [line(self.columns), line(["---", *["---:"] * (len(self.columns) - 1)])]
+        sides = ["---"] * self.words + ["---:"] * (len(self.columns) - self.words)
+        lines += [line(self.columns), line(sides)]
         lines += map(line, self.rows)
         return "\n".join([*lines, *(["", self.note] if self.note else [])])
 
@@ -70,10 +72,15 @@ class Results:
         return cls(subject, command, now, machine=machine())
 
     def table(
-        self, title: str, columns: Sequence[str], rows: Sequence[Sequence[object]], note: str = ""
+        self,
+        title: str,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[object]],
+        note: str = "",
+        words: int = 1,
     ) -> None:
         cells = [[str(cell) for cell in row] for row in rows]
-        made = Table(title, list(columns), cells, note)
+        made = Table(title, list(columns), cells, note, words)
         self.tables.append(made)
         print(made.markdown() + "\n", flush=True)
 
@@ -217,4 +224,4 @@ def first_line(*words: str) -> str:
     if shutil.which(words[0]) is None:
         return "none"
     done = subprocess.run(words, capture_output=True, text=True, check=False, cwd=ROOT)
-    return (done.stdout or done.stderr).strip().partition("\n")[0]
+    return "unknown" if done.returncode else done.stdout.strip().partition("\n")[0]
