@@ -40,6 +40,7 @@ from ferrylog import __version__, clock
 from ferrylog.drive import Drive
 from ferrylog.engine import Engine
 from ferrylog.errors import Usage
+from ferrylog.governing import heap
 from ferrylog.governing.governor import Governor
 from ferrylog.jobs import operator
 from ferrylog.learned import learned_sizes
@@ -78,6 +79,7 @@ def deployment(role: Role, uri: str | None) -> Iterator[Deployment | None]:
         yield None
         return
     learn(secrets_of(uri))
+    heap.share_one()  # before the driver's threads begin
     reached = connect(role, uri)
     try:
         yield reached
