@@ -16,6 +16,7 @@ from statemachine.events import (
     ChunkDropped,
     DeadLettered,
     DocumentRejected,
+    DumpCompleted,
     DumpInvalidated,
     Resolved,
     Started,
@@ -192,15 +193,18 @@ def _left_out(journal: SqliteJournal, job: JobId, chunk: Chunk) -> list[Letter]:
     """The documents that were rejected since the chunk was last begun from nothing, and the chunk
     itself where it was dropped."""
     found = list[Letter]()
-    attempts, code = 0, ""
+    attempts, dumped, code = 0, 0, ""
     for recorded in audit.find(journal, Wanted(job, entity=chunk.id, type="chunk")):
         match recorded.event:
-            case Started() as event if event.task.kind in CARRYING:
+            case Started() as event if event.task.kind in (*CARRYING, TaskKind.DUMP):
                 attempts = event.attempt
             case DumpInvalidated():
                 found.clear()
+                dumped = 0
+            case DumpCompleted():
+                dumped = len(found)
             case Resolved(decision="discard") as event if event.task.kind in CARRYING:
-                found.clear()  # of a verification, it says nothing of what the target holds
+                del found[dumped:]  # of a verification, it says nothing of what the target holds
             case DeadLettered() as event:
                 code, attempts = event.code, event.attempt
             case DocumentRejected() as event:

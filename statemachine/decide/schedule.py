@@ -226,6 +226,9 @@ def _ready(state: State, key: TaskKey) -> bool:
     if key.kind is TaskKind.RESTORE:
         chunk = state.chunks[ChunkId(key.entity)]
         return chunk.file is not None and state.units[chunk.unit].created
+    if key.kind is TaskKind.VERIFY and TaskKind.DUMP in state.stages:
+        restore = TaskKey(TaskKind.RESTORE, key.entity)
+        return state.tasks[restore].status is Status.COMPLETED
     if key.kind is TaskKind.SETTLE:
         return not state.shards
     if key.kind is TaskKind.OPERATION:

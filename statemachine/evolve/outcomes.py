@@ -25,12 +25,21 @@ from statemachine.evolve.chunks import (
     open_indexes,
     restored,
 )
-from statemachine.evolve.hands import healed, put, ripen, the_chunk, the_unit
+from statemachine.evolve.hands import (
+    healed,
+    once_more,
+    put,
+    ripen,
+    stands,
+    the_chunk,
+    the_unit,
+)
 from statemachine.evolve.tasks import done, moved
 from statemachine.state import ChunkFile, State, Task
 from statemachine.transitions import next_unit_status
 from statemachine.words import (
     THE_JOB,
+    Status,
     TaskKey,
     TaskKind,
 )
@@ -106,8 +115,13 @@ def dump_invalidated(state: State, event: DumpInvalidated) -> None:
     unit.weight_done -= max(1, chunk.documents)
     unit.dumped_documents -= chunk.file.documents
     unit.dumped_bytes -= chunk.file.bytes
-    chunk.file = None
+    chunk.file, chunk.again = None, True
     state.files -= 1
+    restore = TaskKey(TaskKind.RESTORE, chunk.id)
+    if stands(state, restore, Status.COMPLETED):  # its verification found the file damaged
+        once_more(state, restore)
+        unit.weight_done -= max(1, chunk.documents)
+        unit.restored -= 1
 
 
 def progressed(state: State, event: RestoreProgressed | CopyProgressed) -> None:

@@ -61,6 +61,7 @@ def chunk_planned(state: State, event: ChunkPlanned) -> None:
     chunk = Chunk(event.chunk, unit.id, event.lower, event.upper, event.documents, event.natural)
     chunk.priority = unit.next_priority
     chunk.bisected = unit.bisecting
+    chunk.again = stands(state, TaskKey(TaskKind.PLAN, unit.id), Status.COMPLETED)
     state.chunks[chunk.id] = chunk
     put(state, TaskKey(stages[0], chunk.id), Task(priority=chunk.priority))
     ripen(state, unit)

@@ -95,6 +95,9 @@ class Chunk:
     dropped: bool = False
     verified: tuple[int, int, int] = (0, 0, 0)
     """What its verification counted: chunks that differ, documents of the source, of the target."""
+    again: bool = False
+    """Its range was carried before, or part of it: what lies there may be the job's own, as it was
+    transformed then."""
     file: ChunkFile | None = None
     done: Done = NOTHING
 
