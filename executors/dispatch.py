@@ -41,6 +41,7 @@ from executors.sizing import Sizer, Sizers, whole_blocks
 from executors.split import split_chunk
 from executors.survey import survey
 from executors.transforms.heldback import Through
+from executors.unchanged import Unchanged, mark_of
 from executors.undo.aside import staged
 from executors.undo.tasks import UndoTasks
 from executors.verify import verify, verify_dumped, verify_restored, verify_transformed
@@ -90,6 +91,7 @@ class MongoExecutor:
         """`folder`: where this job's chunk files lie; made when the first is written. `through`:
         code of the user's own that the documents go through as they are dumped."""
         self._through = through
+        self._unchanged = Unchanged() if ends.dump is None else ends.dump.unchanged
         self._pace = pace
         self._sizers = sizers
         self._ends = ends
@@ -268,7 +270,7 @@ class MongoExecutor:
                 into = ends.out.folder if ends.out is not None else folder
                 if ends.making is not None:
                     return self._dump_increment(ends.making, effect, unit, chunk, stop)
-                return dump(
+                dumped = dump(
                     _client(ends.source),
                     unit,
                     chunk,
@@ -282,13 +284,26 @@ class MongoExecutor:
                     pace=self._pace,
                     through=self._through,
                 )
+                if ends.target is not None:
+                    path = inside(into, dumped.file)
+                    self._unchanged.holds(path, 0, dumped.sha256, mark_of(path))
+                return dumped
             case TaskKind.RESTORE:
                 path = self._path(unit, chunk, stop)
                 mine = ends.dump.mine(unit, stop) if ends.dump is not None else None
                 target = _client(ends.target)
                 pace, sizer = self._pace, self._sizer(effect, report)
                 how = (path, folder, stop, mine)
-                parts = restore(target, unit, chunk, spec, *how, pace=pace, sizer=sizer)
+                parts = restore(
+                    target,
+                    unit,
+                    chunk,
+                    spec,
+                    *how,
+                    pace=pace,
+                    sizer=sizer,
+                    unchanged=self._unchanged,
+                )
                 return _last(parts, chunk, tell)
             case TaskKind.COPY:
                 return copy(

@@ -8,6 +8,7 @@ from threading import Lock
 from typing import BinaryIO, Final
 
 from executors.batches import BLOCK_BYTES
+from executors.beside import beside
 from executors.boundaries import to_text
 from executors.dumps.beneath import open_file
 from executors.dumps.bsonfile import parts, salvaged, unpack
@@ -28,6 +29,7 @@ from executors.rawbson import documents
 from executors.select import USERS, carried, selected, targets_of
 from executors.sides import InFile
 from executors.structure import envelope_flaw, walk
+from executors.unchanged import Unchanged, mark_of
 from statemachine.events import JobSpec
 from statemachine.state import ChunkFile, Unit
 from statemachine.stimuli import FoundDamage, FoundFile, FoundUnit, PlannedFiles, Surveyed
@@ -35,6 +37,8 @@ from statemachine.words import Place, UnitId
 
 WAIT_S: Final = 1.0
 """Between two looks at the token while another worker unpacks."""
+LOOKING: Final = 4
+"""Chunk files that are looked at beside each other before a restore: nothing else runs then."""
 
 
 class DumpSource:
@@ -50,6 +54,8 @@ class DumpSource:
         self._archive = archive
         self._places = Places(spec)
         self._opened: tuple[Dump, tuple[Damage, ...]] | None = None
+        self.unchanged = Unchanged()
+        """What was looked at when it was planned."""
         self._lock = Lock()
         self._unpacking = Lock()
 
@@ -172,9 +178,14 @@ class DumpSource:
                 check_file(dump.root, part, stop, objcheck=False)
                 yield replace(part, file=f"{UNPACKED}/{part.file}"), "work"
         elif dump.layout == "chunks":
-            for number, part in enumerate(each.parts):
-                name = f"{folder_name(each.namespace)}/{number}-0.flb"
-                yield from self._checked(dump, part, name, stop)
+            folder = folder_name(each.namespace)
+            names = [f"{folder}/{number}-0.flb" for number in range(len(each.parts))]
+            for checked in beside(
+                lambda look: [*self._checked(dump, *look, stop)],
+                zip(each.parts, names, strict=True),
+                LOOKING,
+            ):
+                yield from checked
         elif each.data:
             for found in self._walked(dump, each, stop):
                 yield found, "work" if each.gzip else "dump"
@@ -200,7 +211,13 @@ class DumpSource:
             elif spec.salvage:
                 yield from salvaged(file, name, **size, stop=stop, whole=whole)
             else:
-                yield from parts(file, name, **size, stop=stop, objcheck=spec.objcheck, whole=whole)
+                path = inside(dump.root, name)
+                mark = mark_of(path)
+                for part in parts(
+                    file, name, **size, stop=stop, objcheck=spec.objcheck, whole=whole
+                ):
+                    self.unchanged.holds(path, part.at, part.sha256, mark)
+                    yield part
 
     def _checked(
         self, dump: Dump, part: Part, name: str, stop: StopToken
@@ -208,6 +225,7 @@ class DumpSource:
         """A chunk file of ours; to salvage, what is whole of a damaged one, as `name` of the work
         folder."""
         spec = self._spec
+        mark = mark_of(dump.root / part.file)
         try:
             check_file(dump.root, part, stop, objcheck=spec.objcheck or spec.salvage)
         except DamagedDump as error:
@@ -218,6 +236,7 @@ class DumpSource:
                 found.append(Damage(part.file, error.at or 0, 0, error.detail, error.why))
             yield from ((one, "work") for one in found)
         else:
+            self.unchanged.holds(inside(dump.root, part.file), part.at, part.sha256, mark)
             yield part, "dump"
 
 

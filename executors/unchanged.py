@@ -1,0 +1,43 @@
+"""Files that were read to their end and hold what they are named with: as long as nobody has
+written to them since, nobody need read them for that again.
+
+A file system gives a file another time of change at every write, and no program can set that one.
+What is remembered lives no longer than the process.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from statemachine.state import ChunkFile
+
+Mark = tuple[int, ...]
+"""What differs once a file was written to, or is another one."""
+MOST: Final = 100_000
+"""Files that are remembered, some 300 bytes each; those beyond are read once more."""
+
+
+def mark_of(path: Path) -> Mark:
+    """Of the file at `path`, to be taken before it is read; empty where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+
+class Unchanged:
+    """Used by all workers of a process."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Path, int], tuple[str, Mark]] = {}
+
+    def holds(self, path: Path, at: int, sha256: str, mark: Mark) -> None:
+        """The part of the file from byte `at` on was read, and has this SHA-256."""
+        if mark and len(self._known) < MOST:
+            self._known[path, at] = sha256, mark
+
+    def still_holds(self, path: Path, file: ChunkFile) -> bool:
+        """Whether the file holds what it is named with, for all that is known; asked once: who
+        comes a second time has met trouble, and reads it."""
+        known = self._known.pop((path, file.at), None)
+        return known == (file.sha256, mark_of(path))
