@@ -135,12 +135,13 @@ class Place:
 
 
 @contextmanager
-def two_servers() -> Iterator[Place]:
+def two_servers(*options: str) -> Iterator[Place]:
+    """`options`: more words for both."""
     with tempfile.TemporaryDirectory(prefix="ferrylog-bench-") as name:
         folder = Path(name)
         with (
-            Mongod(folder / "a", name="a", cache_gb=CACHE_GB) as source,
-            Mongod(folder / "b", name="b", cache_gb=CACHE_GB) as target,
+            Mongod(folder / "a", name="a", cache_gb=CACHE_GB, options=options) as source,
+            Mongod(folder / "b", name="b", cache_gb=CACHE_GB, options=options) as target,
         ):
             yield Place(source, target, folder / "files")
 
