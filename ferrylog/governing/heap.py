@@ -12,22 +12,12 @@ from collections.abc import Callable
 from typing import Any, Final
 
 ARENA_MAX: Final = -8
-MMAP_THRESHOLD: Final = -3
-OWN_PAGES: Final = 128 << 10
-"""Bytes from which on a buffer has pages of its own, which its end gives back."""
 
 
 def share_one() -> None:
     """For all threads that begin after this; an operator's MALLOC_ARENA_MAX wins."""
     if "MALLOC_ARENA_MAX" not in os.environ:
         _call("mallopt", ARENA_MAX, 1)
-
-
-def keep_small() -> None:
-    """What batches take is given back as soon as they are done with: costs a page fault for every
-    4 KiB of them, so only where memory is short."""
-    if "MALLOC_MMAP_THRESHOLD_" not in os.environ:
-        _call("mallopt", MMAP_THRESHOLD, OWN_PAGES)
 
 
 def give_back() -> None:
