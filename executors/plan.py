@@ -29,7 +29,7 @@ from statemachine.state import Unit
 from statemachine.stimuli import Planned
 from statemachine.words import Cause
 
-SAMPLES_PER_CHUNK: Final = (8, 64)
+SAMPLES_PER_CHUNK: Final = (8, 32)
 SAMPLE_SHARE: Final = 0.04
 """Above 5 % of a collection the server's `$sample` reads all of it."""
 MAX_CHUNKS: Final = 100_000
@@ -69,10 +69,8 @@ def plan(
     if capped or chunks == 1:
         return Planned((), wanted, natural=capped)
     chunks = min(chunks, MAX_CHUNKS)
-    least, most = SAMPLES_PER_CHUNK
-    per_chunk = min(most, max(least, int(documents * SAMPLE_SHARE / chunks)))
     try:
-        samples = _sample(found, min(MAX_SAMPLES, chunks * per_chunk))
+        samples = _samples(found, chunks, documents, size)
     except OperationFailure as error:
         if error.code != NO_NEW_DOCUMENT:
             raise
@@ -105,6 +103,26 @@ def _wanted(rows: "_Rows", query: bytes, documents: int) -> float:
             raise
         return documents
     return found * documents / min(SAMPLED, documents) if found else 0
+
+
+def _samples(rows: "_Rows", chunks: int, documents: int, size: int) -> list[tuple[bytes, int]]:
+    """`({_id}, bytes)` in the server's `_id` order, enough for so many chunks.
+
+    Where a chunk holds so few documents that the server would read the whole collection to draw
+    enough of them, every `_id` is read instead, from the index, and each counts as the mean.
+    """
+    least, most = SAMPLES_PER_CHUNK
+    share = int(documents * SAMPLE_SHARE)
+    if chunks * least <= share:
+        return _sample(rows, min(MAX_SAMPLES, chunks * most, share))
+    if documents <= MAX_SAMPLES:
+        return _every(rows, size // max(1, documents))
+    return _sample(rows, min(MAX_SAMPLES, share))
+
+
+def _every(rows: "_Rows", mean_bytes: int) -> list[tuple[bytes, int]]:
+    pipeline: list[dict[str, Any]] = [{"$sort": {"_id": 1}}, {"$project": {"_id": 1}}]
+    return [(id_of(raw), mean_bytes) for raw in rows.of(pipeline)]
 
 
 def _sample(rows: "_Rows", size: int) -> list[tuple[bytes, int]]:

@@ -76,6 +76,16 @@ def test_the_query_of_another_collection_changes_nothing(filled: Client) -> None
     assert planned(filled, unit_of(filled), queries=queries).documents == 2_000
 
 
+def test_chunks_of_few_documents_are_cut_evenly(pair: Pair) -> None:
+    """I21: a sample of so many would have the server read every document; every `_id` lies in
+    the index."""
+    client = pair.source_client
+    client.shop.c.insert_many([{"_id": n, "x": bytes(10_000)} for n in range(400)])
+    found = planned(client, unit_of(client), chunk_docs=100_000, chunk_bytes=200_000)
+    chunks = read(client, unit_of(client), found)
+    assert chunks == [20] * 20
+
+
 @pytest.mark.parametrize("name", ["a..b", "x y", "naïve/ü"])
 def test_names_that_the_driver_refuses(pair: Pair, name: str) -> None:
     """I21."""
