@@ -74,16 +74,19 @@ class Step(NamedTuple):
     """Instead of a sum: our document, whose empty timestamps the server may have filled."""
 
 
-def undo_documents(client: MongoClient[Any], path: Path, spec: JobSpec, stop: StopToken) -> Undone:
+def undo_documents(
+    client: MongoClient[Any], path: Path, spec: JobSpec, stop: StopToken, called: str = ""
+) -> Undone:
     """Take back what the log at `path` tells of documents, from the last row to the first. Rows
-    of another kind are passed over. Memory: a lot of documents, and 8 bytes a row.
+    of another kind are passed over. `called`: the name that their collection has now, if another.
+    Memory: a lot of documents, and 8 bytes a row.
 
     Raises `PyMongoError`, `OSError`, `Stopped`.
     """
     about = next((row for row in rows(path) if row["k"] == "documents"), None)
     if about is None:
         return Undone()
-    back = Back(There(client, about["ns"], about["type"], spec, stop))
+    back = Back(There(client, called or about["ns"], about["type"], spec, stop))
     back.take(steps_of(path))
     return back.told()
 

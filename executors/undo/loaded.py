@@ -48,7 +48,7 @@ from executors.undo.there import There
 from executors.verify import stands_for_range
 from statemachine.errors import OperatorError
 from statemachine.events import JobSpec
-from statemachine.state import Chunk, ChunkFile, Undo, Unit
+from statemachine.state import Chunk, ChunkFile, Undo, Unit, transforms
 from statemachine.stimuli import Undone
 from statemachine.words import ChunkId, TaskKey, TaskKind, undo_task
 
@@ -231,7 +231,7 @@ class _Loaded:
 
     def _source(self) -> Unit | None:
         """The collection on the source, where that can be reached and is still the same."""
-        if self.origin.source is None:
+        if self.origin.source is None or transforms(self.spec):
             return None
         try:
             return as_called(self.origin.source, self.unit, self.spec)

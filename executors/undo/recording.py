@@ -31,7 +31,7 @@ from executors.rawbson import (
 )
 from executors.undo.log import UndoLog, undo_path
 from statemachine.events import JobSpec
-from statemachine.state import Unit
+from statemachine.state import Unit, transforms
 from statemachine.words import TaskKey, UnitType
 
 SUM_BYTES: Final = 8
@@ -74,8 +74,8 @@ def log_of(
     folder: Path, unit: Unit, task: TaskKey, spec: JobSpec
 ) -> AbstractContextManager[UndoLog | None]:
     """The undo log of a task that writes the unit's documents. None where the collection holds
-    nothing but ours: it goes as a whole."""
-    if not spec.undo or unit.found != "documents":
+    nothing but ours, and the source tells what that is: it goes as a whole."""
+    if not spec.undo or (unit.found != "documents" and not transforms(spec)):
         return nullcontext()
     log = UndoLog(undo_path(folder, task))
     log.make()

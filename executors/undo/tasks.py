@@ -24,7 +24,7 @@ from executors.undo.quiet import wait_for_the_dead
 from statemachine.effects import Effect
 from statemachine.errors import OperatorError
 from statemachine.events import JobSpec
-from statemachine.state import Undo, Unit
+from statemachine.state import Undo, Unit, transforms
 from statemachine.stimuli import Undone
 from statemachine.words import TaskKey, TaskKind
 
@@ -98,6 +98,7 @@ class UndoTasks:
         """Without its log nobody knows what an operation did that came about: "nothing" would be a
         lie. One that told nothing may have died before it wrote a row, and did nothing then."""
         ours = undo.chunk is not None and unit is not None and unit.found != "documents"
+        ours = ours and not transforms(self.spec)
         users = unit is not None and unit.id in USERS
         path = undo_path(self.folder, TaskKey(undo.task, undo.entity))
         if not undo.acknowledged or ours or users:
@@ -113,6 +114,9 @@ class UndoTasks:
             return WITH_ITS_COLLECTION
         if unit.found == "documents":
             return undo_documents(client, path, self.spec, stop)
+        if transforms(self.spec):
+            called = self._as_called(client, unit).target
+            return undo_documents(client, path, self.spec, stop, called)
         if not effect.chunks:
             return WITH_ITS_COLLECTION
         now = self._as_called(client, unit)
