@@ -309,6 +309,15 @@ BreakerFailures = Annotated[
         help="Failures in a row before everything waits; default 10.",
     ),
 ]
+BreakerWait = Annotated[
+    float | None,
+    typer.Option(
+        min=0.001,
+        max=AT_MOST["breaker_ms"] / 1000,
+        envvar="FERRYLOG_BREAKER_WAIT",
+        help="Seconds that it waits before one task tries again; default 30, doubled up to 60.",
+    ),
+]
 Timer = Annotated[
     float | None,
     typer.Option(

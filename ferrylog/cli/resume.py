@@ -34,6 +34,7 @@ def resume(
     retry_cap: o.RetryCap = None,
     patience: o.Patience = None,
     breaker_failures: o.BreakerFailures = None,
+    breaker_wait: o.BreakerWait = None,
     tick: o.Timer = None,
     memory_limit: limited.Memory = None,
     cpu_limit: limited.Processor = None,
@@ -76,6 +77,7 @@ def resume(
             retry_cap=retry_cap,
             patience=patience,
             breaker_failures=breaker_failures,
+            breaker_wait=breaker_wait,
             tick=tick,
             limits=limited.limits(
                 memory_limit,
