@@ -10,6 +10,8 @@ SHARE: Final = 0.02
 """Of a disk: what is reserved by default, up to `MOST`."""
 PATIENCE_S: Final = 60.0
 """Without a byte being freed, after which waiting is for nothing."""
+GRACE_S: Final = 1.0
+"""The same when nothing is known that would free any: what has just ended is known in a moment."""
 
 
 class Level(NamedTuple):
@@ -55,8 +57,9 @@ class Patience:
         self._since_s = now_s
         self._free = 0
 
-    def is_over(self, free: int, now_s: float) -> bool:
+    def is_over(self, free: int, now_s: float, *, hopeful: bool) -> bool:
+        """`hopeful`: something is about to free some."""
         if free > self._free or not self._free:
             self._since_s = now_s
         self._free = free
-        return now_s - self._since_s > PATIENCE_S
+        return now_s - self._since_s > (PATIENCE_S if hopeful else GRACE_S)

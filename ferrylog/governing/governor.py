@@ -75,6 +75,13 @@ class Governor:
         self._threads: list[threading.Thread] = []
 
     def __enter__(self) -> Self:
+        if self._memory.resident > FULL * self.memory_limit:
+            logger.warning(
+                "the memory limit of {:,} MiB cannot be held: {:,} are taken before a batch is; "
+                "one at a time is carried",
+                self.memory_limit >> 20,
+                self._memory.resident >> 20,
+            )
         self._every(LOOK_S, self._look)
         if self._load_of is not None:
             self._every(SERVER_S, self._look_at_target)
@@ -112,7 +119,7 @@ class Governor:
     def files(self, size: int, stop: StopToken) -> None:
         patience = Patience(clock.monotonic_s())
         while short := self._disks.short_of(size, self._settings.disk_reserve):
-            if not self._frees or patience.is_over(short.free, clock.monotonic_s()):
+            if patience.is_over(short.free, clock.monotonic_s(), hopeful=self._frees):
                 full = os.strerror(errno.ENOSPC)
                 raise OSError(errno.ENOSPC, full, str(short.folder))
             self._nap(stop)

@@ -5,10 +5,9 @@ with are copies of it for a moment. So a worker is let in by an estimate of all 
 process's resident memory, looked at all the time, says what everything else takes.
 """
 
+import os
 from pathlib import Path
 from typing import Final, Literal
-
-import psutil
 
 SHARE: Final = 0.8
 """Of the machine's memory, or of the container's: the default limit (F3)."""
@@ -72,7 +71,8 @@ def default_limit() -> int:
 
 def machine_bytes() -> int:
     """Of the machine, or of the container that this process lives in."""
-    return min([psutil.virtual_memory().total, *group_limits(GROUPS, _own_groups())])
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([machine, *group_limits(GROUPS, _own_groups())])
 
 
 def _own_groups() -> str:
