@@ -686,9 +686,20 @@ def test_chunk_files_damaged_while_nobody_ran_are_dumped_again(
     )
     journal = tmp_path / "ferrylog.db"
     ends = ("--source", pair.source.uri, "--target", mongod.uri, "--journal", str(journal))
+    whole_blocks = ["--batch", "fixed"]  # as many inserts
     hold_inserts(client, after=3)
     with subprocess.Popen(
-        [FERRYLOG, "start", *ends, "--chunk-docs", "300", "--restore-workers", "2", "--quiet"]
+        [
+            FERRYLOG,
+            "start",
+            *ends,
+            "--chunk-docs",
+            "300",
+            "--restore-workers",
+            "2",
+            "--quiet",
+            *whole_blocks,
+        ]
     ) as process:
         _wait_until(lambda: journal.exists() and _all_dumped(journal, 5), process)
         process.send_signal(signal.SIGKILL)
