@@ -3,32 +3,22 @@
 import os
 import sys
 from types import TracebackType
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from loguru import logger
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
 
 from ferrylog import clock
 from ferrylog.engine import Engine
 from ferrylog.rates import Rates
-from ferrylog.redact import one_line
 from ferrylog.views.logged import log
 from ferrylog.views.model import job_percent, phase
 from ferrylog.views.spans import duration, size
-from ferrylog.views.work import done, estimate
 from statemachine.state import digest
 
+if TYPE_CHECKING:
+    from ferrylog.views.bars import Bars
+
 LINE_EVERY_S: Final = 3.0
-BARS: Final = 12
-"""Units with a bar of their own; more would push each other off the screen."""
 
 
 class Live:
@@ -40,23 +30,11 @@ class Live:
         self._digest_every = digest_every
         self._digest_at = 0
         self._shown_s = 0.0
-        self._tty = sys.stderr.isatty() and not quiet and os.environ.get("TERM") != "dumb"
-        self._console = Console(stderr=True)
-        self._bars: dict[str, TaskID] = {}
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=28),
-            TextColumn("{task.percentage:5.1f} %"),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[note]}"),
-            TimeElapsedColumn(),
-            console=self._console,
-            disable=not self._tty,
-        )
+        self._bars = _bars() if not quiet else None
 
     def __enter__(self) -> Self:
-        if self._tty:
-            self._progress.start()
+        if self._bars is not None:
+            self._bars.start()
         return self
 
     def __exit__(
@@ -65,13 +43,13 @@ class Live:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._tty:
-            self._progress.stop()
+        if self._bars is not None:
+            self._bars.stop()
 
     def print(self, text: str) -> None:
         """A log line; under bars it goes above them."""
-        if self._tty:
-            self._console.print(text.rstrip("\n"), markup=False, highlight=False, soft_wrap=True)
+        if self._bars is not None:
+            self._bars.print(text)
         else:
             sys.stderr.write(text)
 
@@ -91,36 +69,18 @@ class Live:
     def _show(self, engine: Engine) -> None:
         now_s = clock.monotonic_s()
         ended = engine.state.resting
-        if not ended and now_s - self._shown_s < (0.2 if self._tty else LINE_EVERY_S):
+        if not ended and now_s - self._shown_s < (LINE_EVERY_S if self._bars is None else 0.2):
             return
         self._shown_s = now_s
-        if self._tty:
-            self._redraw(engine)
+        if self._bars is not None:
+            documents_s, bytes_s = self.rates.current()
+            self._bars.draw(
+                engine.state,
+                f"{phase(engine.state)} {documents_s:,.0f} docs/s {size(bytes_s)}/s"
+                f"{self._left(engine)}",
+            )
         elif not self._quiet and not ended:
             self._line(engine)
-
-    def _redraw(self, engine: Engine) -> None:
-        documents_s, bytes_s = self.rates.current()
-        for unit in list(engine.state.units.values())[:BARS]:
-            if unit.id not in self._bars:
-                self._bars[unit.id] = self._progress.add_task(
-                    one_line(unit.id), total=None, note=""
-                )
-            documents = estimate(engine.state, unit)
-            self._progress.update(
-                self._bars[unit.id],
-                total=documents,
-                completed=min(done(engine.state, unit).documents, documents),
-                note=f"{unit.status}",
-            )
-        if "" not in self._bars:
-            self._bars[""] = self._progress.add_task("all", total=100, note="")
-        self._progress.update(
-            self._bars[""],
-            completed=round(job_percent(engine.state)),
-            note=f"{phase(engine.state)} {documents_s:,.0f} docs/s {size(bytes_s)}/s"
-            f"{self._left(engine)}",
-        )
 
     def _line(self, engine: Engine) -> None:
         documents_s, bytes_s = self.rates.current()
@@ -139,3 +99,12 @@ class Live:
         if not 0 < share < 100 or not self.rates.active_ms:
             return ""
         return f"  {duration(self.rates.active_ms / 1000 * (100 - share) / share)} left"
+
+
+def _bars() -> "Bars | None":
+    """Where there is somebody to see them."""
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        return None
+    from ferrylog.views.bars import Bars  # noqa: PLC0415 — it takes a while, and most have none
+
+    return Bars()
