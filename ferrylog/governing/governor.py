@@ -66,7 +66,7 @@ class Governor:
         self._memory = Memory(self._process.memory_info().rss)
         cores = os.cpu_count() or 1
         self._processor = Processor(cores, clock.monotonic_s(), clock.cpu_s())
-        self._buckets = {name: Bucket() for name in RATES}
+        self._buckets = {name: Bucket(clock.monotonic_s()) for name in RATES}
         self._disks = Disks(folders)
         self._frees = False
         self._backoff = Backoff()
@@ -138,10 +138,13 @@ class Governor:
             self._lock.notify_all()
 
     def _metered(self, side: Side, documents: int, size: int, stop: StopToken) -> None:
-        names = (f"{side}_docs_per_s", f"{side}_bytes_per_s")
+        amounts = {f"{side}_docs_per_s": documents, f"{side}_bytes_per_s": size}
+        now_s = clock.monotonic_s()
         with self._lock:
-            amounts = zip(names, (documents, size), strict=True)
-            tickets = {name: self._buckets[name].take(amount) for name, amount in amounts}
+            tickets = {
+                name: self._buckets[name].take(amount, getattr(self._settings, name), now_s)
+                for name, amount in amounts.items()
+            }
         self._wait(lambda: self._may_go(tickets), stop)
 
     def _may_go(self, tickets: dict[str, float]) -> bool:
