@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bson.errors import BSONError
 from pymongo import MongoClient
@@ -29,8 +30,6 @@ from executors.foresee import foresee
 from executors.increments.dumping import dump_changed, is_changed, plan_changed
 from executors.increments.follow import refuse_unfollowable
 from executors.increments.model import Making
-from executors.increments.tasks import IncrementTasks
-from executors.operation.perform import run_operation
 from executors.pace import UNLIMITED, Pace
 from executors.plan import is_capped, plan
 from executors.preflight import examine_restore
@@ -40,10 +39,10 @@ from executors.select import USERS
 from executors.sizing import Sizer, Sizers, whole_blocks
 from executors.split import split_chunk
 from executors.survey import survey
+from executors.transforms.feasibility import foresee_rejections
 from executors.transforms.heldback import Through
 from executors.unchanged import Unchanged, mark_of
 from executors.undo.aside import staged
-from executors.undo.tasks import UndoTasks
 from executors.verify import verify, verify_dumped, verify_restored, verify_transformed
 from executors.write import Conflict, CountsDisagree
 from statemachine.effects import OF_INCREMENTS, Effect
@@ -68,6 +67,10 @@ from statemachine.stimuli import (
     Verified,
 )
 from statemachine.words import Cause, TaskKind
+
+if TYPE_CHECKING:
+    from executors.increments.tasks import IncrementTasks
+    from executors.undo.tasks import UndoTasks
 
 WRITE_CONFLICT: Final = "EMONGO112"
 NO_SUCH_NAMESPACE: Final = 26
@@ -97,18 +100,25 @@ class MongoExecutor:
         self._ends = ends
         self._spec = spec
         self._folder = folder
-        self._increments = IncrementTasks(
-            spec,
-            folder.name,
-            ends.source,
-            ends.target,
-            ends.making,
-            folder,
+
+    @cached_property
+    def _increments(self) -> "IncrementTasks":
+        from executors.increments.tasks import IncrementTasks  # noqa: PLC0415 — few jobs have any
+
+        ends = self._ends
+        return IncrementTasks(
+            self._spec, self._folder.name, ends.source, ends.target, ends.making, self._folder
         )
+
+    @cached_property
+    def _undo(self) -> "UndoTasks":
+        from executors.undo.tasks import UndoTasks  # noqa: PLC0415 — as above
+
+        ends = self._ends
         places = {name: each.client for name, each in ends.endpoints.items()}
         if ends.target is not None:
             places[""] = ends.target.client
-        self._undo = UndoTasks(spec, folder, ends.source, ends.target, ends.dump, places)
+        return UndoTasks(self._spec, self._folder, ends.source, ends.target, ends.dump, places)
 
     def run(self, effect: Effect, stop: StopToken, report: Report) -> Outcome:
         task = (effect.task, effect.attempt, effect.epoch)
@@ -148,6 +158,8 @@ class MongoExecutor:
             case TaskKind.UNDO:
                 return self._undo.run(effect, stop)
             case TaskKind.OPERATION:
+                from executors.operation.perform import run_operation  # noqa: PLC0415 — as above
+
                 assert effect.operation is not None
                 return run_operation(self._undo.endpoints, effect.operation, stop, self._folder)
             case TaskKind.SURVEY | TaskKind.MANIFEST:
@@ -255,6 +267,8 @@ class MongoExecutor:
         if self._spec.kind != "plan":
             return planned
         conflicts = foresee(source, _client(self._ends.target), unit, self._spec)
+        if self._through is not None:
+            conflicts += foresee_rejections(source, unit, self._spec, self._through)
         return replace(planned, conflicts=conflicts)
 
     def _of_chunk(self, effect: Effect, unit: Unit, stop: StopToken, report: Report) -> Result:

@@ -1,8 +1,8 @@
 """The frame around every command: where arguments go, how an end becomes an exit code."""
 
+import gc
 import os
 import sys
-import tomllib
 import traceback
 from functools import cache
 from importlib import import_module
@@ -61,9 +61,13 @@ COMMANDS: Final = {
 
 def learn_commands(named: str) -> None:
     """Register the command of that name, or all of them when it is none: looking at a journal
-    shall not wait for what reaches servers."""
+    shall not wait for what reaches servers. What was loaded stays: the collector neither looks
+    for garbage in it meanwhile, which took a sixth of the time, nor ever again."""
+    gc.disable()
     for name in [named] if named in COMMANDS else COMMANDS:
         _learn_command(name)
+    gc.freeze()
+    gc.enable()
 
 
 @cache
@@ -146,6 +150,8 @@ def _settings_file(arguments: list[str]) -> tuple[list[str], Path | None]:
 
 
 def _defaults(file: Path) -> dict[str, Any]:
+    import tomllib  # noqa: PLC0415 — most commands read no file
+
     try:
         content = tomllib.loads(file.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
