@@ -19,6 +19,7 @@ from ferrylog.views.increments import chain_report, follow_report, follows
 from ferrylog.views.pools import phases, pools, stats
 from ferrylog.views.shapes import (
     AlertReport,
+    BatchReport,
     ChunkCounts,
     Control,
     DeadLetter,
@@ -254,10 +255,17 @@ def _unit_report(state: State, unit: Unit, counts: Counts, told: Told) -> UnitRe
         mismatched=unit.mismatched,
         differing=told.differing.get(unit.id, ()),
         damaged=unit.damaged,
+        batch=_batch(unit),
         completed_at=when(told.completed_ms[unit.id])
         if completed and unit.id in told.completed_ms
         else None,
     )
+
+
+def _batch(unit: Unit) -> BatchReport | None:
+    if not unit.batch_documents:
+        return None
+    return BatchReport(documents=unit.batch_documents, bytes=unit.batch_bytes)
 
 
 def _documents(state: State, unit: Unit) -> DocumentCounts:

@@ -50,6 +50,13 @@ class DocumentCounts(Report):
     """With an empty timestamp, which the target filled in and got back."""
 
 
+class BatchReport(Report):
+    """What one write command holds at most, as last journaled."""
+
+    documents: int
+    bytes: int
+
+
 class UnitReport(Report):
     namespace: str
     type: str
@@ -72,6 +79,8 @@ class UnitReport(Report):
     """Options and indexes on which they do, and more; of the first units only."""
     damaged: int
     """Places of its file in the dump that cannot be read."""
+    batch: BatchReport | None
+    """None while the size is the one that its policy begins with."""
     completed_at: str | None
 
 
