@@ -29,10 +29,10 @@ from pymongo.errors import ExecutionTimeout
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from ferrylog.embedded import Mongod
+from tests import program
 from tests.end_to_end import oracle
 from tests.end_to_end.failure_cases import SILENT, SPARED, Case, cases
 
-FERRYLOG = (sys.executable, "-m", "ferrylog")
 BREAKABLE = ("--setParameter", "enableTestCommands=1")
 LIMIT_S = 90.0
 """A job that takes longer hangs (I30): without a failure it takes two seconds."""
@@ -108,7 +108,11 @@ class Row:
 
     @property
     def causes(self) -> set[str]:
-        return {each.data["cause"] for each in self.told if "cause" in each.data}
+        return {
+            each.data["cause"]
+            for each in self.told
+            if "cause" in each.data and each.kind != "batch_resized"
+        }
 
     @property
     def pauses(self) -> list[str]:
@@ -144,8 +148,8 @@ class Arena:
     def _start(self, row: Row, journal: Path, point: "FailPoint") -> None:
         """The first process, under the failure."""
         case = row.case
-        words, environment = [*FERRYLOG, *self._asked(case)], self._environment(case, journal)
-        with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        words, environment = self._asked(case), self._environment(case, journal)
+        with program.begin(*words, env=environment, stderr=subprocess.PIPE, text=True) as process:
             try:
                 if isinstance(case.lasts, float):
                     point.wait()
@@ -171,23 +175,12 @@ class Arena:
         return ["start", "--mode", case.mode, "--chunk-docs", str(CHUNK_DOCS)]
 
     def _ferrylog(self, case: Case, journal: Path, *words: str) -> int:
-        done = subprocess.run(
-            [*FERRYLOG, *words],
-            env=self._environment(case, journal),
-            capture_output=True,
-            timeout=LIMIT_S,
-            check=False,
-        )
-        return done.returncode
+        environment = self._environment(case, journal)
+        return program.ferrylog(*words, env=environment, timeout_s=LIMIT_S).returncode
 
     def _job(self, journal: Path) -> list[str]:
         """By name: a job that ended with rejects is not resumed unasked."""
-        done = subprocess.run(
-            [*FERRYLOG, "jobs", "--json", "--journal", str(journal)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = program.ferrylog("jobs", "--json", "--journal", journal)
         return [json.loads(done.stdout)["jobs"][0]["job"]] if done.returncode == 0 else []
 
     def _environment(self, case: Case, journal: Path) -> dict[str, str]:

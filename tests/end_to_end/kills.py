@@ -421,7 +421,7 @@ class Run:
     def _commit(self) -> None:
         """What was replaced is kept until then, and undo logs are."""
         words = ("commit", "--target", self._arena.target.uri, "--journal", str(self._journal))
-        done = subprocess.run([*FERRYLOG, *words], capture_output=True, text=True, check=False)
+        done = program.ferrylog(*words)
         if done.returncode:
             self._fail(f"commit: exit {done.returncode}: {done.stderr[-500:]}")
 
@@ -457,9 +457,9 @@ class Run:
         self._processes += 1
         began = time.monotonic()
         with (self._folder / f"stderr-{self._processes}.log").open("wb") as log:
-            process = subprocess.Popen(
-                [*FERRYLOG, *self._arguments(), *self._common()],
-                stdout=subprocess.DEVNULL,
+            process = program.begin(
+                *self._arguments(),
+                *self._common(),
                 stderr=log,
                 cwd=self._folder,
                 env={**os.environ, "FERRYLOG_RETRY_BASE_MS": "200"},

@@ -18,6 +18,7 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 
+from tests import program
 from tests.conftest import OWN, Pair
 from tests.end_to_end.test_dump_restore import LAYOUTS, at
 from tests.end_to_end.test_main_job import FERRYLOG, Terminal
@@ -69,9 +70,7 @@ def shoot(
     kind = rng.choice([each for each in aims if "plan" not in each or each not in seen])
     goal = seen.count(kind) + rng.randint(1, 5 if "_started" in kind else 1)
     with stdout.open("wb") as out:
-        process = subprocess.Popen(
-            [*FERRYLOG, *words], env=ferrylog.environment, stdout=out, stderr=subprocess.DEVNULL
-        )
+        process = program.begin(*words, env=ferrylog.environment, stdout=out)
     deadline = time.monotonic() + 20
     while process.poll() is None and time.monotonic() < deadline:
         if ferrylog.kinds().count(kind) >= goal:

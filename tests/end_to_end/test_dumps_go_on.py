@@ -3,14 +3,14 @@
 import json
 import shutil
 import signal
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests import program
 from tests.conftest import Pair
-from tests.end_to_end.test_main_job import FERRYLOG, Terminal, until
+from tests.end_to_end.test_main_job import Terminal, until
 
 ROWS = [{"_id": n, "pad": "x" * 200} for n in range(6000)]
 
@@ -24,13 +24,8 @@ def loaded(pair: Pair) -> Pair:
 def killed_in(ferrylog: Terminal, kind: str, count: int, *words: str, stdin: Any = None) -> None:
     """Run, and SIGKILL once so many more events of a kind are there."""
     count += ferrylog.kinds().count(kind)
-    running = subprocess.Popen(
-        [*FERRYLOG, *words],
-        env=ferrylog.environment,
-        stdin=stdin,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
+    more = {} if stdin is None else {"stdin": stdin}
+    running = program.begin(*words, env=ferrylog.environment, **more)
     try:
         until(lambda: ferrylog.kinds().count(kind) >= count or running.poll() is not None)
     finally:

@@ -312,12 +312,9 @@ class Job:
         """What the killed process had said on stderr."""
         watch = Watch(self.journal)
         with (self.folder / "stderr").open("w+") as said:
-            process = subprocess.Popen(
-                [*FERRYLOG, *self._start(), "--journal", str(self.journal)],
-                stdout=subprocess.DEVNULL,
-                stderr=said,
-                env={**os.environ, "FERRYLOG_DIGEST_EVERY": "50"},
-            )
+            known = {**os.environ, "FERRYLOG_DIGEST_EVERY": "50"}
+            words = (*self._start(), "--journal", self.journal)
+            process = program.begin(*words, stderr=said, env=known)
             while process.poll() is None and not happened(watch):
                 time.sleep(0.002)
             process.kill()

@@ -45,13 +45,8 @@ class Terminal:
         return program.ferrylog(*words, env=self.environment)
 
     def begin(self, *words: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [*FERRYLOG, *words],
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        pipe = subprocess.PIPE
+        return program.begin(*words, env=self.environment, stdout=pipe, stderr=pipe, text=True)
 
     def json(self, *words: str) -> Any:
         done = self(*words, "--json")

@@ -24,8 +24,8 @@ from pymongo import MongoClient
 from executors.increments.keyorder import order
 from executors.rawbson import id_of
 from ferrylog.embedded import Mongod
+from tests import program
 from tests.conftest import OWN, Pair
-from tests.end_to_end.kills import FERRYLOG
 from tests.program import ferrylog
 
 pytestmark = pytest.mark.server
@@ -304,7 +304,7 @@ def test_the_program_ends_in_the_middle(
     """I12: an interrupt ends all of it; the same command goes on, whatever ended it."""
     named = [word for each in targets.servers for word in ("--target", each.uri)]
     words = ["restore", "--from", str(large), *named, "--journal", str(targets.journal)]
-    process = subprocess.Popen([*FERRYLOG, *words], stderr=subprocess.PIPE, text=True)
+    process = program.begin(*words, stderr=subprocess.PIPE, text=True)
     with MongoClient[dict[str, Any]](targets.servers[1].uri) as client:
         while not client["shop"]["orders"].find_one():
             time.sleep(0.002)

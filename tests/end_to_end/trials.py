@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests import program
-from tests.end_to_end.kills import FERRYLOG, Watch
+from tests.end_to_end.kills import Watch
 
 POLL_S = 0.01
 PATIENCE_S = 900.0
@@ -103,11 +103,7 @@ class Program:
     def begin(self, *words: str | Path) -> "subprocess.Popen[bytes]":
         self.runs += 1
         with (self.folder / f"stderr-{self.runs}.log").open("wb") as log:
-            return subprocess.Popen(
-                [*FERRYLOG, *map(str, words), "--journal", str(self.journal), "-v"],
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-            )
+            return program.begin(*words, "--journal", self.journal, "-v", stderr=log)
 
     def last_words(self) -> str:
         text = (self.folder / f"stderr-{self.runs}.log").read_text(errors="replace")

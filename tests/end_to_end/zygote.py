@@ -4,12 +4,15 @@ A process that has imported it all forks for each command: the child has argumen
 and files of its own, runs `main` and ends, as if it had been started from a shell.
 """
 
+import atexit
+import ctypes
 import json
 import os
 import select
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +32,8 @@ class Ended:
 
 
 HUNG = -1000
+_SET_CHILD_SUBREAPER = 36
+"""Of prctl: whose descendants lose their parent, gets them as children."""
 
 
 class Zygote:
@@ -56,15 +61,30 @@ class Zygote:
         stdin: str = "",
         timeout_s: float = TIMEOUT_S,
     ) -> Ended:
+        files = [stdin or os.devnull, str(self._out), str(self._err)]
+        code, most_kib = self._ask(words, dict(environment), files, str(Path.cwd()), timeout_s)
+        return Ended(code, _text(self._out), _text(self._err), most_kib)
+
+    def begin(
+        self, words: Sequence[str], environment: Mapping[str, str], files: Sequence[str], cwd: str
+    ) -> int:
+        """A child of this very process, that runs; its id. `files`: what 0, 1 and 2 are to be."""
+        prctl = ctypes.CDLL(None).prctl
+        prctl(_SET_CHILD_SUBREAPER, 1)
+        try:
+            pid, _ = self._ask(words, dict(environment), files, cwd, None)
+        finally:
+            prctl(_SET_CHILD_SUBREAPER, 0)
+        return pid
+
+    def _ask(self, *asked: object) -> tuple[int, int]:
         pipe = self._process
         assert pipe.stdin
         assert pipe.stdout
-        files = [stdin or os.devnull, str(self._out), str(self._err)]
-        asked = [words, dict(environment), files, str(Path.cwd()), timeout_s]
         pipe.stdin.write(json.dumps(asked) + "\n")
         pipe.stdin.flush()
-        code, most_kib = json.loads(pipe.stdout.readline())
-        return Ended(code, _text(self._out), _text(self._err), most_kib)
+        one, other = json.loads(pipe.stdout.readline())
+        return one, other
 
 
 def _text(path: Path) -> str:
@@ -78,18 +98,49 @@ def main() -> None:
     cli.learn_commands = lambda _: None  # once is enough
     for line in sys.stdin:
         words, environment, files, folder, timeout_s = json.loads(line)
-        if not (child := os.fork()):
+        fds = _opened(files)
+        forks = 1 if timeout_s is not None else 2
+        child = _forked(forks)
+        if not child:
             os.chdir(folder)
-            _be(cli.main, words, environment, files)
-        print(json.dumps(_awaited(child, timeout_s)), flush=True)
+            _be(cli.main, words, environment, fds)
+        for fd in fds:
+            os.close(fd)
+        answer = _awaited(child, timeout_s) if forks == 1 else (child, 0)
+        print(json.dumps(answer), flush=True)
 
 
-def _be(run: Any, words: list[str], environment: dict[str, str], files: list[str]) -> NoReturn:
+def _opened(files: Sequence[str]) -> list[int]:
+    out = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+    return [os.open(path, out if fd else os.O_RDONLY, 0o600) for fd, path in enumerate(files)]
+
+
+def _forked(times: int) -> int:
+    """0 in the child. Of two forks the one between is gone when this returns, and whoever takes
+    orphans has the child."""
+    if times == 1:
+        return os.fork()
+    read, write = os.pipe()
+    if not (between := os.fork()):
+        if child := os.fork():
+            os.write(write, str(child).encode())
+            os._exit(0)
+        os.close(read)
+        os.close(write)
+        return 0
+    os.waitpid(between, 0)
+    child = int(os.read(read, 20))
+    os.close(read)
+    os.close(write)
+    return child
+
+
+def _be(run: Any, words: list[str], environment: dict[str, str], fds: list[int]) -> NoReturn:
     code = 70
     try:
-        for fd, path in enumerate(files):
-            how = os.O_WRONLY | os.O_CREAT | os.O_TRUNC if fd else os.O_RDONLY
-            os.dup2(os.open(path, how, 0o600), fd)
+        for number, fd in enumerate(fds):
+            os.dup2(fd, number)
+            os.close(fd)
         sys.stdin = os.fdopen(0)
         sys.argv = ["ferrylog", *words]
         os.environ.clear()
@@ -98,6 +149,8 @@ def _be(run: Any, words: list[str], environment: dict[str, str], files: list[str
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 1
     finally:
+        threading._shutdown()  # type: ignore[attr-defined]  # as at the end of any process
+        atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
