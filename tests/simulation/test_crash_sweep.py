@@ -300,7 +300,7 @@ def double(tmp_path: Path, pairs: int, seed: int, case: str) -> None:
     count("crash sweep: double deaths", len(plans))
 
 
-@pytest.mark.parametrize("case", lane("taken back", "chain, taken back", "group"))
+@pytest.mark.parametrize("case", lane("taken back", "group"))
 def test_two_deaths_change_nothing(tmp_path: Path, case: str) -> None:
     """I12, I13: also when the second one strikes the recovery from the first."""
     double(tmp_path, 60, seed=1, case=case)
