@@ -102,5 +102,27 @@ KINDS: Final[Mapping[str, Kind]] = {
         ("EMONGO14031",),
     ),
     "EPLAN016": Kind("could not be looked at", "grant the right to look, or look yourself"),
+    "EPLAN017": Kind(
+        "your own code rejects documents",
+        "mend the code or the documents; those that it rejects are kept and named",
+        (
+            "ETRANSFORM010",
+            "ETRANSFORM011",
+            "ETRANSFORM012",
+            "ETRANSFORM013",
+            "ETRANSFORM014",
+            "ETRANSFORM015",
+            "ETRANSFORM016",
+            "ETRANSFORM017",
+            "ETRANSFORM018",
+        ),
+        certain=True,
+    ),
+    "EPLAN018": Kind(
+        "a time series cannot be transformed",
+        "leave it out with --ns-exclude and carry it by a job of its own",
+        ("ETRANSFORM006",),
+        certain=True,
+    ),
 }
 """Stable: stand in journals."""

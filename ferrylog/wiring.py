@@ -37,13 +37,14 @@ from executors.rejected import rejected_path
 from executors.sizing import LiveSizers, Surroundings
 from executors.undo.catalogue import free_own
 from ferrylog import __version__, clock
-from ferrylog.drive import Drive
+from ferrylog.drive import Drive, Observer
 from ferrylog.engine import Engine
 from ferrylog.errors import Usage
 from ferrylog.governing import heap
 from ferrylog.governing.governor import Governor
 from ferrylog.jobs import operator
 from ferrylog.learned import learned_sizes
+from ferrylog.owncode import OwnCode, own_code
 from ferrylog.past import Past
 from ferrylog.recall import Keeper
 from ferrylog.redact import learn
@@ -108,11 +109,19 @@ class Run:
     endpoints: Mapping[str, Deployment] = field(default_factory=dict)
     """Of a group whose operations run at several places, by name."""
 
-    def start(self, job: JobId, spec: JobSpec, *, anew: bool = False) -> Engine:
+    def start(
+        self, job: JobId, spec: JobSpec, *, anew: bool = False, malformed: float = 0
+    ) -> Engine:
         """A new job, after everything that can be known before was asked. `anew`: in the place of a
-        link that another job left unfinished."""
+        link that another job left unfinished. `malformed`: percent of a sample that code of the
+        user's own may reject."""
         raise_first(self._examined(spec))
-        return self._drive(Engine(self.journal, job), spec, [JobAsked(operator(), spec)], anew=anew)
+        engine, asked = Engine(self.journal, job), JobAsked(operator(), spec)
+        with own_code(spec, self.settings) as code:
+            if code is not None and spec.kind != "plan":  # which tells it with all else
+                assert self.source is not None
+                code.must_be_feasible(self.source, spec, malformed)
+            return self._drive(engine, spec, [asked], anew=anew, code=code)
 
     def resume(self, job: JobId, past: Past) -> Engine:
         """Go on with a job of the journal."""
@@ -126,7 +135,9 @@ class Run:
             raise_first(self._other_places(engine.state.spec))
             raise_first(examine_resume(self.source, self.target, engine.state))
             must_be_the_same(engine.state.spec, self._folder(job, engine.state))
-        return self._drive(engine, engine.state.spec, [])
+        ended = engine.state.terminal
+        with own_code(engine.state.spec, self.settings, ended=ended) as code:
+            return self._drive(engine, engine.state.spec, [], code=code)
 
     def group(self, job: JobId, spec: JobSpec, operations: tuple[PlannedOperation, ...]) -> Engine:
         """A new group of operations; one that fails is taken back at once."""
@@ -172,10 +183,18 @@ class Run:
         return examine(self.source, self.target, spec)
 
     def _drive(
-        self, engine: Engine, spec: JobSpec, first: list[Stimulus], *, anew: bool = False
+        self,
+        engine: Engine,
+        spec: JobSpec,
+        first: list[Stimulus],
+        *,
+        anew: bool = False,
+        code: OwnCode | None = None,
     ) -> Engine:
         warn_of_clock(self.journal)
         settings = self.settings
+        if code is not None:
+            settings = code.told(settings, engine.state)
         if not settings.work_dir and engine.state.settings is not None:
             settings = settings.model_copy(update={"work_dir": engine.state.settings.work_dir})
         folder = self._folder(engine.job, engine.state)
@@ -191,7 +210,8 @@ class Run:
             _take(ends.out.folder, engine.job, spec, anew=anew)
         sizers = self._sizers(engine, spec)
         governor = self._governor(settings, folder, ends, sizers)
-        executor = MongoExecutor(ends, spec, folder, pace=governor, sizers=sizers)
+        through = code.through if code is not None else None
+        executor = MongoExecutor(ends, spec, folder, pace=governor, sizers=sizers, through=through)
         began = RunBegan(
             by=operator(),
             host=platform.node(),
@@ -199,7 +219,9 @@ class Run:
             version=__version__,
             settings=settings,
         )
-        observers = (self.live, Keeper(self.journal, engine.job), governor)
+        observers: list[Observer] = [self.live, Keeper(self.journal, engine.job), governor]
+        if code is not None:
+            observers.append(code)
         inbox = Inbox(self.journal.path)
         ended_before = engine.state.terminal
         with self.live, governor:
@@ -211,21 +233,27 @@ class Run:
                 back = [*first_stimuli(self.journal, engine, how), began]
                 left_by = Drive(engine, executor, inbox, observers, governor.gauges).run(back)
         if engine.state.terminal:
-            if ends.making is not None and engine.state.status is JobStatus.FAILED:
-                release(ends.making.folder, engine.job)
-            if spec.users and self.target is not None and not ended_before:
-                for place in users.clear(self.target.client, spec):
-                    logger.warning("{} could not be removed from the target: drop it", place)
-            if restores_chain(spec) and self.target is not None:
-                clear_position(self.target.client, engine.job)  # its own, whoever is at work there
-                if engine.state.status is JobStatus.COMPLETED:
-                    free_own(self.target.client, folder)
-            _tidy(folder, engine.state)
-            remove_if_empty(work_path(self.journal.path))
+            self._clear(engine, spec, ends, folder, ended_before=ended_before)
         if left_by:
             logger.error("left at once; what ran is in doubt: ferrylog resume {}", engine.job)
             raise SystemExit(128 + left_by)
         return engine
+
+    def _clear(
+        self, engine: Engine, spec: JobSpec, ends: Ends, folder: Path, *, ended_before: bool
+    ) -> None:
+        """Of a job that has ended: nothing of its own stays."""
+        if ends.making is not None and engine.state.status is JobStatus.FAILED:
+            release(ends.making.folder, engine.job)
+        if spec.users and self.target is not None and not ended_before:
+            for place in users.clear(self.target.client, spec):
+                logger.warning("{} could not be removed from the target: drop it", place)
+        if restores_chain(spec) and self.target is not None:
+            clear_position(self.target.client, engine.job)  # its own, whoever is at work there
+            if engine.state.status is JobStatus.COMPLETED:
+                free_own(self.target.client, folder)
+        _tidy(folder, engine.state)
+        remove_if_empty(work_path(self.journal.path))
 
     def _sizers(self, engine: Engine, spec: JobSpec) -> LiveSizers:
         """Sizes of write commands follow the settings as they are in the engine's state."""

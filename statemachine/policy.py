@@ -79,6 +79,10 @@ NO_DOCUMENTS_FAULT: Final = frozenset(
         "EDISK000",
         "ESNAP001",
         "ETASK002",
+        "ETRANSFORM001",
+        "ETRANSFORM002",
+        "ETRANSFORM003",
+        "ETRANSFORM005",
     }
 )
 """Codes of failures that every part of the chunk would meet again, or none."""

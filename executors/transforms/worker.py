@@ -11,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing import parent_process
-from pathlib import Path
 from threading import Thread
 from typing import Final
 
@@ -90,9 +89,3 @@ def transform(names: Names, piece: bytes, slot: int, limit_s: float) -> Answer |
             whole.append(found)
             size += len(found)
     return Answer(done, tuple(whole), tuple(rejected))
-
-
-def resolved(name: str) -> str:
-    """A name that means the same in any folder, where it is that of a file."""
-    where, colon, what = name.rpartition(":")
-    return f"{Path(where).resolve()}{colon}{what}" if where.endswith(".py") else name

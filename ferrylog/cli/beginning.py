@@ -23,10 +23,12 @@ OF_ITS_TIME = ("source", "target", "deadline_ms", "swap")
 Begun = tuple[JobId, Past] | None
 
 
-def start_or_continue(run: Run, spec: JobSpec, same: Begun, *, anew: bool = False) -> Engine:
-    """`anew`: as of `Run.start`."""
+def start_or_continue(
+    run: Run, spec: JobSpec, same: Begun, *, anew: bool = False, malformed: float = 0
+) -> Engine:
+    """`anew`, `malformed`: as of `Run.start`."""
     if same is None:
-        return run.start(clock.new_job_id(), spec, anew=anew)
+        return run.start(clock.new_job_id(), spec, anew=anew, malformed=malformed)
     job, past = same
     what = "taking back" if going_on(past.state) else "continuing"
     typer.echo(f"{what} the unfinished job {job}; --new would begin another", err=True)

@@ -2,6 +2,7 @@
 
 from ferrylog.cli import limits as limited
 from ferrylog.cli import options as o
+from ferrylog.cli import transforming as own
 from ferrylog.cli.followed import end_followed
 from ferrylog.cli.plan import end_plan
 from ferrylog.cli.running import a_run, end, sides_of
@@ -46,6 +47,8 @@ def resume(
     batch: o.BatchPolicy = None,
     batch_ms: o.BatchTime = None,
     batch_docs: o.BatchDocs = None,
+    transform_workers: own.Workers = None,
+    transform_timeout: own.Timeout = None,
     read_preference: o.Preference = None,
     shards_in_flight: o.Shards = None,
     work_dir: o.WorkDir = None,
@@ -89,6 +92,8 @@ def resume(
             batch=batch,
             batch_ms=batch_ms,
             batch_docs=batch_docs,
+            transform_workers=transform_workers,
+            transform_ms=own.timeout_ms(transform_timeout),
             read_preference=read_preference,
             shards_in_flight=shards_in_flight,
         )

@@ -54,6 +54,8 @@ def run_settings(
     batch: Batch | None = None,
     batch_ms: int | None = None,
     batch_docs: int | None = None,
+    transform_workers: int | None = None,
+    transform_ms: int | None = None,
 ) -> RunSettings:
     """What was given; else what the run before had at its end; else the defaults."""
     given = {
@@ -77,6 +79,8 @@ def run_settings(
         "batch": batch or _batch_from_environment(),
         "batch_ms": batch_ms,
         "batch_docs": batch_docs,
+        "transform_workers": transform_workers,
+        "transform_ms": transform_ms,
     }
     known = (before or DEFAULTS).model_dump()
     known |= {name: value for name, value in given.items() if value is not None}

@@ -8,6 +8,7 @@ import typer
 from executors.select import renames_of
 from ferrylog.cli import limits as limited
 from ferrylog.cli import options as o
+from ferrylog.cli import transforming as own
 from ferrylog.cli.beginning import same_job, start_or_continue
 from ferrylog.cli.followed import end_followed
 from ferrylog.cli.plan import end_plan
@@ -40,7 +41,12 @@ def start(
             help="By chunk files and two pools of workers, or straight to the target.",
         ),
     ] = o.Mode.COORDINATED,
-    chunk_docs: o.ChunkDocs = o.CHUNK_DOCS,
+    transform: own.Transform = None,
+    validate: own.Validate = None,
+    transform_workers: own.Workers = None,
+    transform_timeout: own.Timeout = None,
+    max_malformed: own.Malformed = own.MAX_MALFORMED,
+    chunk_docs: own.ChunkDocs = None,
     chunk_bytes: o.ChunkBytes = o.CHUNK_BYTES,
     dump_workers: o.DumpWorkers = None,
     restore_workers: o.RestoreWorkers = None,
@@ -117,6 +123,8 @@ def start(
         batch=batch,
         batch_ms=batch_ms,
         batch_docs=batch_docs,
+        transform_workers=transform_workers,
+        transform_ms=own.timeout_ms(transform_timeout),
         read_preference=read_preference,
     )
     fresh = given(defaults(uris[0]))
@@ -127,6 +135,7 @@ def start(
         raise Usage("following replaces what it finds under the same _id: --on-conflict stop only")
     if follow and swap:
         raise Usage("what is followed has its own name from the beginning", remedy="use --drop")
+    code = own.names(transform, validate, mode, follow=follow)
     with deployments(*uris) as sides:
         spec = JobSpec(
             kind="plan" if dry_run else "migrate",
@@ -137,7 +146,7 @@ def start(
             target_id=sides[1].identity,
             include=include,
             exclude=exclude,
-            chunk_docs=chunk_docs,
+            chunk_docs=own.chunk_docs(chunk_docs, transforms=any(code)),
             chunk_bytes=chunk_bytes,
             compression=compression.value,
             write_concern=write_concern,
@@ -152,12 +161,14 @@ def start(
             consistency=consistency.value,
             metadata=verify,
             follow=follow and not dry_run,
+            transform=code[0],
+            model=code[1],
         )
         with journal_to_write(journal) as written:
             same = None if new else same_job(written, spec)
             settings = given(same[1].state.settings) if same is not None else fresh
             with a_run(common, written, sides, settings) as run:
-                engine = start_or_continue(run, spec, same)
+                engine = start_or_continue(run, spec, same, malformed=max_malformed)
                 if dry_run:
                     end_plan(common, run, engine)
             end_followed(common, written, sides, settings, engine)

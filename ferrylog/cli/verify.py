@@ -28,7 +28,7 @@ from statemachine.events import (
     MetadataDifference,
     VerifyCompleted,
 )
-from statemachine.state import DUMP, State, Unit, restores_chain
+from statemachine.state import DUMP, State, Unit, restores_chain, transforms
 from statemachine.words import JobId, JobStatus, Status, TaskKey, TaskKind, UnitStatus
 
 PIPE: Final = f"{DUMP}-"
@@ -96,6 +96,13 @@ def verify(
                 f"job {done} has to do with a chain, whose documents lie in several links",
                 remedy="a restore with --verify reads every batch back; for the files: "
                 "`ferrylog inspect chain DIR --check`",
+            )
+        if transforms(spec):
+            raise Usage(
+                f"the documents of job {done} went through code of your own: the source does not "
+                "tell what the target should hold",
+                remedy="a job compares each chunk with the target as it goes, unless --no-verify "
+                f"was given: `ferrylog inspect events {done} --kind verify_completed`",
             )
         if PIPE in (spec.source, spec.target):
             raise Usage(
