@@ -1,7 +1,7 @@
 """Measure the coordinator alone: the real engine on a real journal, hands that answer at once.
 
 usage: scripts/bench coordinator [--chunks N] [--units N] [--workers N] [--failures SHARE]
-                                 [--together N] [--modes M,M] [--chunk-cpu SECONDS]
+                                 [--together N] [--modes M,M] [--chunk-cpu SECONDS] [--json FILE]
 
 No MongoDB: what is left is what coordination costs. Each figure is of a process of its own, on
 this disk. Every piece of news gets a turn and a commit of its own, which is the dearest way;
@@ -29,7 +29,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Self
 
+from common import options
 from instant import BLOCKS, JOB, Hands, Run, begun
+from results import Results
 
 from ferrylog.past import Past
 from ferrylog.recall import thawed
@@ -48,12 +50,12 @@ ROUNDS: Final = 5
 # --- what is measured, each in a process of its own -----------------------------------------------
 
 
-def do_turns(path: str, mode: str, options: argparse.Namespace) -> dict[str, Any]:
+def do_turns(path: str, mode: str, asked: argparse.Namespace) -> dict[str, Any]:
     """The whole job; a block a chunk, so that every turn is one of scheduling."""
-    hands = Hands(options.units, options.chunks, options.blocks, options.failures)
+    hands = Hands(asked.units, asked.chunks, asked.blocks, asked.failures)
     with SqliteJournal.create(Path(path)) as journal:
-        run = begun(journal, mode, hands, options.workers)
-        run.together = options.together
+        run = begun(journal, mode, hands, asked.workers)
+        run.together = asked.together
         run.until(lambda: run.engine.state.terminal)
         if run.engine.state.status != "completed":
             sys.exit(f"the job ended {run.engine.state.status}: {run.engine.state.why}")
@@ -80,11 +82,11 @@ def spread(turns: list[float]) -> tuple[float, float, float]:
     return statistics.median(ordered), ordered[len(ordered) * 99 // 100], ordered[-1]
 
 
-def do_memory(path: str, mode: str, options: argparse.Namespace) -> dict[str, Any]:
+def do_memory(path: str, mode: str, asked: argparse.Namespace) -> dict[str, Any]:
     """What the state of a job holds while every chunk is open; leaves the journal behind."""
-    with SqliteJournal.create(Path(path)) as journal, Traced(options.chunks) as traced:
-        run = planned(journal, mode, options, (TaskKind.DUMP, TaskKind.COPY))
-        run.until(lambda: len(run.engine.state.chunks) == options.chunks)
+    with SqliteJournal.create(Path(path)) as journal, Traced(asked.chunks) as traced:
+        run = planned(journal, mode, asked, (TaskKind.DUMP, TaskKind.COPY))
+        run.until(lambda: len(run.engine.state.chunks) == asked.chunks)
         found = {"pending": traced.more()}
         past = Past().follow(journal.pages(JOB))
         found["folded"] = traced.more()
@@ -92,25 +94,25 @@ def do_memory(path: str, mode: str, options: argparse.Namespace) -> dict[str, An
         return {**found, "thawed": traced.more() + found["folded"]}  # instead of the other
 
 
-def do_heaviest(path: str, mode: str, options: argparse.Namespace) -> dict[str, Any]:
+def do_heaviest(path: str, mode: str, asked: argparse.Namespace) -> dict[str, Any]:
     """The same with everything carried and nothing verified: no chunk can hold more."""
-    options.failures = 0  # a retry would wait for a worker that waits for it
-    with SqliteJournal.create(Path(path)) as journal, Traced(options.chunks) as traced:
-        run = planned(journal, mode, options, (TaskKind.VERIFY,))
+    asked.failures = 0  # a retry would wait for a worker that waits for it
+    with SqliteJournal.create(Path(path)) as journal, Traced(asked.chunks) as traced:
+        run = planned(journal, mode, asked, (TaskKind.VERIFY,))
         state = run.engine.state
-        run.until(lambda: to_verify(state) == options.chunks)
+        run.until(lambda: to_verify(state) == asked.chunks)
         return {"heaviest": traced.more()}
 
 
 def planned(
-    journal: SqliteJournal, mode: str, options: argparse.Namespace, held: tuple[TaskKind, ...]
+    journal: SqliteJournal, mode: str, asked: argparse.Namespace, held: tuple[TaskKind, ...]
 ) -> Run:
     """A run whose units are all created, so that planning goes before all else from here on."""
-    hands = Hands(options.units, options.chunks, options.blocks, options.failures)
+    hands = Hands(asked.units, asked.chunks, asked.blocks, asked.failures)
     hands.held = (TaskKind.PLAN,)
-    run = begun(journal, mode, hands, options.workers, ahead=options.chunks)
+    run = begun(journal, mode, hands, asked.workers, ahead=asked.chunks)
     state = run.engine.state
-    run.until(lambda: state.size(TaskKind.PLAN, Status.PENDING) == options.units - options.workers)
+    run.until(lambda: state.size(TaskKind.PLAN, Status.PENDING) == asked.units - asked.workers)
     hands.held = held
     return run
 
@@ -151,11 +153,11 @@ class Traced:
 STEPS: Final = {"turns": do_turns, "memory": do_memory, "heaviest": do_heaviest}
 
 
-def run_step(step: str, path: Path, mode: str, options: argparse.Namespace, **other: float) -> Any:
+def run_step(step: str, path: Path, mode: str, asked: argparse.Namespace, **other: float) -> Any:
     """The step in a process of its own."""
     words = [sys.executable, __file__, "--do", step, str(path), mode]
     for name in ("chunks", "units", "workers", "blocks", "failures", "together"):
-        words += [f"--{name}", str(other.get(name, getattr(options, name)))]
+        words += [f"--{name}", str(other.get(name, getattr(asked, name)))]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{words} ended with {done.returncode}: {done.stderr[-2000:]}")
@@ -165,48 +167,57 @@ def run_step(step: str, path: Path, mode: str, options: argparse.Namespace, **ot
 # --- the tables -----------------------------------------------------------------------------------
 
 
-def turns(folder: Path, mode: str, options: argparse.Namespace) -> None:
-    found = run_step("turns", folder / f"{mode}.db", mode, options)
-    print(f"\n{mode}: {found['turns']:,} turns, {found['events']:,} events, "
-          f"{found['retries']:,} retries, {found['seconds']:.0f} s; "
-          f"the WAL grew to {found['wal_mb']:,.0f} MB")  # fmt: skip
-    print("turn, microseconds     median       p99        max   CPU, median")
-    for n, ((median, p99, most), used) in enumerate(
-        zip(found["parts"], found["cpu_parts"], strict=True)
-    ):
-        print(f"part {n + 1:2}          {median:12,.0f} {p99:9,.0f} {most:10,.0f} {used:13,.0f}")
+def turns(results: Results, folder: Path, mode: str, asked: argparse.Namespace) -> None:
+    found = run_step("turns", folder / f"{mode}.db", mode, asked)
+    pairs = zip(found["parts"], found["cpu_parts"], strict=True)
+    rows = [
+        [f"part {n}", *(f"{us:,.0f}" for us in (*spread, used))]
+        for n, (spread, used) in enumerate(pairs, 1)
+    ]
     used = found["cpu_parts"]
-    print(f"the dearest part's CPU: {max(used) / statistics.median(used):.2f} of the middle; "
-          f"snapshots took {found['keeping_s']:.1f} s")  # fmt: skip
+    columns = ["a turn, microseconds", "median", "99 %", "most", "CPU, median"]
+    note = (
+        f"{found['turns']:,} turns, {found['events']:,} events, {found['retries']:,} retries, "
+        f"{found['seconds']:.0f} s; snapshots took {found['keeping_s']:.1f} s; the WAL grew to "
+        f"{found['wal_mb']:,.0f} MB. The dearest part's CPU is {dearest(used):.2f} of the middle."
+    )
+    results.table(f"{mode}: turns over the run", columns, rows, note)
 
 
-def cpu(folder: Path, mode: str, options: argparse.Namespace) -> None:
-    few = {"chunks": CPU_CHUNKS, "units": CPU_CHUNKS // 100, "blocks": BLOCKS}
-    found = run_step("turns", folder / f"cpu-{mode}.db", mode, options, **few)
-    each = found["cpu_s"] / CPU_CHUNKS
-    print(f"{mode}: CPU per chunk of {BLOCKS} blocks: {each * 1000:.1f} ms, "
-          f"{each / options.chunk_cpu:.1%} of {options.chunk_cpu} s "
-          f"(assumed; goal: under {GOALS['share']:.0%}); "
-          f"{found['turns'] / CPU_CHUNKS:.0f} turns")  # fmt: skip
+def dearest(parts: list[float]) -> float:
+    return max(parts) / statistics.median(parts)
 
 
-def memory(folder: Path, mode: str, options: argparse.Namespace) -> None:
+def cpu(results: Results, folder: Path, mode: str, asked: argparse.Namespace) -> None:
+    chunks = min(CPU_CHUNKS, asked.chunks)
+    few = {"chunks": chunks, "units": max(1, chunks // 100), "blocks": BLOCKS}
+    found = run_step("turns", folder / f"cpu-{mode}.db", mode, asked, **few)
+    each = found["cpu_s"] / chunks
+    row = [BLOCKS, f"{found['turns'] / chunks:.0f}", f"{each * 1000:.1f}"]
+    columns = ["blocks", "turns", "CPU ms", f"of {asked.chunk_cpu} s, assumed", "goal: under"]
+    share = [f"{each / asked.chunk_cpu:.1%}", f"{GOALS['share']:.0%}"]
+    results.table(f"{mode}: CPU a chunk", columns, [[*row, *share]])
+
+
+def memory(results: Results, folder: Path, mode: str, asked: argparse.Namespace) -> None:
     path = folder / f"open-{mode}.db"
-    found = run_step("memory", path, mode, options)
-    heavy = run_step("heaviest", folder / f"heavy-{mode}.db", mode, options)
-    words = ", ".join(f"{name} {size:,.0f}" for name, size in {**found, **heavy}.items())
-    print(f"{mode}: bytes of state per open chunk: {words} (goal: {GOALS['bytes']:,} at most)")
-    status(path)
+    found = run_step("memory", path, mode, asked)
+    found |= run_step("heaviest", folder / f"heavy-{mode}.db", mode, asked)
+    row = [f"{asked.chunks:,}", *(f"{size:,.0f}" for size in found.values())]
+    columns = ["open chunks", *found, "goal: at most"]
+    results.table(f"{mode}: bytes of state a chunk", columns, [[*row, f"{GOALS['bytes']:,}"]])
+    status(results, path, mode)
 
 
-def status(path: Path) -> None:
+def status(results: Results, path: Path, mode: str) -> None:
     """The command from the shell and back, against an interpreter that does nothing."""
     words = ["-m", "ferrylog", "status", "--json", "--journal", str(path)]
     bare, libraries, whole = map(
         took, (["-c", ""], ["-c", "import ferrylog.cli.main, ferrylog.cli.status"], words)
     )
-    print(f"status --json: {whole:.2f} s, {whole - bare:.2f} beyond the interpreter's start "
-          f"(goal: {GOALS['status_s']}), of them {libraries - bare:.2f} imports")  # fmt: skip
+    seconds = [f"{each:.2f}" for each in (whole, bare, libraries - bare, whole - bare)]
+    columns = ["seconds", "interpreter", "imports", "beyond the interpreter", "goal: at most"]
+    results.table(f"{mode}: status --json", columns, [[*seconds, GOALS["status_s"]]])
 
 
 def took(words: list[str]) -> float:
@@ -219,7 +230,7 @@ def took(words: list[str]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = options(__doc__)
     parser.add_argument("--chunks", type=int, default=100_000)
     parser.add_argument("--units", type=int, default=1000)
     parser.add_argument("--workers", type=int, default=4, help="of each pool")
@@ -229,16 +240,18 @@ def main() -> None:
     parser.add_argument("--modes", default="coordinated,direct")
     parser.add_argument("--chunk-cpu", type=float, default=0.55, help="seconds of a chunk's own")
     parser.add_argument("--do", nargs=3, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.do:
-        step, path, mode = options.do
-        print(json.dumps(STEPS[step](path, mode, options)))
+    asked = parser.parse_args()
+    if asked.do:
+        step, path, mode = asked.do
+        print(json.dumps(STEPS[step](path, mode, asked)))
         return
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    asked.chunks = max(asked.units, int(asked.chunks * asked.scale))
+    results = Results.begin("coordinator")
     with tempfile.TemporaryDirectory(prefix="ferrylog-bench-", dir=Path.cwd()) as name:
         for table in (cpu, memory, turns):
-            for mode in options.modes.split(","):
-                table(Path(name), mode, options)
+            for mode in asked.modes.split(","):
+                table(results, Path(name), mode, asked)
+                results.save(asked.json)
 
 
 if __name__ == "__main__":
