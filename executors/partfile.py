@@ -94,13 +94,15 @@ def _opened(path: Path) -> BufferedReader:
 
 def _whole(buffer: bytes, path: Path, begin: int) -> tuple[int, int]:
     """How many whole documents the buffer begins with, and where they end."""
-    documents, at, last = 0, 0, len(buffer) - 4
+    unpack, largest, size = int32, LARGEST, len(buffer)
+    documents = at = 0
+    last = size - 4
     while at <= last and documents < BLOCK_DOCUMENTS:
-        size = int32(buffer, at)[0]
-        if not 5 <= size <= LARGEST:
-            raise DamagedFile(f"{path.name}: document length {size} at byte {begin + at}")
-        if at + size > len(buffer):
+        (length,) = unpack(buffer, at)
+        if length < 5 or length > largest:
+            raise DamagedFile(f"{path.name}: document length {length} at byte {begin + at}")
+        if at + length > size:
             break
-        at += size
+        at += length
         documents += 1
     return documents, at

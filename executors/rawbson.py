@@ -4,7 +4,6 @@ Only documents that a MongoDB server sent come here; their structure is taken fo
 except where a lie would lose data, and then `ValueError` is raised.
 """
 
-import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
@@ -30,7 +29,6 @@ _FIXED: Final = {
 }
 TIMESTAMP: Final = 0x11
 _ZERO: Final = bytes(8)
-_EMPTY_TIMESTAMP: Final = re.compile(rb"\x11[^\0]*\0\0{8}")
 _STRING: Final = (0x02, 0x0D, 0x0E)
 _DOCUMENT: Final = (0x03, 0x04, 0x0F)
 
@@ -133,8 +131,14 @@ def in_query(id_documents: Sequence[bytes]) -> RawBSONDocument:
 
 
 def may_have_empty_timestamp(block: bytes) -> bool:
-    """A fast look that misses none and is right almost always."""
-    return _EMPTY_TIMESTAMP.search(block) is not None
+    """A fast look that misses none and is right almost always: at the bytes that may be the type
+    of one. Nothing else is as fast as to look for one byte."""
+    find, at = block.find, 0
+    while (kind := find(TIMESTAMP, at)) >= 0 and (name_end := find(0, kind)) >= 0:
+        at = name_end + 1
+        if block[at : at + 8] == _ZERO:
+            return True
+    return False
 
 
 def has_empty_timestamp(document: bytes) -> bool:

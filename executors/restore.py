@@ -7,7 +7,7 @@ from typing import Any
 from pymongo import MongoClient
 
 from executors.batches import BLOCK_BYTES, Block
-from executors.identity import with_ids
+from executors.identity import always_has_ids, with_ids
 from executors.pace import UNLIMITED, Pace
 from executors.partfile import check_file, file_blocks
 from executors.placement import Mine, kept
@@ -53,11 +53,12 @@ def restore(
         Rejects(rejected_path(folder, unit.id, chunk.id)) as rejects,
         log_of(folder, unit, task, spec) as log,
     ):
+        strange = spec.kind == "restore" and not always_has_ids(unit, chunk.file)
         how = _over_itself(spec, unit, chunk)
         writer = Writer(client, unit, how, stop, log, pace=pace, sizer=sizer)
         tally = Tally.after(chunk.done, rejects)
         for block, position in _paced(file_blocks(path, chunk.file, began), pace, stop):
-            whole = with_ids(block, chunk.file, position) if spec.kind == "restore" else block
+            whole = with_ids(block, chunk.file, position) if strange else block
             if (wanted := kept(whole, mine)).documents:
                 writer.insert(wanted, tally)
             yield Restored(position, *tally.news())
