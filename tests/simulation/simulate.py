@@ -28,6 +28,7 @@ from tests.simulation.host import JOB, Host
 from tests.simulation.link_hands import lay_out_links
 from tests.simulation.news import News
 from tests.simulation.shell import How, began
+from tests.simulation.sizes import Sizes
 from tests.simulation.wishes import WISHES, cutovers, dead_letters
 from tests.simulation.world import (
     Crash,
@@ -82,6 +83,7 @@ class Simulation:
             draw_there(self.random, world)
         self.host = Host(path, world, self.spec, self.settings, self._fate)
         self.late: list[News] = []
+        self.sizes = Sizes(seed)
         self.steps = 0
         self._check_every = check_every
         self._request = 0
@@ -271,6 +273,7 @@ class Simulation:
         if self.lots.strikes("measured"):
             gauges = [Gauge(alert, "job", self.random.random(), 0.5) for alert in Alert]
             yield Measured(tuple(self.random.sample(gauges, self.random.randint(0, 3))))
+        yield from self.sizes.news(state)
 
     def _heed(self, wish: Asked) -> None:
         past = self.host.world.past

@@ -2,8 +2,10 @@
 
 from itertools import pairwise
 
+from statemachine.batching import Size, rule_of
 from statemachine.events import (
     AnyEvent,
+    BatchResized,
     ChunkDropped,
     ChunkKept,
     ChunkPlanned,
@@ -25,10 +27,10 @@ from tests.simulation.valves import POOLS
 
 
 class UnitLaws(History):
-    """I14, I19, I21, I23, I29."""
+    """I14, I19, I21, I23, I29, I43."""
 
     def _about_units(self, event: AnyEvent) -> None:
-        """I21, I23, I29."""
+        """I21, I23, I29, I43."""
         match event:
             case UnitRegistered():
                 assert event.unit not in self._units and not self._surveyed, "I29"
@@ -44,10 +46,20 @@ class UnitLaws(History):
             case UnitExcluded():
                 assert self._units[event.unit] == "open", "excluded after its end"
                 self._given_up_unit(event.unit)
+            case BatchResized():
+                self._resized(event)
             case PlanCompleted():
                 self._partition(UnitId(event.entity))
             case _:
                 pass
+
+    def _resized(self, event: BatchResized) -> None:
+        """I43: within the policy's limits, and another than before."""
+        unit, size = self.state.units[event.unit], Size(event.documents, event.bytes)
+        was = unit.batch_documents, unit.batch_bytes
+        assert (event.was_documents, event.was_bytes) == was, "I43: another size before"
+        assert size != was, "I43: the same twice"
+        assert rule_of(self.settings).within(size) == size, "I43: beyond its limits"
 
     def _given_up_unit(self, unit: UnitId) -> None:
         self._units[unit] = "skipped"
