@@ -10,8 +10,9 @@ from statemachine.events import JobSpec
 from statemachine.words import JobId
 
 LEARNED_FROM: Final = 10
-"""Jobs with the same target, the newest; of as many jobs again for each, others are passed over."""
+"""Jobs with the same target, the newest."""
 LOOKED_AT: Final = 100
+"""Jobs of any target among which those are looked for, the newest."""
 
 
 def learned_sizes(journal: SqliteJournal, job: JobId, spec: JobSpec) -> dict[str, Size]:
