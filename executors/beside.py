@@ -4,7 +4,7 @@ the interpreter to the others while it hashes and unpacks."""
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from queue import SimpleQueue
-from threading import Lock, Thread
+from threading import Lock, Semaphore, Thread
 from typing import Generic, NoReturn, TypeVar
 
 Thing = TypeVar("Thing")
@@ -28,6 +28,50 @@ def beside(
         row.ended = True
 
 
+def ahead(things: Iterator[Thing]) -> Iterator[Thing]:
+    """The same things: a thread makes the next one while the caller is at the one before.
+
+    What making one raises is raised here, in its turn. The thread is a daemon.
+    """
+    row = _Ahead(things)
+    Thread(target=row.run, daemon=True).start()
+    try:
+        yield from row.made()
+    finally:
+        row.end()
+
+
+class _Ahead(Generic[Thing]):
+    def __init__(self, things: Iterator[Thing]) -> None:
+        self._things = things
+        self._wanted = Semaphore()
+        self._made: SimpleQueue[Callable[[], Thing]] = SimpleQueue()
+        self._ended = False
+
+    def run(self) -> None:
+        while True:
+            self._wanted.acquire()
+            if self._ended:
+                return
+            self._made.put(_outcome(next, self._things))
+
+    def made(self) -> Iterator[Thing]:
+        while True:
+            outcome = self._made.get()
+            self._wanted.release()
+            try:
+                thing = outcome()
+            except StopIteration:
+                return
+            del outcome
+            yield thing
+            del thing  # before the next one is waited for
+
+    def end(self) -> None:
+        self._ended = True
+        self._wanted.release()
+
+
 class _Row(Generic[Thing, Result]):
     def __init__(self, work: Callable[[Thing], Result], things: Iterable[Thing]) -> None:
         self._work = work
@@ -43,14 +87,7 @@ class _Row(Generic[Thing, Result]):
                 number = next(self._numbers, None)
             if number is None:
                 return
-            self._done.put((number, self._outcome(self._things[number])))
-
-    def _outcome(self, thing: Thing) -> Callable[[], Result]:
-        try:
-            result = self._work(thing)
-        except BaseException as error:  # noqa: BLE001 — raised in its turn
-            return partial(_raise, error)
-        return lambda: result
+            self._done.put((number, _outcome(self._work, self._things[number])))
 
     def results(self) -> Iterator[Result]:
         early: dict[int, Callable[[], Result]] = {}
@@ -59,6 +96,15 @@ class _Row(Generic[Thing, Result]):
                 done, outcome = self._done.get()
                 early[done] = outcome
             yield early.pop(number)()
+
+
+def _outcome(work: Callable[[Thing], Result], thing: Thing) -> Callable[[], Result]:
+    """To be had by the thread that waits for it."""
+    try:
+        result = work(thing)
+    except BaseException as error:  # noqa: BLE001 — raised in its turn
+        return partial(_raise, error)
+    return lambda: result
 
 
 def _raise(error: BaseException) -> NoReturn:

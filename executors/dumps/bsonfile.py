@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from executors.batches import BLOCK_BYTES, BLOCK_DOCUMENTS, Block
+from executors.beside import ahead
 from executors.chunkfile import sync_directory, write_chunk_file
 from executors.dumps.errors import DamagedDump
 from executors.dumps.gunzip import is_gzip, plain
@@ -52,7 +53,8 @@ def parts(
     the first flaw, `Stopped`.
     """
     walker = _Walker(file, name, stop, _Limits.of(documents, bytes_, whole), deep=objcheck)
-    for each in _Cut(name).parts(walker.runs()):
+    # The digest is as much work as all the rest.
+    for each in _Cut(name).parts(ahead(walker.runs())):
         assert isinstance(each, Part)
         yield each
 

@@ -3,11 +3,12 @@
 import os
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from executors.beside import beside
+from executors.beside import ahead, beside
 from executors.rawbson import may_have_empty_timestamp, wrap
 from executors.unchanged import Unchanged, mark_of
 from statemachine.state import ChunkFile
@@ -83,3 +84,33 @@ def test_empty_timestamps_are_never_overlooked() -> None:
         assert may_have_empty_timestamp(before + empty)
         assert may_have_empty_timestamp(wrap(before + empty) * 2)
         assert not may_have_empty_timestamp(before + told + b"\x01")
+
+
+def test_the_next_one_is_made_while_the_caller_is_at_the_one_before() -> None:
+    made = [threading.Event() for _ in range(4)]
+
+    def things() -> Iterator[int]:
+        for number, each in enumerate(made):
+            each.set()
+            yield number
+        raise OSError("the end")
+
+    found = ahead(things())
+    assert next(found) == 0
+    assert made[1].wait(10)
+    assert not made[2].wait(0.05)  # no further: memory is bounded
+    assert [next(found), next(found), next(found)] == [1, 2, 3]
+    with pytest.raises(OSError, match="the end"):
+        next(found)
+    assert list(ahead(iter(()))) == []
+
+
+def test_who_leaves_early_leaves_no_thread() -> None:
+    before = threading.active_count()
+    found = ahead(iter(range(10)))
+    assert next(found) == 0
+    found.close()
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() <= before
