@@ -64,7 +64,9 @@ def measured(words: Sequence[str], servers: Sequence[Mongod] = (), **kwargs: Any
     before = sum(map(cpu_of, servers))
     began = time.monotonic()
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, **kwargs)
-    error = process.stderr.read() if process.stderr else b""
+    assert process.stderr is not None
+    with process.stderr as pipe:
+        error = pipe.read()
     _, status, used = os.wait4(process.pid, 0)
     seconds = time.monotonic() - began
     process.returncode = os.waitstatus_to_exitcode(status)
@@ -200,7 +202,8 @@ def real_documents() -> list[dict[str, Any]]:
 
     folder = corpus()
     assert folder is not None, "FERRYLOG_CORPUS names no folder with samples"
-    lines = [line for file in sorted(folder.glob("*/*.json")) for line in file.open()]
+    files = sorted(folder.glob("*/*.json"))
+    lines = [line for file in files for line in file.read_text().split("\n")]
     documents = [loads(line) for line in lines if line.strip()]
     return [{k: v for k, v in each.items() if k != "_id"} for each in documents]
 

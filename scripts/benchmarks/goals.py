@@ -23,12 +23,16 @@ class Goal:
     unit: str = "times"
     aims: Mapping[str, float] = field(default_factory=dict)
     """What would be better still."""
+    worst: bool = False
+    """A limit for each single value, not for the median."""
 
     def bound(self, data: str) -> float | None:
         return self.bounds.get(AS_SMALL.get(data, data), self.bounds.get(ANY))
 
-    def met(self, value: float, bound: float) -> bool:
-        return value >= bound if self.sense == "at least" else value <= bound
+    def met(self, values: Sequence[float], bound: float) -> bool:
+        if self.sense == "at least":
+            return (min(values) if self.worst else statistics.median(values)) >= bound
+        return (max(values) if self.worst else statistics.median(values)) <= bound
 
     def asked(self, data: str) -> str:
         bound, aim = self.bound(data), self.aims.get(AS_SMALL.get(data, data))
@@ -74,12 +78,13 @@ GOALS: Final = (
         "at most",
         "%",
     ),
-    Goal("memory", "peak memory with 4 workers", {ANY: 200}, "at most", "MB"),
+    Goal("memory", "peak memory with 4 workers", {ANY: 200}, "at most", "MB", worst=True),
     Goal(
         "flat",
         "peak memory on the largest collection against the smallest",
         {ANY: 1.1},
         "at most",
+        worst=True,
     ),
     Goal("append", "journal: append at 100 a commit against `eventsourcing`", {ANY: 5}),
     Goal("replay", "journal: replay against `eventsourcing`", {ANY: 5}),
@@ -89,6 +94,7 @@ GOALS: Final = (
         {ANY: 1},
         "at most",
         "",
+        worst=True,
     ),
     Goal(
         "ready",
@@ -101,11 +107,12 @@ GOALS: Final = (
 
 
 def judged(reached: Sequence[Reached]) -> Table:
-    """Every goal with what was reached; the median is judged."""
+    """Every goal with what was reached."""
     rows = [row for goal in GOALS for row in rows_of(goal, reached)]
     note = (
         "Reached is the median of the rounds, with the least and the most; a ratio is between two "
-        "contenders of one round. Real documents are held against the goals of small ones."
+        "contenders of one round. The median is judged; of memory and of repeated batches the "
+        "worst. Real documents are held against the goals of small ones."
     )
     return Table("", ["goal", "data", "asked for", "reached", "met"], rows, note, words=5)
 
@@ -121,5 +128,5 @@ def rows_of(goal: Goal, reached: Sequence[Reached]) -> Iterator[list[str]]:
         if data not in found:
             yield [goal.what, data, asked, "not measured", "?"]
             continue
-        met = goal.met(statistics.median(found[data]), bound)
+        met = goal.met(found[data], bound)
         yield [goal.what, data, asked, spread(found[data]), "yes" if met else "**no**"]
