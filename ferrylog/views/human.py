@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from ferrylog.redact import one_line
 from ferrylog.views import increments
 from ferrylog.views.fidelity import findings
+from ferrylog.views.limits import limits_line
 from ferrylog.views.shapes import ChunkReport, PoolReport, StatusReport, UnitReport
 from ferrylog.views.spans import duration, size
 
@@ -76,6 +77,7 @@ def route(report: StatusReport) -> str:
 
 def _pools(report: StatusReport) -> Iterator[str]:
     if report.running:
+        yield from (f"  {line}" for line in limits_line(report.settings))
         yield "  " + " · ".join(pool_line(name, pool) for name, pool in report.pools.items())
 
 

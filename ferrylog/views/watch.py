@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 from ferrylog.redact import one_line
 from ferrylog.views.fidelity import glance
 from ferrylog.views.human import mishaps, pool_line, route
+from ferrylog.views.limits import limits_line
 from ferrylog.views.shapes import PhaseReport, StatusReport
 from ferrylog.views.spans import duration, size
 from ferrylog.views.work import done
@@ -101,6 +102,7 @@ def _conduct(report: StatusReport) -> Iterator[str]:
         f"{documents.done:,} of about {documents.total_estimate:,} documents, "
         f"{size(report.totals.bytes)}, {report.stats.active_units:,} units active"
     )
+    yield from limits_line(report.settings)
     yield " · ".join(pool_line(name, pool) for name, pool in report.pools.items())
     yield from (line.strip() for line in (*mishaps(report), *glance(report)))
     for each in report.answers:

@@ -23,6 +23,7 @@ from ferrylog.governing.governor import Governor
 from ferrylog.governing.memory import COPIES, FULL, NEAR, Memory, group_limits
 from ferrylog.governing.processor import Processor
 from ferrylog.governing.rates import Bucket
+from ferrylog.views.limits import limits_line
 from statemachine.events import RunSettings
 from statemachine.state import State
 from statemachine.words import Alert, BatchCause, Status, TaskKey, TaskKind
@@ -325,6 +326,16 @@ def test_short_memory_and_a_full_cache_make_commands_smaller(
         clock.sleep_s(0.1)
     assert sorted(causes) == ["cache", "memory"]
     assert not any(thread.is_alive() for thread in tight._threads)
+
+
+def test_limits_in_force_are_one_line() -> None:
+    """F5: those that somebody set."""
+    told = settings(memory_limit=512_000_000, cpu_limit=85, disk_reserve=2_000_000_000)
+    told = told.model_copy(update={"read_docs_per_s": 1000, "write_bytes_per_s": 5_000_000})
+    assert [*limits_line(told.model_dump())] == [
+        "limits: memory 512.0 MB, cpu 85 %, disk reserve 2.0 GB, read 1,000 docs/s, write 5.0 MB/s"
+    ]
+    assert [*limits_line(settings().model_dump()), *limits_line(None)] == []
 
 
 # --- what is given ---
