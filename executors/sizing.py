@@ -83,12 +83,12 @@ class LiveSizer:
         self._last_ms = 0.0
         known = Size(unit.batch_documents, unit.batch_bytes)
         learned = self._rule.within(around.learned.get(unit.target, self._rule.initial))
-        self._course = Course(known if known.documents else self._rule.initial)
-        self._told = self._course.size
+        self._course = Course(self._rule.initial)
+        self._told = known if known.documents else self._course.size
         if known.documents:
-            self._move(*batching.ruled(self._rule, self._course))
+            self._move(*batching.ruled(self._rule, Course(known, quick=False)))
         elif learned != self._course.size:
-            self._move(Course(learned), "learned")
+            self._move(Course(learned, quick=False), "learned")
 
     def pressed(self, cause: BatchCause) -> None:
         """As of `LiveSizers`."""

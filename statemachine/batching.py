@@ -2,7 +2,8 @@
 
 A command that takes long holds up its connection, is repeated whole after a doubt, and keeps other
 users of the server waiting; one that holds little costs a round trip for little. So each policy has
-a target: commands that took less may hold more, those that took more are halved.
+a target: commands that took less than half of it may hold twice as much, those that took less a
+step more, those that took more are halved.
 
 A command's time is `fixed_ms`, which it takes whatever it holds (the network, a majority, a server
 that makes everybody wait), and a part that grows with its documents. Smaller commands save nothing
@@ -86,7 +87,7 @@ class Course(NamedTuple):
 
     size: Size
     quick: bool = True
-    """Nothing was slow yet: it doubles."""
+    """Nothing is known yet, and nothing was too slow: it doubles until something is."""
     samples: tuple[Sample, ...] = ()
     """Of this size."""
     before: Sample | None = None
@@ -114,16 +115,18 @@ def timed(rule: Rule, course: Course, sample: Sample) -> tuple[Course, BatchCaus
     """
     if 2 * sample.documents < course.size.documents and 2 * sample.bytes < course.size.bytes:
         return course, None
-    if course.quick and 2 * sample.ms < rule.target_ms:  # one that is so fast is no accident
+    if 2 * sample.ms < rule.target_ms:  # one that is so fast is no accident
         return _changed(rule, _believed(course, sample), _doubled(course.size), "faster")
     samples = (*course.samples, sample)
     if len(samples) < SAMPLES:
         return course._replace(samples=samples), None
     median = sorted(samples, key=lambda each: each.ms)[SAMPLES // 2]
-    course = _believed(course, median)._replace(quick=False)
+    course = _believed(course, median)
     target_ms = max(rule.target_ms, 2 * course.fixed_ms) if rule.patient else rule.target_ms
     if median.ms > SLOWER * target_ms:
-        return _changed(rule, course, course.size.halved(), "slower")
+        return _changed(rule, course._replace(quick=False), course.size.halved(), "slower")
+    if course.quick:
+        return _changed(rule, course, _doubled(course.size), "faster")
     if median.ms < FASTER * target_ms:
         return _changed(rule, course, _grown(rule, course.size), "faster")
     return course, None

@@ -185,6 +185,20 @@ def test_what_no_size_helps_is_no_reason_to_be_small() -> None:
     assert plain.size == ADAPTIVE.least
 
 
+@pytest.mark.parametrize("fixed_ms", [100, 450, 600])
+def test_a_far_away_target_gets_whole_blocks_soon(fixed_ms: int) -> None:
+    """F1: also where a command takes about as long as it should whatever it holds."""
+    far_away = linear(fixed_ms, 1)
+    course = run(ADAPTIVE, Course(ADAPTIVE.initial), far_away, 15)
+    assert sent(course.size, far_away).bytes > 0.9 * WHOLE.bytes
+
+
+def test_what_was_learned_is_not_exceeded_to_see_what_happens() -> None:
+    """F1: what is in its target's time stays so."""
+    learned = Course(Size(4000, 1 << 20), quick=False)
+    assert run(ADAPTIVE, learned, linear(0, 500 / 4), 30).size == learned.size
+
+
 def test_the_document_s_rule_knows_no_patience() -> None:
     """F1: to the letter."""
     course = run(DOCUMENT, Course(DOCUMENT.initial), linear(3000, 12), 100)
