@@ -153,9 +153,10 @@ def _of_its_conduct(event: AnyEvent) -> str:
         case AlertCleared():
             return f"The alert {event.alert} is over: {event.value:g}."
         case BatchResized():
+            was = f" instead of {event.was_documents:,}" if event.was_documents else ""
             return (
-                f"Write commands hold {event.documents:,} documents, {size(event.bytes)} at most, "
-                f"instead of {event.was_documents:,}: {BATCH_CAUSES[event.cause]}."
+                f"Write commands hold {event.documents:,} documents, {size(event.bytes)} at most"
+                f"{was}: {BATCH_CAUSES[event.cause]}."
             )
         case ResultIgnored():
             return (
