@@ -5,10 +5,30 @@ from dataclasses import replace
 from statemachine.decide import decide
 from statemachine.events import BatchResized, DocumentRejected
 from statemachine.policy import MAX_REPORTED
-from statemachine.state import State
-from statemachine.stimuli import FileDamaged, PauseAsked, Rejection, Resized, Restored
-from statemachine.words import ChunkId, Key, Millis, UnitId
-from tests.statemachine.story import CHUNK, DUMP, DUMPED, RESTORE, UNIT, Story
+from statemachine.state import State, transforms
+from statemachine.stimuli import (
+    FileDamaged,
+    PauseAsked,
+    Rejection,
+    Released,
+    RequeueAsked,
+    Resized,
+    Restored,
+    Succeeded,
+)
+from statemachine.words import ChunkId, Key, Millis, Status, TaskKey, TaskKind, UnitId
+from tests.statemachine.examples import SPEC
+from tests.statemachine.story import (
+    CHUNK,
+    DUMP,
+    DUMPED,
+    EQUAL,
+    RESTORE,
+    RESTORED,
+    UNIT,
+    VERIFY,
+    Story,
+)
 
 REJECTION = Rejection(Key("1"), "ETRANSFORM001", "no name")
 SIZE = Resized(UnitId(UNIT), 500, 1_000_000, "slower", 2300)
@@ -47,6 +67,44 @@ def test_they_are_forgotten_with_their_file() -> None:
     attempt = story.attempt(RESTORE)
     story.tell(FileDamaged(RESTORE, attempt, story.state.epoch, "cut"))
     assert story.state.units[UnitId(UNIT)].rejected == 0
+
+
+def test_verification_of_a_damaged_file_carries_its_chunk_again() -> None:
+    """I24: what is compared with the target is the file; without it, all of it is done again."""
+    story = Story(transform="users:clean").planned()
+    story.succeed(DUMP, DUMPED)
+    story.succeed(RESTORE, RESTORED)
+    before = story.state.units[UnitId(UNIT)].restored_documents
+    story.tell(FileDamaged(VERIFY, story.attempt(VERIFY), story.state.epoch, "gone"))
+    unit = story.state.units[UnitId(UNIT)]
+    assert (unit.restored, unit.restored_documents) == (0, 0)
+    story.succeed(DUMP, DUMPED)
+    assert story.state.tasks[VERIFY].status is Status.PENDING
+    assert story.state.tasks[RESTORE].attempt == 2
+    story.succeed(RESTORE, RESTORED)
+    assert (unit.restored, unit.restored_documents) == (1, before)
+    story.succeed(VERIFY, EQUAL)
+    assert CHUNK not in story.state.chunks
+
+
+def test_a_chunk_knows_that_its_range_was_carried_before() -> None:
+    """I24: then it may meet its own documents, as they were transformed before."""
+    story = withheld()
+    chunk = story.state.chunks[ChunkId(CHUNK)]
+    assert transforms(Story(model="users:User").state.spec or SPEC)
+    assert not chunk.again
+    story.tell(FileDamaged(RESTORE, story.attempt(RESTORE), story.state.epoch, "cut"))
+    assert chunk.again
+    story = withheld()
+    story.succeed(RESTORE, Restored(DUMPED.file_bytes, DUMPED.documents, DUMPED.bytes, 0, 3))
+    story.succeed(VERIFY, EQUAL)
+    release = TaskKey(TaskKind.RELEASE, CHUNK)
+    story.tell(Succeeded(release, 0, story.state.epoch, Released()))
+    assert story.tell(RequeueAsked("me", CHUNK, request=1))[:2] == [
+        "chunk_replaced",
+        "chunk_planned",
+    ]
+    assert story.state.chunks[ChunkId(f"{UNIT}#1")].again
 
 
 def test_a_size_is_journaled_once() -> None:
