@@ -16,7 +16,8 @@ FULL: Final = 0.8
 NEAR: Final = 0.9
 """Of the limit: nobody is let in beside the one, and what is free goes back to the system."""
 COPIES: Final = {"read": 5, "write": 5}
-"""Of a batch, at the worst moment: measured, see docs/limits.md."""
+"""Of a batch, at the worst moment and at most: what is received into, the reply, its blocks, what
+they are compressed to, the message they are sent in."""
 GROUPS: Final = Path("/sys/fs/cgroup")
 
 Side = Literal["read", "write"]

@@ -122,6 +122,23 @@ def test_an_open_breaker_is_told(past: Past) -> None:
     assert (told.entity, told.value) == ("restore pool", 2)
 
 
+def test_a_server_that_asks_for_less_is_told_for_a_minute(past: Past) -> None:
+    """F17: by pool; other failures say nothing of the rate."""
+    meter = Gauges(0)
+    meter.seen(failures(3), past.state, 0)
+    why = {"cause": Cause.UNAVAILABLE, "why": "", "delay_ms": 1, "jitter": 0.5}
+    asked = RetryScheduled.of(DUMP, attempt=1, not_before_ms=1, code="EMONGO16500", **why)
+    meter.seen([asked, asked], past.state, 1)
+    told = measured(meter, past, 5)[Alert.THROTTLED]
+    assert (told.entity, told.value) == ("dump pool", 2)
+    assert Alert.THROTTLED not in measured(meter, past, 62)
+
+
+def test_what_is_measured_elsewhere_is_told_too(past: Past) -> None:
+    full = Gauge(Alert.MEMORY, "job", 0.9, 0.8, "full")
+    assert measured(Gauges(0, lambda: [full]), past, 0) == {Alert.MEMORY: full}
+
+
 def test_nothing_is_told_twice_and_nothing_too_often(past: Past) -> None:
     """The journal is not filled with what it knows."""
     meter = Gauges(0)
