@@ -1,9 +1,9 @@
 """Cutting a collection's `_id` space into chunks of about equal work.
 
-Boundaries are `_id`s of sampled documents, sorted by the server in its own order: that crosses
-types, knows the collection's collation, and never skips. Ranges are half open and share their
-edges, so they are disjoint and cover everything by construction, if the edges ascend; the
-server is asked about each of them with the very bounds that the dump will use.
+Boundaries are `_id`s in the server's own order, counted off along its index, or of documents it
+sampled: that crosses types, knows the collection's collation, and never skips. Ranges are half open
+and share their edges, so they are disjoint and cover everything by construction, if the edges
+ascend; of sampled ones the server is asked about each with the very bounds that the dump will use.
 """
 
 from collections.abc import Iterator
@@ -29,9 +29,16 @@ from statemachine.state import Unit
 from statemachine.stimuli import Planned
 from statemachine.words import Cause
 
-SAMPLES_PER_CHUNK: Final = (8, 32)
+SAMPLES_PER_CHUNK: Final = (8, 64)
 SAMPLE_SHARE: Final = 0.04
 """Above 5 % of a collection the server's `$sample` reads all of it."""
+COUNTED_BYTES: Final = 1024
+"""Of the mean document, from which on counting costs little beside reading."""
+EVEN_SAMPLES: Final = 100
+EVEN: Final = 4.0
+"""Times the mean, either way, that a document may be among even ones."""
+MAX_COUNTED: Final = 5_000_000
+"""Documents: bounds how long the first chunk waits for the index to be walked."""
 MAX_CHUNKS: Final = 100_000
 """Of one unit: bounds the journal's biggest commit."""
 MAX_SAMPLES: Final = 500_000
@@ -69,19 +76,51 @@ def plan(
     if capped or chunks == 1:
         return Planned((), wanted, natural=capped)
     chunks = min(chunks, MAX_CHUNKS)
-    try:
-        samples = _samples(found, chunks, documents, size)
-    except OperationFailure as error:
-        if error.code != NO_NEW_DOCUMENT:
-            raise
-        samples = []
+    if _is_counted(documents, size, chunks) and _are_even(found, documents, size):
+        edges = _counted(found, ceil(documents / chunks))
+    else:
+        edges = ascending(db, collection, _sampled(found, chunks, documents, size, spec), stop)
+    return Planned(tuple(to_key(edge) for edge in edges), wanted, natural=False)
+
+
+def _is_counted(documents: int, size: int, chunks: int) -> bool:
+    """Whether to walk the index rather than to draw a sample, which the server may draw unevenly:
+    where documents are few beside their bytes the walk is cheap, and where a chunk holds but a few
+    the server would read the whole collection to draw enough of them."""
+    few = chunks * SAMPLES_PER_CHUNK[0] > documents * SAMPLE_SHARE
+    return 0 < documents <= MAX_COUNTED and (few or size >= documents * COUNTED_BYTES)
+
+
+def _are_even(rows: "_Rows", documents: int, size: int) -> bool:
+    """Whether documents are about as big as their mean, by a few: as many are as much then."""
+    mean = size / documents
+    drawn = _drawn(rows, max(1, min(EVEN_SAMPLES, int(documents * SAMPLE_SHARE))))
+    low, high = mean / EVEN, mean * EVEN
+    return bool(drawn) and all(low <= each <= high for _, each in drawn)
+
+
+def _counted(rows: "_Rows", documents: int) -> list[bytes]:
+    """Every so many `_id`s one, by the index alone: each lies behind the one before it."""
+    edges: list[bytes] = []
+    while len(edges) < MAX_CHUNKS:
+        after = {"min": RawBSONDocument(edges[-1])} if edges else {}
+        found = [id_of(raw) for raw in rows.ids(after, skip=documents)]
+        if not found:
+            break
+        edges += found
+    return edges
+
+
+def _sampled(rows: "_Rows", chunks: int, documents: int, size: int, spec: JobSpec) -> list[bytes]:
+    least, most = SAMPLES_PER_CHUNK
+    per_chunk = min(most, max(least, int(documents * SAMPLE_SHARE / chunks)))
+    wanted = min(MAX_SAMPLES, chunks * per_chunk)
+    samples = _drawn(rows, wanted)
+    if not samples:
+        return _buckets(rows, chunks)
     most_documents = max(spec.chunk_docs, documents / chunks)
     most_bytes = max(spec.chunk_bytes, size / chunks)
-    edges = (
-        _cut(samples, documents, most_documents, most_bytes) if samples else _buckets(found, chunks)
-    )
-    kept = ascending(db, collection, edges, stop)
-    return Planned(tuple(to_key(edge) for edge in kept), wanted, natural=False)
+    return _cut(samples, documents, most_documents, most_bytes)
 
 
 def is_capped(options: bytes) -> bool:
@@ -105,24 +144,14 @@ def _wanted(rows: "_Rows", query: bytes, documents: int) -> float:
     return found * documents / min(SAMPLED, documents) if found else 0
 
 
-def _samples(rows: "_Rows", chunks: int, documents: int, size: int) -> list[tuple[bytes, int]]:
-    """`({_id}, bytes)` in the server's `_id` order, enough for so many chunks.
-
-    Where a chunk holds so few documents that the server would read the whole collection to draw
-    enough of them, every `_id` is read instead, from the index, and each counts as the mean.
-    """
-    least, most = SAMPLES_PER_CHUNK
-    share = int(documents * SAMPLE_SHARE)
-    if chunks * least <= share:
-        return _sample(rows, min(MAX_SAMPLES, chunks * most, share))
-    if documents <= MAX_SAMPLES:
-        return _every(rows, size // max(1, documents))
-    return _sample(rows, min(MAX_SAMPLES, share))
-
-
-def _every(rows: "_Rows", mean_bytes: int) -> list[tuple[bytes, int]]:
-    pipeline: list[dict[str, Any]] = [{"$sort": {"_id": 1}}, {"$project": {"_id": 1}}]
-    return [(id_of(raw), mean_bytes) for raw in rows.of(pipeline)]
+def _drawn(rows: "_Rows", size: int) -> list[tuple[bytes, int]]:
+    """As `_sample`; none where the server cannot draw any."""
+    try:
+        return _sample(rows, size)
+    except OperationFailure as error:
+        if error.code != NO_NEW_DOCUMENT:
+            raise
+        return []
 
 
 def _sample(rows: "_Rows", size: int) -> list[tuple[bytes, int]]:
@@ -189,6 +218,25 @@ class _Rows:
         self._client, self._stop = client, stop
         self._database, self._collection = database, collection
         self._preference = preference
+
+    def ids(self, bounds: dict[str, Any], *, skip: int) -> Iterator[bytes]:
+        """The one behind so many, within the bounds."""
+        command = {
+            "find": self._collection,
+            "hint": {"_id": 1},
+            **bounds,
+            "projection": {"_id": 1},
+            "skip": skip,
+            "limit": 1,
+            "singleBatch": True,
+        }
+        return rows(
+            self._client,
+            self._database,
+            command,
+            self._stop,
+            read_preference=self._preference,
+        )
 
     def of(self, pipeline: list[dict[str, Any]]) -> Iterator[bytes]:
         command = {

@@ -9,7 +9,7 @@ import pytest
 
 from executors.batches import Range, read_range
 from executors.boundaries import to_text
-from executors.plan import plan
+from executors.plan import COUNTED_BYTES, MAX_COUNTED, _is_counted, plan
 from executors.protocol import Stopped
 from executors.rawbson import documents
 from executors.source import data_of
@@ -84,6 +84,16 @@ def test_chunks_of_few_documents_are_cut_evenly(pair: Pair) -> None:
     found = planned(client, unit_of(client), chunk_docs=100_000, chunk_bytes=200_000)
     chunks = read(client, unit_of(client), found)
     assert chunks == [20] * 20
+
+
+def test_when_the_index_is_walked() -> None:
+    """I21: where that is cheap beside reading, or a sample is not; never without an end."""
+    many = MAX_COUNTED
+    assert _is_counted(many, many * COUNTED_BYTES, 100)
+    assert not _is_counted(many + 1, many * COUNTED_BYTES * 2, 100)
+    assert not _is_counted(many, many * COUNTED_BYTES - 1, 100)
+    assert _is_counted(1000, 1000, 100), "ten of a chunk"
+    assert not _is_counted(0, 1 << 30, 16), "the counters of a server that was killed"
 
 
 @pytest.mark.parametrize("name", ["a..b", "x y", "naïve/ü"])
