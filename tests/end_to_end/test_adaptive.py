@@ -147,8 +147,8 @@ def test_a_target_that_becomes_slow_and_recovers(slowed: Pair, tmp_path: Path, p
     keep_waiting(slowed.target, 600)
     with running(terminal, "start", *how) as code:
         until(lambda: resized(terminal, "slower"))
-        keep_waiting(slowed.target, 0)
         shrunk = len(resized(terminal))
+        keep_waiting(slowed.target, 0)
         assert code() == 0
     assert is_whole(slowed, count)
     told = resized(terminal)
