@@ -14,6 +14,7 @@ from executors.pressure import Load
 from executors.protocol import Stopped
 from ferrylog import clock
 from ferrylog.cli.limits import limits, size
+from ferrylog.cli.settings import DEFAULTS, run_settings
 from ferrylog.engine import Engine
 from ferrylog.errors import Usage
 from ferrylog.governing import disk, governor, memory
@@ -25,6 +26,7 @@ from ferrylog.governing.processor import Processor
 from ferrylog.governing.rates import Bucket
 from ferrylog.views.limits import limits_line
 from statemachine.events import RunSettings
+from statemachine.policy import open_ms
 from statemachine.state import State
 from statemachine.words import Alert, BatchCause, Status, TaskKey, TaskKind
 from tests.statemachine.examples import SETTINGS
@@ -336,6 +338,13 @@ def test_limits_in_force_are_one_line() -> None:
         "limits: memory 512.0 MB, cpu 85 %, disk reserve 2.0 GB, read 1,000 docs/s, write 5.0 MB/s"
     ]
     assert [*limits_line(settings().model_dump()), *limits_line(None)] == []
+
+
+def test_the_breaker_of_a_new_job() -> None:
+    """F4: ten failures in a row, half a minute, then one probe (tests/statemachine/test_breaker)."""
+    assert (DEFAULTS.breaker_failures, DEFAULTS.breaker_ms) == (10, 30_000)
+    assert [open_ms(opened, DEFAULTS) for opened in (0, 1, 2)] == [30_000, 60_000, 60_000]
+    assert run_settings(DEFAULTS, breaker_wait=0.5).breaker_ms == 500
 
 
 # --- what is given ---
