@@ -341,7 +341,7 @@ def test_limits_in_force_are_one_line() -> None:
 
 
 def test_the_breaker_of_a_new_job() -> None:
-    """F4: ten failures in a row, half a minute, then one probe (tests/statemachine/test_breaker)."""
+    """F4: ten failures in a row, half a minute, then a probe; the rest is `test_breaker`."""
     assert (DEFAULTS.breaker_failures, DEFAULTS.breaker_ms) == (10, 30_000)
     assert [open_ms(opened, DEFAULTS) for opened in (0, 1, 2)] == [30_000, 60_000, 60_000]
     assert run_settings(DEFAULTS, breaker_wait=0.5).breaker_ms == 500
