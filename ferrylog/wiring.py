@@ -209,7 +209,7 @@ class Run:
         if ends.out is not None and not _made(engine.state):
             _take(ends.out.folder, engine.job, spec, anew=anew)
         sizers = self._sizers(engine, spec)
-        governor = self._governor(settings, folder, ends, sizers)
+        governor = self._governor(settings, spec, folder, ends, sizers)
         through = code.through if code is not None else None
         executor = MongoExecutor(ends, spec, folder, pace=governor, sizers=sizers, through=through)
         began = RunBegan(
@@ -265,12 +265,12 @@ class Run:
         return LiveSizers(Surroundings(settings, clock.monotonic_s, logger.debug, learned))
 
     def _governor(
-        self, settings: RunSettings, folder: Path, ends: Ends, sizers: LiveSizers
+        self, settings: RunSettings, spec: JobSpec, folder: Path, ends: Ends, sizers: LiveSizers
     ) -> Governor:
         """Until the first turn it goes by `settings`."""
         files = folder if ends.out is None else ends.out.folder
-        target = self.target.client if self.target is not None else None
-        load = partial(load_of, target) if target is not None else None
+        filled = self.target if spec.kind in ("migrate", "restore") else None
+        load = partial(load_of, filled.client) if filled is not None else None
         return Governor(settings, [files], load, sizers.pressed)
 
     def _folder(self, job: JobId, state: State) -> Path:
