@@ -21,6 +21,9 @@ from statemachine.words import BatchCause, UnitId
 
 MAX_KEPT: Final = 1000
 """Units whose sizes are remembered in a run; one that is forgotten begins as the journal says."""
+HOLD_S: Final = 10.0
+"""After somebody asked for less, nothing grows for so long: twice as long as a shortage that lasts
+is silent (`ferrylog.governing`)."""
 
 
 class Sizer(Protocol):
@@ -81,6 +84,8 @@ class LiveSizer:
         self._seen = around.settings()
         self._rule = batching.rule_of(self._seen)
         self._last_ms = 0.0
+        self._grows_s = 0.0
+        """From when on it may."""
         known = Size(unit.batch_documents, unit.batch_bytes)
         learned = self._rule.within(around.learned.get(unit.target, self._rule.initial))
         self._course = Course(self._rule.initial)
@@ -93,7 +98,11 @@ class LiveSizer:
     def pressed(self, cause: BatchCause) -> None:
         """As of `LiveSizers`."""
         with self._lock:
+            self._hold()
             self._move(*batching.pressed(self._rule, self._course, cause))
+
+    def _hold(self) -> None:
+        self._grows_s = self._around.monotonic_s() + HOLD_S
 
     def parts(self, block: Block) -> Iterator[Block]:
         """Equal parts of what is left, as the size is when each is taken."""
@@ -126,15 +135,17 @@ class LiveSizer:
         self, size: Size, began_s: float, part: Block, failed: PyMongoError | None = None
     ) -> None:
         held = Size(part.documents, len(part.data))
-        took_ms = (self._around.monotonic_s() - began_s) * 1000
+        now_s = self._around.monotonic_s()
+        took_ms = (now_s - began_s) * 1000
         with self._lock:
             if size != self._course.size:  # what was sent before it changed is old news
                 return
             self._last_ms = took_ms
             if failed is None:
-                sample = Sample(*held, took_ms)
-                self._move(*batching.timed(self._rule, self._course, sample))
+                sample, may = Sample(*held, took_ms), now_s >= self._grows_s
+                self._move(*batching.timed(self._rule, self._course, sample, may_grow=may))
             elif is_throttled(failed):
+                self._hold()
                 self._move(*batching.failed(self._rule, self._course, held, "throttled"))
             elif ran_out_of_time(failed):
                 self._move(*batching.failed(self._rule, self._course, held, "slower"))

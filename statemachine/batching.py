@@ -106,16 +106,18 @@ def rule_of(settings: RunSettings) -> Rule:
     return rule._replace(target_ms=settings.batch_ms or rule.target_ms)
 
 
-def timed(rule: Rule, course: Course, sample: Sample) -> tuple[Course, BatchCause | None]:
+def timed(
+    rule: Rule, course: Course, sample: Sample, *, may_grow: bool = True
+) -> tuple[Course, BatchCause | None]:
     """What follows from a command of the present size that was answered; with the cause where
     the next ones have another size.
 
     A command that held less than half of what it might says nothing: the end of a chunk, a small
-    collection.
+    collection. `may_grow`: nobody asked for less lately.
     """
     if 2 * sample.documents < course.size.documents and 2 * sample.bytes < course.size.bytes:
         return course, None
-    if 2 * sample.ms < rule.target_ms:  # one that is so fast is no accident
+    if may_grow and 2 * sample.ms < rule.target_ms:  # one that is so fast is no accident
         return _changed(rule, _believed(course, sample), _doubled(course.size), "faster")
     samples = (*course.samples, sample)
     if len(samples) < SAMPLES:
@@ -125,6 +127,8 @@ def timed(rule: Rule, course: Course, sample: Sample) -> tuple[Course, BatchCaus
     target_ms = max(rule.target_ms, 2 * course.fixed_ms) if rule.patient else rule.target_ms
     if median.ms > SLOWER * target_ms:
         return _changed(rule, course._replace(quick=False), course.size.halved(), "slower")
+    if not may_grow:
+        return course, None
     if course.quick:
         return _changed(rule, course, _doubled(course.size), "faster")
     if median.ms < FASTER * target_ms:

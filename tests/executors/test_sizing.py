@@ -15,7 +15,15 @@ from pymongo.errors import NetworkTimeout, OperationFailure, PyMongoError
 
 from executors.batches import Block
 from executors.rawbson import documents
-from executors.sizing import MAX_KEPT, WHOLE, LiveSizer, LiveSizers, Surroundings, whole_blocks
+from executors.sizing import (
+    HOLD_S,
+    MAX_KEPT,
+    WHOLE,
+    LiveSizer,
+    LiveSizers,
+    Surroundings,
+    whole_blocks,
+)
 from statemachine.batching import RULES, Size
 from statemachine.stimuli import Progressed, Resized
 from statemachine.words import UnitId
@@ -229,6 +237,25 @@ def test_what_is_short_presses_all() -> None:
     run.sizers.pressed("memory")
     assert run.sizes() == [(25_000, "memory")] * 2
     assert len(list(sizer.parts(SMALL))) == len(list(other.parts(SMALL))) == 2
+
+
+def test_nothing_grows_while_less_is_asked_for() -> None:
+    """F3, F7: quick commands are what was wanted, and no reason for bigger ones."""
+    run = Run()
+    run.sizer(batch_documents=4000, batch_bytes=2 << 20)
+    run.sizers.pressed("cache")
+    for _ in range(20):
+        run.send(SMALL, at_once)
+    assert run.sizes() == [(2000, "cache")]
+    run.now_s += HOLD_S
+    for _ in range(20):
+        run.send(SMALL, at_once)
+    assert {cause for _, cause in run.sizes()[1:]} == {"faster"}
+    with suppress(OperationFailure), run.sizer().timed(SMALL):
+        raise OperationFailure("too much", 16500)
+    told = list(run.told)
+    run.send(SMALL, at_once)
+    assert run.told == told
 
 
 # --- where it begins ------------------------------------------------------------------------------

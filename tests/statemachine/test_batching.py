@@ -242,6 +242,17 @@ def test_what_is_short_presses_to_the_initial_size(cause: BatchCause) -> None:
     assert pressed(ADAPTIVE, small, cause)[0].size == ADAPTIVE.least
 
 
+def test_while_less_is_asked_for_it_may_only_shrink() -> None:
+    """F3, F7: fast commands change nothing, slow ones do."""
+    course = Course(ADAPTIVE.initial)
+    for _ in range(SAMPLES):
+        course, cause = timed(ADAPTIVE, course, sent(course.size, linear(1, 1)), may_grow=False)
+        assert (course.size, cause) == (ADAPTIVE.initial, None)
+    for _ in range(SAMPLES):
+        course, cause = timed(ADAPTIVE, course, sent(course.size, linear(9000, 1)), may_grow=False)
+    assert (course.size, cause) == (ADAPTIVE.initial.halved(), "slower")
+
+
 def test_what_the_journal_is_told() -> None:
     """I43: what doubled or halved."""
     told = Size(100, 1000)
