@@ -6,7 +6,7 @@ The server's replies are cut into blocks without decoding a document. A cursor t
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from bson import Int64, MaxKey, Timestamp
@@ -65,6 +65,8 @@ class Block:
 
     data: bytes
     documents: int
+    last: bytes = field(default=b"", compare=False)
+    """The last of them, where whoever made the block came by it anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +267,7 @@ def _without(block: Block, id_document: bytes) -> Block:
     size = int32(block.data, 0)[0]
     if id_of(block.data[:size]) != id_document:
         return block
-    return Block(block.data[size:], block.documents - 1)
+    return Block(block.data[size:], block.documents - 1, block.last)
 
 
 def _cut_reply(reply: bytes) -> tuple[deque[tuple[Block, bytes]], int]:
@@ -314,7 +316,8 @@ def _cut_array(raw: bytes, at: int, end: int) -> deque[tuple[Block, bytes]]:
             if not names:
                 head += 1
                 names = 9 * 10 ** (head - 3)
-        blocks.append((Block(b"".join(pieces), len(pieces)), bytes(pieces[-1])))
+        last = bytes(pieces[-1])
+        blocks.append((Block(b"".join(pieces), len(pieces), last), last))
     if at != end:
         raise ValueError("a batch does not end where it says")
     return blocks

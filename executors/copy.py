@@ -72,7 +72,7 @@ def copy(
             if chunk.natural:
                 rejects.sync()
                 continue
-            last_key = to_key(id_of(last_of(block.data)))
+            last_key = to_key(id_of(block.last or last_of(block.data)))
             tell(Copied(position, last_key, *tally.news()))
         must_be_same(source, read)
         return Copied(position, last_key, *tally.news())

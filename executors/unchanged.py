@@ -5,8 +5,9 @@ A file system gives a file another time of change at every write, and no program
 What is remembered lives no longer than the process.
 """
 
+import os
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from statemachine.state import ChunkFile
 
@@ -16,11 +17,12 @@ MOST: Final = 100_000
 """Files that are remembered, some 300 bytes each; those beyond are read once more."""
 
 
-def mark_of(path: Path) -> Mark:
-    """Of the file at `path`, to be taken before it is read; empty where there is none."""
+def mark_of(file: Path | BinaryIO) -> Mark:
+    """Of the file at a path or of an open one, to be taken before it is read; empty where there is
+    none."""
     try:
-        found = path.stat()
-    except OSError:
+        found = file.stat() if isinstance(file, Path) else os.fstat(file.fileno())
+    except (OSError, ValueError):
         return ()
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 

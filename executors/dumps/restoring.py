@@ -175,7 +175,7 @@ class DumpSource:
         """The parts with the places they lie in; to salvage, with the damage between them."""
         if self._spec.layout == "archive":
             for part in each.parts:
-                check_file(dump.root, part, stop, objcheck=False)
+                self._look_at(dump, part, stop, objcheck=False)
                 yield replace(part, file=f"{UNPACKED}/{part.file}"), "work"
         elif dump.layout == "chunks":
             folder = folder_name(each.namespace)
@@ -197,7 +197,7 @@ class DumpSource:
         whole = is_capped(each.options)
         with open_file(dump.root, name) as file:
             if each.gzip:
-                yield from unpack(
+                for found in unpack(
                     file,
                     name,
                     self._folder,
@@ -207,16 +207,19 @@ class DumpSource:
                     objcheck=spec.objcheck,
                     salvage=spec.salvage,
                     whole=whole,
-                )
+                ):
+                    if isinstance(found, Part):
+                        path = self._folder / found.file
+                        self.unchanged.holds(path, found.at, found.sha256, mark_of(path))
+                    yield found
             elif spec.salvage:
                 yield from salvaged(file, name, **size, stop=stop, whole=whole)
             else:
-                path = inside(dump.root, name)
-                mark = mark_of(path)
+                mark = mark_of(file)
                 for part in parts(
                     file, name, **size, stop=stop, objcheck=spec.objcheck, whole=whole
                 ):
-                    self.unchanged.holds(path, part.at, part.sha256, mark)
+                    self.unchanged.holds(dump.root / name, part.at, part.sha256, mark)
                     yield part
 
     def _checked(
@@ -225,9 +228,8 @@ class DumpSource:
         """A chunk file of ours; to salvage, what is whole of a damaged one, as `name` of the work
         folder."""
         spec = self._spec
-        mark = mark_of(dump.root / part.file)
         try:
-            check_file(dump.root, part, stop, objcheck=spec.objcheck or spec.salvage)
+            self._look_at(dump, part, stop, objcheck=spec.objcheck or spec.salvage)
         except DamagedDump as error:
             if not spec.salvage:
                 raise
@@ -236,8 +238,14 @@ class DumpSource:
                 found.append(Damage(part.file, error.at or 0, 0, error.detail, error.why))
             yield from ((one, "work") for one in found)
         else:
-            self.unchanged.holds(inside(dump.root, part.file), part.at, part.sha256, mark)
             yield part, "dump"
+
+    def _look_at(self, dump: Dump, part: Part, stop: StopToken, *, objcheck: bool) -> None:
+        """At a chunk file; a restore need not do it again. Raises `DamagedDump`, `Stopped`."""
+        path = dump.root / part.file
+        mark = mark_of(path)
+        check_file(dump.root, part, stop, objcheck=objcheck)
+        self.unchanged.holds(path, part.at, part.sha256, mark)
 
 
 def _documents(
