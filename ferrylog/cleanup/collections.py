@@ -4,6 +4,8 @@ A collection has no time of creation. Its age is that of the job that named it; 
 this journal names has none, and may be another journal's.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -28,32 +30,50 @@ def lying_collections(
     now_ms: int,
     *,
     foreign: bool,
+    others: Sequence[tuple[SqliteJournal, dict[JobId, Standing]]] = (),
 ) -> Found:
-    """All of ferrylog's own that nobody needs, and those that stay without need. Raises
-    `CannotLook`."""
+    """All of ferrylog's own that nobody needs, and those that stay without need. What a job of
+    `others` names is nobody's business here. Raises `CannotLook`."""
     lying = list(leftovers(target.client))
     if not lying:
         return
-    folders = [work for work, _ in work_folders(journal, jobs)]
-    changing = [each for each in jobs.values() if spec_of(journal, each.job).kind in CHANGES]
-    in_logs = {each.job: _in_logs(each, folders) for each in changing}
+    mine = _naming(journal, jobs)
+    theirs = [each for other, its in others for each in _naming(other, its)]
     for each in lying:
-        by = [one for one in changing if each.namespace in in_logs[one.job] or _names(one, each)]
+        by = [one.standing for one in mine if one.names(each)]
+        if any(one.names(each) for one in theirs):
+            continue
         if not by:
             yield _unknown(target, each, foreign=foreign)
         elif all(cannot_return(one.past.state) for one in by):
             yield _of_ended(target, each, max(by, key=lambda one: one.last_ms), now_ms)
 
 
+@dataclass(frozen=True, slots=True)
+class _Naming:
+    """A job that makes collections, and those that its logs name."""
+
+    standing: Standing
+    in_logs: frozenset[str]
+
+    def names(self, found: Leftover) -> bool:
+        """Also where no log tells it any more."""
+        job, state = self.standing.job, self.standing.past.state
+        spec = spec_of(self.standing.journal, job)
+        return found.namespace in self.in_logs or any(
+            would_name(job, spec, unit, found) for unit in state.units.values()
+        )
+
+
+def _naming(journal: SqliteJournal, jobs: dict[JobId, Standing]) -> list[_Naming]:
+    folders = [work for work, _ in work_folders(journal, jobs)]
+    changing = [each for each in jobs.values() if spec_of(journal, each.job).kind in CHANGES]
+    return [_Naming(each, _in_logs(each, folders)) for each in changing]
+
+
 def _in_logs(standing: Standing, folders: list[Path]) -> frozenset[str]:
     found = (named_in_logs(inside(folder, standing.job)) for folder in folders)
     return frozenset().union(*found)
-
-
-def _names(standing: Standing, found: Leftover) -> bool:
-    """Also where no log tells it any more."""
-    spec, units = spec_of(standing.journal, standing.job), standing.past.state.units.values()
-    return any(would_name(standing.job, spec, unit, found) for unit in units)
 
 
 def _of_ended(target: Deployment, each: Leftover, by: Standing, now_ms: int) -> Item | Left:

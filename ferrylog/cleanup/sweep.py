@@ -17,7 +17,6 @@ from journal.errors import JournalHeld
 from journal.lease import Lease, held
 from journal.sqlite import SqliteJournal
 from statemachine.errors import FerrylogError
-from statemachine.words import JobId
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,23 +73,22 @@ def _lying(
     held_since_ms: int | None,
 ) -> Found:
     jobs = standings(journal)
-    if target is not None and {"staging", "groups"} & set(wanted.only):
-        yield from lying_collections(journal, jobs, target, now_ms, foreign=wanted.foreign)
-    if {"files", "groups"} & set(wanted.only):
-        others = frozenset(_jobs_of(wanted.others))
-        among = Among(jobs, others, wanted.foreign, target, held_since_ms)
-        yield from lying_files(journal, among, now_ms)
+    with ExitStack() as stack:
+        opened = [stack.enter_context(SqliteJournal.read_only(each)) for each in wanted.others]
+        others = [(each, standings(each)) for each in opened]
+        if target is not None and {"staging", "groups"} & set(wanted.only):
+            yield from lying_collections(
+                journal, jobs, target, now_ms, foreign=wanted.foreign, others=others
+            )
+        if {"files", "groups"} & set(wanted.only):
+            theirs = frozenset(job for _, its in others for job in its)
+            among = Among(jobs, theirs, wanted.foreign, target, held_since_ms)
+            yield from lying_files(journal, among, now_ms)
     if "requests" in wanted.only:
         runs = journal.latest_job() if held_since_ms is not None else None
         yield from lying_requests(journal, jobs, now_ms, runs=runs)
     if "jobs" in wanted.only:
         yield from lying_projections(journal, jobs, now_ms, wanted.older_than_ms["jobs"])
-
-
-def _jobs_of(journals: Collection[Path]) -> Iterator[JobId]:
-    for path in journals:
-        with SqliteJournal.read_only(path) as other:
-            yield from other.jobs()
 
 
 def sweep(journal: SqliteJournal, items: list[Item]) -> Iterator[Swept]:
