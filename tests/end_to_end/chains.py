@@ -147,7 +147,7 @@ class Trial:
         known, began = self.dumps.last_seq(), time.monotonic()
         hold = Hold(self, known, self.rng.uniform(0.5, 5) if exposed else 0)
         latest = self.size.kill_within_s
-        shots = [at_second(self.rng.uniform(0.4, latest)) for _ in range(self.size.kills)]
+        shots = [at_second(self.rng.uniform(0.1, latest)) for _ in range(self.size.kills)]
         before = self.dumps.kills
         chunks = ("--chunk-docs", str(self.size.chunk_docs))
         self.dumps.to_its_end([*words, *chunks], shots, hold)
@@ -226,7 +226,7 @@ class Trial:
         base_s = (first - rows[0].at_ms) / 1000
         many = self.size.kills_restoring
         early = many // 5
-        shots = [at_second(0.7 + self.rng.random() * base_s) for _ in range(early)]
+        shots = [at_second(0.1 + self.rng.random() * base_s) for _ in range(early)]
         step = max(1, events // (many - early + mongod + 3))
         late = [self._behind(program, step) for _ in range(many - early)]
         for _ in range(mongod):

@@ -24,7 +24,7 @@ def follow(trial: Trial, seconds: float, kills: int) -> None:
     empty(trial.target.uri)
     program = Program(trial.folder / "follow")
     latest = 2 * seconds / (kills + 1)
-    shots = [at_second(trial.rng.uniform(1, latest)) for _ in range(kills)]
+    shots = [at_second(trial.rng.uniform(0.5, latest)) for _ in range(kills)]
     trial.writer.say("hold")
     ends = ("--source", trial.source.uri, "--target", trial.target.uri)
     words = ("start", "--follow", *ends, "--ns-exclude", UNTOLD[0])

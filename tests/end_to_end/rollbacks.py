@@ -175,7 +175,7 @@ class Trial:
     def _restore(self, program: Program, words: tuple[str | Path, ...]) -> None:
         began = time.monotonic()
         process = program.begin(*words)
-        limit = self.rng.uniform(0.5, self.whole_s * 1.05) if self.whole_s else PATIENCE_S
+        limit = self.rng.uniform(0.1, self.whole_s * 1.05) if self.whole_s else PATIENCE_S
         begun = Shot(lambda passed: passed > limit and program.last_seq() > 0)
         if begun.hits(process, lambda: None):
             self.tally.kills["restore"] += 1
@@ -189,7 +189,7 @@ class Trial:
         words = ("rollback", "--target", self.target.uri)
         for _ in range(self.rng.randrange(3)):
             process = program.begin(*words)
-            if at_second(self.rng.uniform(0.3, 3.0)).hits(process, lambda: None):
+            if at_second(self.rng.uniform(0.1, max(1.0, self.whole_s))).hits(process, lambda: None):
                 self.tally.kills["rollback"] += 1
             elif process.wait() == 0:
                 return

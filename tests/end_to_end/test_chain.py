@@ -19,17 +19,23 @@ from tests.end_to_end.trials import Program
 
 pytestmark = pytest.mark.server
 SMALL = Size(
-    documents=8_000,
+    documents=4_000,
     links=2,
-    changes=1_500,
-    chunk_docs=400,
+    changes=1_000,
+    chunk_docs=250,
     kills=1,
-    kill_within_s=1.0,
-    kills_restoring=4,
+    kill_within_s=0.6,
+    kills_restoring=3,
     ddl_every_s=0.3,
 )
 MORE = replace(
-    SMALL, documents=20_000, changes=3_000, kills=2, kill_within_s=2.0, kills_restoring=5
+    SMALL,
+    documents=20_000,
+    changes=3_000,
+    chunk_docs=400,
+    kills=2,
+    kill_within_s=2.0,
+    kills_restoring=5,
 )
 
 

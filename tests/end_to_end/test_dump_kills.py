@@ -29,7 +29,7 @@ WORKERS = 2
 CHUNK = 100
 """Documents; a block has no more."""
 SMALL = ("--chunk-docs", str(CHUNK))
-COUNTS = {"c": 12_000, "d": 4_000}
+COUNTS = {"c": 5_000, "d": 2_000}
 RAW: CodecOptions[Any] = CodecOptions(document_class=RawBSONDocument)
 TO_DUMP = ("dump_started", "dump_completed")
 TO_RESTORE = ("plan_completed", "restore_started", "restore_completed")

@@ -225,19 +225,19 @@ def test_a_snapshot_is_one_moment(pair: Pair, tmp_path: Path) -> None:
     """All chunks are read as of one cluster time, which stands in the manifest, the journal and
     the report, whatever is written meanwhile; a window that is over is named."""
     source = pair.source_client
-    source.shop.c.insert_many([{"_id": n, "pad": "x" * 1000} for n in range(20_000)])
+    source.shop.c.insert_many([{"_id": n, "pad": "x" * 1000} for n in range(8_000)])
     ferrylog, place = Terminal(tmp_path, pair), tmp_path / "dump"
-    words = ("dump", "--out", str(place), "--consistency", "snapshot", "--chunk-docs", "500")
+    words = ("dump", "--out", str(place), "--consistency", "snapshot", "--chunk-docs", "200")
     running = ferrylog.begin(*words, "--dump-workers", "1")
     until(lambda: "survey_completed" in ferrylog.kinds())
-    source.shop.c.delete_many({"_id": {"$gte": 10_000}})
+    source.shop.c.delete_many({"_id": {"$gte": 4_000}})
     source.shop.c.update_many({}, {"$set": {"late": True}})
     _, told = running.communicate(timeout=60)
     assert running.returncode == 0, told
     assert "snapshot" in told
     assert ferrylog("restore", "--from", str(place)).returncode == 0
     rows = list(pair.target_client.shop.c.find())
-    assert len(rows) == 20_000 and not any("late" in row for row in rows)
+    assert len(rows) == 8_000 and not any("late" in row for row in rows)
     manifest = json.loads((place / "manifest.json").read_text())
     surveyed = ferrylog.events("--kind", "survey_completed")[0]
     assert manifest["facts"]["consistency"] == "snapshot"

@@ -12,7 +12,7 @@ from tests import program
 from tests.conftest import Pair
 from tests.end_to_end.test_main_job import Terminal, until
 
-ROWS = [{"_id": n, "pad": "x" * 200} for n in range(6000)]
+ROWS = [{"_id": n, "pad": "x" * 200} for n in range(3000)]
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def killed_in(ferrylog: Terminal, kind: str, count: int, *words: str, stdin: Any
         running.wait()
 
 
-@pytest.mark.parametrize("layout", ["chunks", "mongodump"])
+@pytest.mark.parametrize("layout", [pytest.param("chunks", marks=pytest.mark.deep), "mongodump"])
 def test_files_of_a_dump_that_are_lost_meanwhile_are_dumped_again(
     layout: str, loaded: Pair, tmp_path: Path
 ) -> None:
@@ -65,7 +65,9 @@ def test_two_dumps_do_not_share_a_folder(loaded: Pair, tmp_path: Path) -> None:
     assert not (tmp_path / "dump" / ".ferrylog-dump").exists()
 
 
-@pytest.mark.parametrize("change", ["other", "gone", "back again"])
+@pytest.mark.parametrize(
+    "change", ["other", pytest.param("gone", marks=pytest.mark.deep), "back again"]
+)
 def test_a_restore_goes_on_with_its_own_dump(change: str, loaded: Pair, tmp_path: Path) -> None:
     """Another dump under that name, or none, is refused before anything is journaled."""
     ferrylog, place = Terminal(tmp_path, loaded), tmp_path / "dump"
@@ -108,7 +110,7 @@ def test_another_archive_does_not_go_on_with_an_unfinished_job(
     assert "--new" in piped.stderr
 
 
-@pytest.mark.parametrize("form", ["archive", "gzip"])
+@pytest.mark.parametrize("form", ["archive", pytest.param("gzip", marks=pytest.mark.deep)])
 def test_what_was_unpacked_and_is_gone_is_unpacked_again(
     form: str, loaded: Pair, tmp_path: Path
 ) -> None:

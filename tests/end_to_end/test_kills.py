@@ -41,7 +41,7 @@ from tests.end_to_end.kills import (
 pytestmark = pytest.mark.server
 
 SEED = 20_000
-SMALL = Size(documents=24_000, chunk_docs=700)
+SMALL = Size(documents=16_000, chunk_docs=470)
 TINY = Size(documents=6_000, chunk_docs=170)
 Client = MongoClient[dict[str, Any]]
 DIGEST = re.compile(r"state digest seq=(\d+) digest=([0-9a-f]+)")
@@ -58,7 +58,7 @@ def test_a_migration_killed_at_any_moment_ends_as_if_nothing_had_happened(
     the moment of the kill; I4: what was acknowledged is still in the journal (its tip and chains
     hold); I18, I21, I23, I25 by the story that the journal tells."""
     arena = prepare(pair.source, pair.target, SEED, SMALL, tmp_path)
-    _must_have_lost_nothing(fight(arena, tmp_path, runs=3, seed=SEED))
+    _must_have_lost_nothing(fight(arena, tmp_path, runs=2, seed=SEED))
 
 
 @pytest.mark.deep

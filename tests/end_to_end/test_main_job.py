@@ -18,7 +18,7 @@ import pytest
 from tests import program
 from tests.conftest import Pair
 
-DOCUMENTS = 30_000
+DOCUMENTS = 12_000
 FERRYLOG = (sys.executable, "-m", "ferrylog")
 
 
@@ -75,9 +75,9 @@ def terminal(tmp_path: Path, pair: Pair) -> Terminal:
 def loaded(pair: Pair) -> Pair:
     """Three collections, a view, an index, a validator."""
     shop = pair.source_client.get_database("shop")
-    for start in range(0, DOCUMENTS, 10_000):
+    for start in range(0, DOCUMENTS, 6_000):
         shop.orders.insert_many(
-            [{"_id": n, "n": n % 100, "text": f"order {n}"} for n in range(start, start + 10_000)]
+            [{"_id": n, "n": n % 100, "text": f"order {n}"} for n in range(start, start + 6_000)]
         )
     shop.orders.create_index("n")
     shop.customers.insert_many([{"_id": f"c{n}"} for n in range(500)])
@@ -95,7 +95,7 @@ def until(condition: Callable[[], object], timeout_s: float = 60) -> None:
 
 def test_from_nothing_to_verified(terminal: Terminal, loaded: Pair) -> None:
     """A25, I22, I29: exit 0, all there; the reports agree with each other and with the servers."""
-    done = terminal("start", "--chunk-docs", "1000", "--json")
+    done = terminal("start", "--chunk-docs", "400", "--json")
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["schema"] == "ferrylog.status/1"
@@ -162,7 +162,7 @@ def test_settings_from_a_file(terminal: Terminal, loaded: Pair, tmp_path: Path) 
 )
 def test_pause_and_resume(terminal: Terminal, loaded: Pair, how: str) -> None:
     """A18, A19, A20, I28: exit 5, nothing in doubt, resumed where it left off, nothing twice."""
-    running = terminal.begin("start", "--chunk-docs", "100", "--dump-workers", "1")
+    running = terminal.begin("start", "--chunk-docs", "120", "--dump-workers", "1")
     until(lambda: "restore_completed" in terminal.kinds())
     if how == "inbox":
         assert terminal("pause").returncode == 0
@@ -231,8 +231,8 @@ def test_verify_finds_every_kind_of_difference(terminal: Terminal, loaded: Pair)
     assert terminal("start", "--chunk-docs", "5000").returncode == 0
     orders = loaded.target_client.shop.orders
     orders.update_one({"_id": 77}, {"$set": {"text": "changed"}})
-    orders.delete_one({"_id": 12345})
-    orders.insert_one({"_id": 12345.5})
+    orders.delete_one({"_id": 11345})
+    orders.insert_one({"_id": 11345.5})
     done = terminal("verify", "--json")
     assert done.returncode == 4, done.stderr
     report = json.loads(done.stdout)
@@ -241,11 +241,11 @@ def test_verify_finds_every_kind_of_difference(terminal: Terminal, loaded: Pair)
     assert unit["equal"] is False
     assert {(each["what"], each["key"]) for each in unit["differing"]} == {
         ("different", '{"$numberInt":"77"}'),
-        ("missing", '{"$numberInt":"12345"}'),
-        ("extra", '{"$numberDouble":"12345.5"}'),
+        ("missing", '{"$numberInt":"11345"}'),
+        ("extra", '{"$numberDouble":"11345.5"}'),
     }
-    orders.delete_one({"_id": 12345.5})
-    orders.insert_one({"_id": 12345, "n": 45, "text": "order 12345"})
+    orders.delete_one({"_id": 11345.5})
+    orders.insert_one({"_id": 11345, "n": 45, "text": "order 11345"})
     orders.update_one({"_id": 77}, {"$set": {"text": "order 77"}})
     assert terminal.json("verify")["equal"] is True
 

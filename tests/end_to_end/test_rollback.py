@@ -14,3 +14,4 @@ def test_a_killed_restore_is_taken_back(pair: Pair, tmp_path: Path, seed: int) -
     tally = trial(pair.source, pair.target, tmp_path, Size(4, 2_000), runs=4, seed=seed)
     assert not tally.wrong
     assert tally.runs == 4
+    assert tally.kills["restore"] and tally.kills["rollback"]

@@ -260,9 +260,9 @@ def large(servers: Pair, tmp_path: Path) -> Path:
     shop = servers.source_client["shop"]
     for how in (("--consistency", "snapshot"), ("--incremental",)):
         more = len(how) == 1
-        shop["orders"].insert_many([{"_id": n + 0.5 * more, "x": "x" * 500} for n in range(60_000)])
+        shop["orders"].insert_many([{"_id": n + 0.5 * more, "x": "x" * 500} for n in range(20_000)])
         words = ("dump", "--source", servers.source.uri, "--out", tmp_path / "dump")
-        done = ferrylog(*words, "--chunk-docs", "2000", *how, "--journal", tmp_path / "dump.db")
+        done = ferrylog(*words, "--chunk-docs", "700", *how, "--journal", tmp_path / "dump.db")
         assert done.returncode == 0, done.stderr
     return tmp_path / "dump"
 

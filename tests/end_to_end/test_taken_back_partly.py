@@ -180,7 +180,7 @@ def test_the_places_of_a_group_are_those_of_the_group(pair: Pair, tmp_path: Path
 
 def test_a_rollback_goes_on_as_it_was_begun(pair: Pair, tmp_path: Path) -> None:
     """I38: and who asked for it is told that it is no resume that goes on with the job."""
-    pair.source_client.shop.orders.insert_many([{"_id": n} for n in range(20_000)])
+    pair.source_client.shop.orders.insert_many([{"_id": n} for n in range(8_000)])
     pair.target_client.shop.orders.insert_one({"_id": "old"})
     before = every_kind.read(pair.target_client)
     ferrylog = Terminal(tmp_path, pair)
@@ -204,7 +204,7 @@ def test_a_rollback_goes_on_as_it_was_begun(pair: Pair, tmp_path: Path) -> None:
 
 def test_a_paused_job_is_stopped_to_be_taken_back(pair: Pair, tmp_path: Path) -> None:
     """M2: nobody runs it; the next run takes it back, and everybody says so."""
-    pair.source_client.shop.orders.insert_many([{"_id": n, "a": "b" * 50} for n in range(100_000)])
+    pair.source_client.shop.orders.insert_many([{"_id": n, "a": "b" * 50} for n in range(20_000)])
     ferrylog = Terminal(tmp_path, pair)
     process = ferrylog.begin("start", "--chunk-docs", "200")
     until(lambda: "restore_completed" in ferrylog.kinds())
