@@ -23,8 +23,8 @@ class User(BaseModel):
     username: str = Field(pattern=r"^[a-z0-9.]{1,40}-[a-z2-7]{8}$")
     email: str = Field(pattern=r"^[^@\s]+@[^@\s]+\.[^@\s]+$")
     password: str = Field(pattern=r"^scrypt\$")
-    createdAt: datetime
-    isAdmin: bool
+    createdAt: datetime  # noqa: N815 — fields are called as in the documents
+    isAdmin: bool  # noqa: N815
 
 
 def migrate(document: dict[str, Any]) -> dict[str, Any]:

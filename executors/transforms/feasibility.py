@@ -32,7 +32,7 @@ SAMPLED_BYTES: Final = 64 << 20
 """Of one collection."""
 LOT: Final = 10
 """Documents between two looks at the time."""
-LONGEST_S: Final = 30.0
+LONGEST_S: Final = 10.0
 """For all of them: code that takes long for each document is tried with fewer."""
 REASONS: Final = 3
 """That are told, the most frequent first."""
