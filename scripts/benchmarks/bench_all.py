@@ -24,6 +24,8 @@ def words(subject: str, asked: argparse.Namespace) -> list[str]:
     match subject:
         case "coordinator":
             return ["--chunks", str(max(400, int(10_000 * asked.scale))), "--units", "100"]
+        case "dump":  # it takes next to no time
+            return [*rounds, "--scale", str(2 * asked.scale)]
         case "changes":
             return scale
         case "journal":

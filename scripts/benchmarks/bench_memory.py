@@ -69,7 +69,8 @@ def main() -> None:
             counts = [smallest * times for times in asked.times]
             found = grown(place, name, counts, lambda: peaks(place, asked.workers))
             rows += rows_of(f"{name}, {smallest:,}", found)
-            results.reach("flat", name, [each[-1] / each[0] for each in found.values()])
+            for step, each in found.items():
+                results.reach("flat", f"{name}, {step}", [each[-1] / each[0]])
         count = max(10, int(SETS["large"][0] * asked.scale))
         limit = ("--memory-limit", asked.limit)
         held = grown(place, "large", [count], lambda: peaks(place, MOST_WORKERS, *limit))

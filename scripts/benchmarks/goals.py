@@ -107,7 +107,7 @@ GOALS: Final = (
 
 
 def judged(reached: Sequence[Reached]) -> Table:
-    """Every goal with what was reached."""
+    """Every goal with what was reached; of several findings for one, the first."""
     rows = [row for goal in GOALS for row in rows_of(goal, reached)]
     note = (
         "Reached is the median of the rounds, with the least and the most; a ratio is between two "
@@ -119,7 +119,10 @@ def judged(reached: Sequence[Reached]) -> Table:
 
 def rows_of(goal: Goal, reached: Sequence[Reached]) -> Iterator[list[str]]:
     """A row for each set that something was found for, and for each that nothing was."""
-    found = {each.data: each.values for each in reached if each.goal == goal.key}
+    found: dict[str, list[float]] = {}
+    for each in reached:
+        if each.goal == goal.key:
+            found.setdefault(each.data, each.values)
     named = [data for data in goal.bounds if data != ANY]
     for data in dict.fromkeys([*named, *found] or [ANY]):
         if (bound := goal.bound(data)) is None:

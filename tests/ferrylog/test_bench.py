@@ -146,6 +146,13 @@ def test_what_was_not_measured_is_not_met(bench: Any) -> None:
     assert {goal.what for goal in bench.goals.GOALS} == {what for what, _ in rows}
 
 
+def test_of_two_findings_for_a_goal_the_first_counts(bench: Any) -> None:
+    """Dumps are compared alone on more documents, and on fewer beside all else."""
+    rows = goal_rows(bench, ("dump", "small", [2.0]), ("dump", "small", [1.0]))
+    told = [row[-2:] for (what, _), row in rows.items() if what.startswith("dump: ")]
+    assert told == [["2.00", "yes"], ["not measured", "?"], ["not measured", "?"]]
+
+
 def test_a_set_without_a_goal_has_no_row(bench: Any) -> None:
     """Large documents have no goal for direct copies."""
     rows = goal_rows(bench, ("direct", "large", [1.0]), ("direct", "real", [2.0]))

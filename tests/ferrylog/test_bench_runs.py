@@ -13,6 +13,7 @@ TINY = ["--rounds", "1", "--scale", "0.001"]
 SMALL = [*TINY, "--only", "small"]
 WORDS = {
     "data": [*SMALL, "--peer-workers", "1,2"],
+    "dump": SMALL,
     "workers": [*SMALL, "--workers", "1,2"],
     "memory": [*SMALL, "--times", "1,2"],
     "batches": [*TINY, "--only", "quiet,latency"],
