@@ -46,7 +46,8 @@ class Deployment:
     role: Role
     client: MongoClient[Any]
     patient: MongoClient[Any]
-    """Without a limit on an answer's time: an index build may take hours."""
+    """Without a limit on an answer's time: an index build may take hours. It connects when it is
+    first used: that of a source never is."""
     where: str
     """`mongodb://host:port,...` for people and for the journal."""
     identity: str
@@ -105,7 +106,9 @@ def connect(role: Role, uri: str) -> Deployment:
     return Deployment(
         role=role,
         client=_client(role, uri, serverSelectionTimeoutMS=SELECT_MS, socketTimeoutMS=SOCKET_MS),
-        patient=_client(role, uri, serverSelectionTimeoutMS=SELECT_MS, socketTimeoutMS=None),
+        patient=_client(
+            role, uri, serverSelectionTimeoutMS=SELECT_MS, socketTimeoutMS=None, connect=False
+        ),
         where=where,
         identity=identity,
         process=hello.get("topologyVersion", {}).get("processId"),
