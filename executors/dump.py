@@ -19,7 +19,7 @@ from executors.source import range_of
 from executors.survey import namespaces
 from executors.transforms.heldback import HeldBack, Through
 from statemachine.events import JobSpec
-from statemachine.state import Chunk, Unit
+from statemachine.state import Chunk, Unit, transforms
 from statemachine.stimuli import Dumped
 from statemachine.words import UnitId
 
@@ -55,6 +55,7 @@ def dump(
         since=since,
     )
     blocks = read_range(client, what, stop, document_bytes=mean_bytes(unit), pace=pace)
+    assert through is not None or not transforms(spec), "nothing goes past the user's own code"
     if through is None or unit.id in USERS:
         written = _write(path, blocks, spec, pace, stop)
         must_be_same(client, read)
