@@ -19,7 +19,19 @@ def run(seed: int, plan: int) -> None:
     count("disks after a fault: refused, a forgotten sync and a cut in its repair", sweep.forgotten)
 
 
-@pytest.mark.parametrize("plan", range(len(PLANS)), ids=lambda plan: str(PLANS[plan]))
+OFTEN = (("io", False, True), ("full", True, False))
+"""The hardest plans, each time; all of them, and over more runs, in the deep lane."""
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        pytest.param(
+            each, id=str(PLANS[each]), marks=() if PLANS[each] in OFTEN else pytest.mark.deep
+        )
+        for each in range(len(PLANS))
+    ],
+)
 def test_every_operation_may_fail(plan: int) -> None:
     """I3, I4: an append that fails raises `JournalUnknown`, an opening `JournalUnreachable`, and
     nothing else; the batch is there whole or not at all; what was acknowledged is there, also
