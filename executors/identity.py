@@ -12,18 +12,18 @@ from typing import Final
 from executors.batches import Block
 from executors.partfile import CHUNK_FILE
 from executors.rawbson import MALFORMED, documents, elements, int32
-from executors.survey import ID_INDEX
-from statemachine.state import ChunkFile, Unit
+from statemachine.state import Chunk, ChunkFile
 
 _FIRST: Final = b"_id\0"
 OBJECT_ID: Final = b"\x07"
 
 
-def always_has_ids(unit: Unit, file: ChunkFile) -> bool:
-    """Whether a server vouches for it: what a dump of ours holds of a collection with an index on
-    `_id`."""
-    ours = file.place == "dump" and file.name.endswith(CHUNK_FILE)
-    return ours and any(index.name == ID_INDEX for index in unit.indexes)
+def came_by_id(chunk: Chunk) -> bool:
+    """Whether its documents were read through an index on `_id`, as dumps of ours are: then each
+    of them has one."""
+    file = chunk.file
+    assert file is not None
+    return file.place == "dump" and file.name.endswith(CHUNK_FILE) and not chunk.natural
 
 
 def with_ids(block: Block, file: ChunkFile, position: int) -> Block:

@@ -7,7 +7,7 @@ from typing import Any
 from pymongo import MongoClient
 
 from executors.batches import BLOCK_BYTES, Block
-from executors.identity import always_has_ids, with_ids
+from executors.identity import came_by_id, with_ids
 from executors.pace import UNLIMITED, Pace
 from executors.partfile import check_file, file_blocks
 from executors.placement import Mine, kept
@@ -53,7 +53,7 @@ def restore(
         Rejects(rejected_path(folder, unit.id, chunk.id)) as rejects,
         log_of(folder, unit, task, spec) as log,
     ):
-        strange = spec.kind == "restore" and not always_has_ids(unit, chunk.file)
+        strange = spec.kind == "restore" and not came_by_id(chunk)
         how = _over_itself(spec, unit, chunk)
         writer = Writer(client, unit, how, stop, log, pace=pace, sizer=sizer)
         tally = Tally.after(chunk.done, rejects)

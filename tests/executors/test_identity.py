@@ -9,12 +9,13 @@ import bson
 import pytest
 
 from executors.batches import BLOCK_BYTES, Block
-from executors.identity import with_ids
+from executors.identity import came_by_id, with_ids
 from executors.partfile import part_blocks
 from executors.rawbson import documents
 from executors.restore import restore
-from statemachine.state import NOTHING, ChunkFile, Done
+from statemachine.state import NOTHING, Chunk, ChunkFile, Done
 from statemachine.stimuli import Restored
+from statemachine.words import ChunkId, Place, UnitId
 from tests.conftest import Pair
 from tests.executors.bsons import FLAWED, field, i32
 from tests.executors.examples import Looks, filed, in_order, part_of, plain_unit, spec, there
@@ -157,3 +158,21 @@ def test_each_block_is_cut_the_same_from_any_position(tmp_path: Path, big: list[
     whole = list(part_blocks(path, 0, size))
     for n, (_, position) in enumerate(whole):
         assert list(part_blocks(path, 0, size, position)) == whole[n + 1 :]
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "natural", "sure"),
+    [
+        ("c/0-1.flb", "dump", False, True),
+        ("c/0-1.flb", "dump", True, False),
+        ("c/0-0.flb", "work", False, False),
+        ("shop/c.bson", "dump", False, False),
+    ],
+)
+def test_only_what_came_by_an_index_is_known_to_have_ids(
+    name: str, place: Place, natural: bool, sure: bool
+) -> None:
+    """Insertion order needs no index; archives and mongodump's files prove nothing."""
+    file = FILE._replace(name=name, place=place)
+    chunk = Chunk(ChunkId("shop.c#0"), UnitId("shop.c"), None, None, 1, natural, file=file)
+    assert came_by_id(chunk) is sure
