@@ -17,12 +17,14 @@ from ferrylog.cli import options as o
 from ferrylog.jobs import find_job
 from ferrylog.past import Past
 from ferrylog.recall import recall
+from ferrylog.views.ending import go_on
 from ferrylog.views.model import exit_code, status_report
 from ferrylog.views.shapes import StatusReport
 from ferrylog.views.told import told
 from ferrylog.views.watch import Pace, dashboard, line
 from journal.lease import held
 from journal.sqlite import SqliteJournal
+from statemachine.state import State
 from statemachine.words import JobId
 
 LOOK_S: Final = 0.25
@@ -53,16 +55,16 @@ def watch(
     o.Common(journal, json, verbose, quiet)
     try:
         with SqliteJournal.read_only(journal) as opened, _face(json=json) as face:
-            wanted, code = _follow(opened, job, face)
+            wanted, state = _follow(opened, job, face)
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
+    code = exit_code(state)
     if code == 5:
-        resume = f"ferrylog resume {wanted} --journal {shlex.quote(str(journal))}"
-        typer.echo(f"resume with: {resume}", err=True)
+        typer.echo(go_on(state, wanted, shlex.quote(str(journal))), err=True)
     raise typer.Exit(code)
 
 
-def _follow(journal: SqliteJournal, job: str | None, face: Face) -> tuple[JobId, int]:
+def _follow(journal: SqliteJournal, job: str | None, face: Face) -> tuple[JobId, State]:
     """Look until the job rests, or no process is there to run it; each look reads only what is
     new."""
     wanted = find_job(journal, job or (journal.latest_job() if held(journal.path) else None))
@@ -77,7 +79,7 @@ def _follow(journal: SqliteJournal, job: str | None, face: Face) -> tuple[JobId,
         if over and not past.state.resting:
             typer.echo(f"the job is {past.state.status}, and no process runs it", err=True)
         if over:
-            return wanted, exit_code(past.state)
+            return wanted, past.state
         clock.sleep_s(LOOK_S)
 
 

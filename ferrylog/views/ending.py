@@ -7,6 +7,7 @@ from ferrylog.redact import one_line
 from ferrylog.views.fidelity import damaged_places
 from ferrylog.views.human import reason
 from ferrylog.views.model import exit_code, rejects
+from statemachine.decide.operations import TAKING_BACK
 from statemachine.state import State
 from statemachine.words import JobStatus
 
@@ -14,9 +15,7 @@ from statemachine.words import JobStatus
 def last_words(state: State, job: str, journal: str) -> str:
     """Of a job that rests. `journal`: as a shell takes it."""
     if state.status in (JobStatus.PAUSED, JobStatus.STOPPED):
-        verb, words = ("rollback", "take it back") if state.rollback else ("resume", "resume")
-        again = f"ferrylog {verb} {job} --journal {journal}"
-        return f"{state.status}: {one_line(state.why)}\n{words} with: {again}"
+        return f"{state.status}: {one_line(state.why)}\n{go_on(state, job, journal)}"
     if state.status in TAKEN_BACK:
         return _taken_back(state, job, journal)
     if state.status is JobStatus.FAILED:
@@ -29,6 +28,13 @@ def last_words(state: State, job: str, journal: str) -> str:
         case _:
             differing, missing = _differing(state, journal), _missing(state, journal)
             return " · ".join(("source and target differ", *differing, *missing))
+
+
+def go_on(state: State, job: str, journal: str) -> str:
+    """How a job that rests goes on, in the direction in which it went."""
+    backwards = state.rollback or state.status in TAKING_BACK
+    verb, words = ("rollback", "take it back") if backwards else ("resume", "resume")
+    return f"{words} with: ferrylog {verb} {job} --journal {journal}"
 
 
 TAKEN_BACK: Final = (

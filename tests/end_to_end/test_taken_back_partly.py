@@ -196,6 +196,7 @@ def test_a_rollback_goes_on_as_it_was_begun(pair: Pair, tmp_path: Path) -> None:
         assert refused.returncode == 2, refused.stderr
         assert "as it was begun" in refused.stderr
     assert "ferrylog rollback" in ferrylog("status").stdout
+    assert "take it back with: ferrylog rollback" in ferrylog("watch").stderr
     again = ferrylog(*merge)
     assert again.returncode == 6
     assert "taking back the unfinished job" in again.stderr
