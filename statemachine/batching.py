@@ -124,12 +124,13 @@ def timed(
         return course._replace(samples=samples), None
     median = sorted(samples, key=lambda each: each.ms)[SAMPLES // 2]
     course = _believed(course, median)
-    target_ms = max(rule.target_ms, 2 * course.fixed_ms) if rule.patient else rule.target_ms
+    fixed_ms = course.fixed_ms if rule.patient else 0.0
+    target_ms = max(rule.target_ms, 2 * fixed_ms)
     if median.ms > SLOWER * target_ms:
         return _changed(rule, course._replace(quick=False), course.size.halved(), "slower")
     if not may_grow:
         return course, None
-    if course.quick:
+    if course.quick or 2 * median.ms - fixed_ms < target_ms:
         return _changed(rule, course, _doubled(course.size), "faster")
     if median.ms < FASTER * target_ms:
         return _changed(rule, course, _grown(rule, course.size), "faster")

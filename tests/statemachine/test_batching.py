@@ -185,11 +185,11 @@ def test_what_no_size_helps_is_no_reason_to_be_small() -> None:
     assert plain.size == ADAPTIVE.least
 
 
-@pytest.mark.parametrize("fixed_ms", [100, 450, 600])
+@pytest.mark.parametrize("fixed_ms", [100, 450, 700, 5000])
 def test_a_far_away_target_gets_whole_blocks_soon(fixed_ms: int) -> None:
-    """F1: also where a command takes about as long as it should whatever it holds."""
+    """F1: also where a command takes longer than it should whatever it holds."""
     far_away = linear(fixed_ms, 1)
-    course = run(ADAPTIVE, Course(ADAPTIVE.initial), far_away, 15)
+    course = run(ADAPTIVE, Course(ADAPTIVE.initial), far_away, 20)
     assert sent(course.size, far_away).bytes > 0.9 * WHOLE.bytes
 
 
