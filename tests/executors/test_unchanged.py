@@ -5,13 +5,20 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import bson
 import pytest
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
 
 from executors.beside import ahead, beside
+from executors.chunkfile import DamagedFile
 from executors.rawbson import may_have_empty_timestamp, wrap
+from executors.restore import restore
 from executors.unchanged import Unchanged, mark_of
 from statemachine.state import ChunkFile
+from tests.executors.examples import Looks, filed, part_of, plain_unit, spec
 
 TICK_S = 0.02
 """Two writes that are nearer have one time on some file systems."""
@@ -114,3 +121,24 @@ def test_who_leaves_early_leaves_no_thread() -> None:
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert threading.active_count() <= before
+
+
+@pytest.mark.parametrize("touched", [False, True])
+def test_a_restore_reads_a_file_for_its_digest_unless_it_is_known(
+    tmp_path: Path, touched: bool
+) -> None:
+    """I24: what was known to be whole and was flipped since is found before anything is written."""
+    path, unchanged, stop = tmp_path / "c.bson", Unchanged(), Looks()
+    document = bson.encode({"_id": 1, "pad": "x" * 100})
+    path.write_bytes(document)
+    unit = plain_unit()
+    file = part_of(path, [document])._replace(sha256="of nothing")  # who looks is disappointed
+    chunk = filed(file, unit)
+    unchanged.holds(path, file.at, file.sha256, mark_of(path))
+    if touched:
+        time.sleep(TICK_S)
+        path.write_bytes(document.replace(b"x", b"y", 1))
+    client = MongoClient[Any]("mongodb://127.0.0.1:1/", serverSelectionTimeoutMS=10)
+    expected = DamagedFile if touched else PyMongoError  # it came to writing, and nobody is there
+    with client, pytest.raises(expected):
+        list(restore(client, unit, chunk, spec(), path, tmp_path, stop, unchanged=unchanged))
