@@ -24,8 +24,8 @@ from tests.end_to_end.test_main_job import Terminal, until
 from tests.executors.rebalance.range import NS, Content, content
 
 pytestmark = pytest.mark.server
-SETTLED_S = 1.0
-"""After which a run that needs a frozen server waits for it."""
+LOOK_S = 0.25
+"""Between two looks; more than the tick of a run."""
 
 
 class Rebalancing(Terminal):
@@ -68,8 +68,10 @@ class Rebalancing(Terminal):
     def frozen(self) -> Iterator[None]:
         """The new place answers nobody: a group is under way, and stays so."""
         os.kill(self.pair.target.pid, signal.SIGSTOP)
-        time.sleep(SETTLED_S)
         try:
+            told = -1
+            while told != (told := len(self.kinds())):
+                time.sleep(LOOK_S)
             yield
         finally:
             os.kill(self.pair.target.pid, signal.SIGCONT)
