@@ -2,14 +2,17 @@
 
 usage: scripts/bench report RESULTS.json... [--out docs/performance.md]
 
-The results are the files of `--json`, of `scripts/bench all` or of benches run one by one; of two
-of one subject the later counts. What was written by hand below the mark of the old document stays.
+The results are the files of `--json`, of `scripts/bench all` or of benches run one by one, with
+several of one subject where parts of it were run alone. What several find for a goal counts as the
+first of them found it, in the document's order. What was written by hand below the mark of the old
+document stays.
 """
 
 import argparse
 import ast
 import inspect
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +24,7 @@ SUBJECTS: Final = (
     "dump", "data", "workers", "memory", "batches", "transform", "share", "resume", "journal",
     "verify", "increments", "changes", "undo", "coordinator",
 )  # fmt: skip
-"""In the order of the document; of what several find for a goal, the first counts."""
+"""In the order of the document."""
 OUT: Final = ROOT / "docs" / "performance.md"
 MARK: Final = "<!-- What stands below is written by hand; `scripts/bench report` keeps it. -->"
 BY_HAND: Final = """
@@ -38,28 +41,26 @@ largest process, CPU that of all of them."""
 
 def document(found: Iterable[Results], by_hand: str = BY_HAND) -> str:
     """The whole text; what nothing was found for is left out, but for goals."""
-    newest = {each.subject: each for each in sorted(found, key=lambda each: each.began)}
-    inside = sorted(newest.values(), key=lambda each: SUBJECTS.index(each.subject))
+    inside = sorted(found, key=lambda each: SUBJECTS.index(each.subject))
     reached = [each for results in inside for each in results.reached]
     parts = [HEAD, "## The machine", facts(inside), "## Goals", judged(reached).markdown()]
-    for results in inside:
-        parts += section(results)
+    for subject, several in groupby(inside, key=lambda each: each.subject):
+        parts += [f"## {subject}", explained(subject)]
+        parts += chain.from_iterable(map(section, several))
     return "\n\n".join([*parts, MARK]) + "\n" + by_hand
 
 
 def facts(inside: Sequence[Results]) -> str:
-    """Where all of them agree, once; where not, by subject."""
+    """Where all runs agree, once; where not, each with its subject."""
     rows = []
     for name in dict.fromkeys(name for each in inside for name in each.machine):
-        told = {each.subject: each.machine.get(name, "unknown") for each in inside}
-        one = set(told.values())
-        rows.append([name, one.pop() if len(one) == 1 else ", ".join(map(" ".join, told.items()))])
+        told = [each.machine.get(name, "unknown") for each in inside]
+        each_told = [f"{each.subject} {fact}" for each, fact in zip(inside, told, strict=True)]
+        rows.append([name, told[0] if len(set(told)) == 1 else ", ".join(each_told)])
     return Table("", ["", ""], rows, words=2).markdown()
 
 
 def section(results: Results) -> Iterator[str]:
-    yield f"## {results.subject}"
-    yield explained(results.subject)
     minutes = results.seconds / 60
     yield f"`{results.command}`, {results.began}, {minutes:.1f} minutes."
     for table in results.tables:

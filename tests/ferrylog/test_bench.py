@@ -175,16 +175,18 @@ def test_results_are_read_as_they_were_saved(bench: Any, tmp_path: Path) -> None
 
 
 def test_the_document_has_the_machine_the_goals_and_every_subject_in_order(bench: Any) -> None:
-    old, new = made(bench, "data"), made(bench, "data", began="2026-11-22T11:00:00+00:00")
-    old.table("", ["", "s"], [["of before", 1]])
-    new.table("small", ["", "s"], [["a | b", 2]], "a note")
+    one, two = made(bench, "data"), made(bench, "data", began="2026-11-22T11:00:00+00:00")
+    one.table("", ["", "s"], [["of one part", 1]])
+    two.table("small", ["", "s"], [["a | b", 2]], "a note")
     other = made(bench, "share", machine={"processor": "another"})
-    text = bench.bench_report.document([other, new, old])
-    assert "| processor | data 2 × a processor, share another |" in text
+    text = bench.bench_report.document([other, one, two])
+    of_each = "data 2 × a processor, data 2 × a processor, share another"
+    assert f"| processor | {of_each} |" in text
     assert "| dump: throughput against mongodump | small | at least 1.5 times, aim 2 |" in text
     assert "**small**\n\n|  | s |\n| --- | ---: |\n| a \\| b | 2 |\n\na note" in text
     assert "`scripts/bench data`, 2026-11-22T11:00:00+00:00, 1.5 minutes." in text
-    assert "of before" not in text
+    assert "of one part" in text
+    assert text.count("\n## data\n") == 1
     assert text.index("## Goals") < text.index("## data") < text.index("## share")
     assert "usage:" not in text
 
