@@ -63,11 +63,9 @@ class Results:
     """Every single measurement of a contest, by table and contender."""
 
     @classmethod
-    def begin(cls, subject: str, words: Sequence[str] | None = None) -> Self:
-        """Of the subject, run from now on as the command line says, or `words`."""
-        command = shlex.join(
-            ["scripts/bench", subject, *(sys.argv[1:] if words is None else words)]
-        )
+    def begin(cls, subject: str) -> Self:
+        """Of the subject, run from now on as the command line says."""
+        command = shlex.join(["scripts/bench", subject, *told(sys.argv[1:])])
         now = datetime.now(UTC).isoformat(timespec="seconds")
         return cls(subject, command, now, machine=machine())
 
@@ -126,6 +124,13 @@ class Results:
         rows = [row(each, results, amount) for each in contenders]
         self.figures[title] = {k: [asdict(f) for f in each] for k, each in results.items()}
         self.table(title, columns, rows, note)
+
+
+def told(words: Sequence[str]) -> list[str]:
+    """The command line for readers elsewhere: nothing of where files lie on this machine."""
+    pairs = zip(("", *words), words, strict=False)
+    kept = [word for before, word in pairs if "--json" not in (before, word)]
+    return [Path(word).name if word.startswith("/") else word for word in kept]
 
 
 def row(who: Contender, results: Mapping[str, Sequence[Figures]], amount: float) -> list[str]:

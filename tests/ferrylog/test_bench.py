@@ -174,6 +174,11 @@ def test_results_are_read_as_they_were_saved(bench: Any, tmp_path: Path) -> None
         bench.results.Results.read(tmp_path / "other.json")
 
 
+def test_a_command_is_told_without_places_of_this_machine(bench: Any) -> None:
+    words = ["--rounds", "5", "--json", "/tmp/a.json", "--peer", "/opt/peer/bin/python"]
+    assert bench.results.told(words) == ["--rounds", "5", "--peer", "python"]
+
+
 def test_the_document_has_the_machine_the_goals_and_every_subject_in_order(bench: Any) -> None:
     one, two = made(bench, "data"), made(bench, "data", began="2026-11-22T11:00:00+00:00")
     one.table("", ["", "s"], [["of one part", 1]])
