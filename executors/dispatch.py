@@ -300,7 +300,8 @@ class MongoExecutor:
                 )
                 if ends.target is not None:
                     path = inside(into, dumped.file)
-                    self._unchanged.holds(path, 0, dumped.sha256, mark_of(path))
+                    size, sha256 = dumped.file_bytes, dumped.sha256
+                    self._unchanged.holds(path, 0, size, sha256, mark_of(path))
                 return dumped
             case TaskKind.RESTORE:
                 path = self._path(unit, chunk, stop)

@@ -29,7 +29,7 @@ from executors.rawbson import documents
 from executors.select import USERS, carried, selected, targets_of
 from executors.sides import InFile
 from executors.structure import envelope_flaw, walk
-from executors.unchanged import Unchanged, mark_of
+from executors.unchanged import Mark, Unchanged, mark_of
 from statemachine.events import JobSpec
 from statemachine.state import ChunkFile, Unit
 from statemachine.stimuli import FoundDamage, FoundFile, FoundUnit, PlannedFiles, Surveyed
@@ -210,7 +210,7 @@ class DumpSource:
                 ):
                     if isinstance(found, Part):
                         path = self._folder / found.file
-                        self.unchanged.holds(path, found.at, found.sha256, mark_of(path))
+                        self._holds(path, found, mark_of(path))
                     yield found
             elif spec.salvage:
                 yield from salvaged(file, name, **size, stop=stop, whole=whole)
@@ -219,7 +219,7 @@ class DumpSource:
                 for part in parts(
                     file, name, **size, stop=stop, objcheck=spec.objcheck, whole=whole
                 ):
-                    self.unchanged.holds(dump.root / name, part.at, part.sha256, mark)
+                    self._holds(dump.root / name, part, mark)
                     yield part
 
     def _checked(
@@ -245,7 +245,10 @@ class DumpSource:
         path = dump.root / part.file
         mark = mark_of(path)
         check_file(dump.root, part, stop, objcheck=objcheck)
-        self.unchanged.holds(path, part.at, part.sha256, mark)
+        self._holds(path, part, mark)
+
+    def _holds(self, path: Path, part: Part, mark: Mark) -> None:
+        self.unchanged.holds(path, part.at, part.file_bytes, part.sha256, mark)
 
 
 def _documents(

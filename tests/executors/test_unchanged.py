@@ -29,7 +29,7 @@ def test_a_file_that_was_read_is_known_once(tmp_path: Path) -> None:
     """P2: who asks again has met trouble, and reads it."""
     path, unchanged = tmp_path / "0-1.flb", Unchanged()
     path.write_bytes(b"12345")
-    unchanged.holds(path, 0, "sum", mark_of(path))
+    unchanged.holds(path, 0, 5, "sum", mark_of(path))
     assert unchanged.still_holds(path, FILE)
     assert not unchanged.still_holds(path, FILE)
 
@@ -40,7 +40,7 @@ def test_a_file_that_was_touched_is_read_again(tmp_path: Path, how: str) -> None
     path, unchanged = tmp_path / "0-1.flb", Unchanged()
     path.write_bytes(b"12345")
     before = path.stat()
-    unchanged.holds(path, 0, "other" if how == "other sum" else "sum", mark_of(path))
+    unchanged.holds(path, 0, 5, "other" if how == "other sum" else "sum", mark_of(path))
     time.sleep(TICK_S)
     match how:
         case "written" | "backdated":
@@ -58,9 +58,21 @@ def test_a_file_that_was_touched_is_read_again(tmp_path: Path, how: str) -> None
     assert not unchanged.still_holds(path, FILE)
 
 
+def test_no_more_is_believed_than_memory_holds(tmp_path: Path) -> None:
+    """P2, I24: what the machine had to forget is read from the disk again."""
+    unchanged = Unchanged(9)
+    for name in ("a", "b"):
+        (tmp_path / name).write_bytes(b"12345")
+        unchanged.holds(tmp_path / name, 0, 5, "sum", mark_of(tmp_path / name))
+    assert not unchanged.still_holds(tmp_path / "b", FILE)
+    assert unchanged.still_holds(tmp_path / "a", FILE)
+    unchanged.holds(tmp_path / "b", 0, 5, "sum", mark_of(tmp_path / "b"))
+    assert unchanged.still_holds(tmp_path / "b", FILE)
+
+
 def test_what_is_not_there_is_not_known(tmp_path: Path) -> None:
     unchanged = Unchanged()
-    unchanged.holds(tmp_path / "none", 0, "sum", mark_of(tmp_path / "none"))
+    unchanged.holds(tmp_path / "none", 0, 5, "sum", mark_of(tmp_path / "none"))
     assert not unchanged.still_holds(tmp_path / "none", FILE)
 
 
@@ -134,7 +146,7 @@ def test_a_restore_reads_a_file_for_its_digest_unless_it_is_known(
     unit = plain_unit()
     file = part_of(path, [document])._replace(sha256="of nothing")  # who looks is disappointed
     chunk = filed(file, unit)
-    unchanged.holds(path, file.at, file.sha256, mark_of(path))
+    unchanged.holds(path, file.at, file.file_bytes, file.sha256, mark_of(path))
     if touched:
         time.sleep(TICK_S)
         path.write_bytes(document.replace(b"x", b"y", 1))
