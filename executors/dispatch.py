@@ -1,24 +1,21 @@
 """Who does what: one effect in, one outcome out, whatever the world does."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from bson.errors import BSONError
-from pymongo import MongoClient
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import PyMongoError
 
 from executors import metadata
 from executors.beyond import beyond_on_source, beyond_on_target
 from executors.boundaries import from_text
 from executors.chunkfile import DamagedFile
-from executors.classify import SNAPSHOT_TOO_OLD, classify, retry_after_ms
-from executors.clients import Deployment
-from executors.copy import copy
-from executors.dump import as_called, dump
+from executors.chunktasks import ChunkTasks, as_of_a_moment, client_of
+from executors.classify import classify, retry_after_ms
+from executors.dump import as_called
 from executors.dumps.errors import DamagedDump
 from executors.dumps.making import make_dump, refuse_unpackable
 from executors.dumps.restoring import DumpSource
@@ -27,44 +24,34 @@ from executors.errors import OtherCollection
 from executors.finish import finish
 from executors.folder import inside
 from executors.foresee import foresee
-from executors.increments.dumping import dump_changed, is_changed, plan_changed
+from executors.increments.dumping import is_changed, plan_changed
 from executors.increments.follow import refuse_unfollowable
-from executors.increments.model import Making
 from executors.pace import UNLIMITED, Pace
 from executors.plan import is_capped, plan
 from executors.preflight import examine_restore
 from executors.protocol import Report, Stopped, StopToken
-from executors.restore import restore
 from executors.select import USERS
-from executors.sizing import Sizer, Sizers, whole_blocks
-from executors.split import split_chunk
+from executors.sizing import Sizers, whole_blocks
 from executors.survey import survey
 from executors.transforms.feasibility import foresee_rejections
 from executors.transforms.heldback import Through
-from executors.unchanged import Unchanged, mark_of
 from executors.undo.aside import staged
-from executors.verify import verify, verify_dumped, verify_restored, verify_transformed
 from executors.write import Conflict, CountsDisagree
 from statemachine.effects import OF_INCREMENTS, Effect
 from statemachine.errors import OperatorError
 from statemachine.events import JobSpec, MetadataDifference
-from statemachine.state import Chunk, Unit, is_whole, restores_chain, transforms
+from statemachine.state import Unit, is_whole, restores_chain
 from statemachine.stimuli import (
-    Copied,
-    Dumped,
     Failed,
     FileDamaged,
     Finished,
     Outcome,
     Planned,
     PlannedFiles,
-    Progressed,
     Released,
-    Restored,
     Result,
     Succeeded,
     Surveyed,
-    Verified,
 )
 from statemachine.words import Cause, TaskKind
 
@@ -73,7 +60,6 @@ if TYPE_CHECKING:
     from executors.undo.tasks import UndoTasks
 
 WRITE_CONFLICT: Final = "EMONGO112"
-NO_SUCH_NAMESPACE: Final = 26
 LEAVES_OPEN: Final = (TaskKind.APPLY, TaskKind.FOLLOW, TaskKind.UNDO, TaskKind.OPERATION)
 """Tasks that write in transactions: a killed process leaves one open for a minute."""
 
@@ -94,9 +80,7 @@ class MongoExecutor:
         """`folder`: where this job's chunk files lie; made when the first is written. `through`:
         code of the user's own that the documents go through as they are dumped."""
         self._through = through
-        self._unchanged = Unchanged() if ends.dump is None else ends.dump.unchanged
-        self._pace = pace
-        self._sizers = sizers
+        self._chunks = ChunkTasks(ends, spec, folder, pace=pace, sizers=sizers, through=through)
         self._ends = ends
         self._spec = spec
         self._folder = folder
@@ -174,11 +158,11 @@ class MongoExecutor:
             return make_dump(ends.out, spec, effect, stop, making=ends.making)
         if ends.dump is not None:
             return self._survey_dump(ends.dump, effect, stop)
-        found = survey(_client(ends.source), spec, added=effect.include, stop=stop)
+        found = survey(client_of(ends.source), spec, added=effect.include, stop=stop)
         if ends.out is not None:
             refuse_unpackable(spec, found)
         if spec.follow:
-            refuse_unfollowable(_client(ends.source), spec)
+            refuse_unfollowable(client_of(ends.source), spec)
         return found
 
     def _of_unit(self, effect: Effect, stop: StopToken, report: Report) -> Result:
@@ -188,7 +172,7 @@ class MongoExecutor:
         between = unit if unit.swapped else staged(unit, spec)
         match effect.task.kind:
             case TaskKind.CREATE:
-                return metadata.create(_client(ends.target), between, spec, self._folder)
+                return metadata.create(client_of(ends.target), between, spec, self._folder)
             case TaskKind.PLAN:
                 return self._plan(effect, unit, stop)
             case TaskKind.INDEX:
@@ -200,7 +184,7 @@ class MongoExecutor:
             case TaskKind.RELEASE:
                 inside(self._folder, effect.file).unlink(missing_ok=True)
                 return Released()
-        return self._of_chunk(effect, between, stop, report)
+        return self._chunks.run(effect, between, stop, report)
 
     def _survey_dump(self, dump: DumpSource, effect: Effect, stop: StopToken) -> Surveyed:
         """What an archive holds is known only now: what is asked of other dumps before a job
@@ -220,7 +204,7 @@ class MongoExecutor:
         whatever else it was asked for."""
         ends, spec = self._ends, self._spec
         finished = finish(
-            _client(ends.target or ends.source), unit, spec, effect.given_up, self._folder
+            client_of(ends.target or ends.source), unit, spec, effect.given_up, self._folder
         )
         if ends.target is None:  # the dump, which tells what is wanted, is not the source here
             finished = Finished(tuple(map(_the_other_way, finished.differing)))
@@ -236,7 +220,7 @@ class MongoExecutor:
         """What lies beside what the dump holds; a merge leaves on the target what was there."""
         again, target, spec = dump.again(unit, stop), self._ends.target, self._spec
         if target is None:
-            source, read = _client(self._ends.source), effect.read_preference
+            source, read = client_of(self._ends.source), effect.read_preference
             return beyond_on_source(source, unit, spec, again, stop, read_preference=read)
         if spec.on_conflict != "stop" or unit.id in USERS:
             return ()
@@ -248,12 +232,12 @@ class MongoExecutor:
             files = self._ends.dump.plan(unit, stop)
             if self._spec.kind != "plan":
                 return files
-            foreseen = foresee(None, _client(self._ends.target), unit, self._spec)
+            foreseen = foresee(None, client_of(self._ends.target), unit, self._spec)
             return replace(files, conflicts=foreseen)
         making = self._ends.making
         if making is not None and is_changed(making, unit):
             return plan_changed(making, unit, self._spec)
-        source, planned = _client(self._ends.source), Planned((), 0, natural=False)
+        source, planned = client_of(self._ends.source), Planned((), 0, natural=False)
         if unit.type != "view":
             with as_of_a_moment() if making is not None else nullcontext():
                 planned = plan(
@@ -266,185 +250,11 @@ class MongoExecutor:
                 )
         if self._spec.kind != "plan":
             return planned
-        conflicts = foresee(source, _client(self._ends.target), unit, self._spec)
+        conflicts = foresee(source, client_of(self._ends.target), unit, self._spec)
         if self._through is not None:
             conflicts += foresee_rejections(source, unit, self._spec, self._through)
         return replace(planned, conflicts=conflicts)
 
-    def _of_chunk(self, effect: Effect, unit: Unit, stop: StopToken, report: Report) -> Result:
-        chunk, spec, ends, folder = effect.chunk, self._spec, self._ends, self._folder
-        read, as_of = effect.read_preference, effect.cluster_time
-        assert chunk is not None
-
-        def tell(part: Restored | Copied) -> None:
-            report(Progressed(effect.task, effect.attempt, effect.epoch, part))
-
-        match effect.task.kind:
-            case TaskKind.DUMP:
-                into = ends.out.folder if ends.out is not None else folder
-                if ends.making is not None:
-                    return self._dump_increment(ends.making, effect, unit, chunk, stop)
-                dumped = dump(
-                    _client(ends.source),
-                    unit,
-                    chunk,
-                    spec,
-                    into,
-                    effect.attempt,
-                    stop,
-                    read_preference=read,
-                    cluster_time=as_of,
-                    since=effect.since,
-                    pace=self._pace,
-                    through=self._through,
-                )
-                if ends.target is not None:
-                    path = inside(into, dumped.file)
-                    size, sha256 = dumped.file_bytes, dumped.sha256
-                    self._unchanged.holds(path, 0, size, sha256, mark_of(path))
-                return dumped
-            case TaskKind.RESTORE:
-                path = self._path(unit, chunk, stop)
-                mine = ends.dump.mine(unit, stop) if ends.dump is not None else None
-                target = _client(ends.target)
-                pace, sizer = self._pace, self._sizer(effect, report)
-                how = (path, folder, stop, mine)
-                parts = restore(
-                    target,
-                    unit,
-                    chunk,
-                    spec,
-                    *how,
-                    pace=pace,
-                    sizer=sizer,
-                    unchanged=self._unchanged,
-                )
-                return _last(parts, chunk, tell)
-            case TaskKind.COPY:
-                return copy(
-                    _client(ends.source),
-                    _client(ends.target),
-                    unit,
-                    chunk,
-                    spec,
-                    folder,
-                    stop,
-                    tell,
-                    read_preference=read,
-                    cluster_time=as_of,
-                    since=effect.since,
-                    pace=self._pace,
-                    sizer=self._sizer(effect, report),
-                )
-            case TaskKind.SPLIT:
-                return split_chunk(
-                    _client(ends.source), unit, chunk, spec, stop, read_preference=read
-                )
-            case TaskKind.VERIFY:
-                return self._verify(effect, unit, chunk, stop)
-        raise AssertionError(f"nobody does {effect.task.kind}")
-
-    def _sizer(self, effect: Effect, report: Report) -> Sizer:
-        """Of the unit by its own names."""
-        assert effect.unit is not None
-        return self._sizers(effect.unit, report)
-
-    def _dump_increment(
-        self, making: Making, effect: Effect, unit: Unit, chunk: Chunk, stop: StopToken
-    ) -> Dumped:
-        """What changed, or a collection that is new to the chain, as of the increment's time."""
-        source, spec = _client(self._ends.source), self._spec
-        read, as_of = effect.read_preference, effect.cluster_time
-        with as_of_a_moment():
-            if is_changed(making, unit):
-                return dump_changed(
-                    source,
-                    unit,
-                    chunk,
-                    spec,
-                    making,
-                    effect.attempt,
-                    stop,
-                    read_preference=read,
-                    cluster_time=as_of,
-                )
-            return dump(
-                source,
-                unit,
-                chunk,
-                spec,
-                making.folder,
-                effect.attempt,
-                stop,
-                read_preference=read,
-                cluster_time=as_of,
-                pace=self._pace,
-            )
-
-    def _verify(self, effect: Effect, unit: Unit, chunk: Chunk, stop: StopToken) -> Verified:
-        spec, ends, read = self._spec, self._ends, effect.read_preference
-        if transforms(spec) and unit.id not in USERS:
-            path, target = self._path(unit, chunk, stop), _client(ends.target)
-            return verify_transformed(path, target, unit, chunk, spec, stop)
-        if ends.dump is None:
-            return verify(
-                _client(ends.source),
-                _client(ends.target),
-                unit,
-                chunk,
-                spec,
-                stop,
-                read_preference=read,
-                cluster_time=effect.cluster_time,
-            )
-        path = self._path(unit, chunk, stop)
-        if ends.target is not None:
-            mine = ends.dump.mine(unit, stop)
-            return verify_restored(path, ends.target.client, unit, chunk, spec, stop, mine)
-        return verify_dumped(
-            _client(ends.source), path, unit, chunk, spec, stop, read_preference=read
-        )
-
-    def _path(self, unit: Unit, chunk: Chunk, stop: StopToken) -> Path:
-        """Of the chunk's file. What was unpacked and is gone since is unpacked again (I24)."""
-        assert chunk.file is not None
-        if self._ends.dump is None:
-            return inside(self._folder, chunk.file.name)
-        path = inside(self._ends.dump.root(chunk.file.place), chunk.file.name)
-        if chunk.file.place == "work":
-            self._ends.dump.must_lie_there(unit, path, stop)
-        return path
-
-
-@contextmanager
-def as_of_a_moment() -> Iterator[None]:
-    """A collection that was renamed or dropped since an increment's time cannot be read as of then
-    any more, whatever the server says to its name."""
-    try:
-        yield
-    except OtherCollection as error:
-        raise OperationFailure(str(error), SNAPSHOT_TOO_OLD) from error
-    except OperationFailure as error:
-        if error.code != NO_SUCH_NAMESPACE:
-            raise
-        raise OperationFailure(str(error), SNAPSHOT_TOO_OLD) from error
-
-
-def _client(deployment: Deployment | None) -> MongoClient[Any]:
-    """Of an end that is a deployment: only tasks that need it come here."""
-    assert deployment is not None
-    return deployment.client
-
 
 def _the_other_way(found: MetadataDifference) -> MetadataDifference:
     return MetadataDifference(what=found.what, source=found.target, target=found.source)
-
-
-def _last(parts: Iterator[Restored], chunk: Chunk, tell: Callable[[Restored], None]) -> Restored:
-    """All parts but the last are progress; the last is the result."""
-    assert chunk.file is not None
-    for part in parts:
-        if part.position == chunk.file.file_bytes:
-            return part
-        tell(part)
-    raise DamagedFile(f"{chunk.file.name} ends before its last block")
