@@ -53,7 +53,7 @@ def through(raw: bytes, code: Code) -> bytes | Rejected:
             document = code.function(document)
         except MemoryError:
             raise  # not the document's fault, maybe: it is tried alone
-        except (Exception, SystemExit) as error:  # noqa: BLE001 — the user's own code
+        except BaseException as error:  # noqa: BLE001 — the user's own code
             return Rejected("ETRANSFORM011", _said(error, raw))
     if not isinstance(document, dict):
         given = type(document).__name__
@@ -88,7 +88,9 @@ def _unfit(document: dict[str, Any], model: type[BaseModel]) -> str:
         told = [f"{'.'.join(map(str, each['loc']))}: {each['type']}" for each in found[:MAX_ERRORS]]
         more = f" and {len(found) - MAX_ERRORS} more" if len(found) > MAX_ERRORS else ""
         return f"{model.__name__}: {', '.join(told)}{more}"[:MAX_WHY]
-    except Exception as error:  # noqa: BLE001 — a validator of the user's own
+    except MemoryError:
+        raise
+    except BaseException as error:  # noqa: BLE001 — a validator of the user's own
         return f"{model.__name__}: {_type(error)}"
     return ""
 

@@ -44,9 +44,15 @@ def load(names: Names) -> Code:
         _must_transform(names.transform, function)
     if names.model and not (isinstance(model, type) and issubclass(model, BaseModel)):
         raise NoModel(names.model)
-    files = {path: None for module in (one, other) if module and (path := module.__file__)}
-    sums = sha256(b"".join(Path(path).read_bytes() for path in files))
+    files = dict.fromkeys(path for module in (one, other) if (path := _file_of(module)))
+    sums = sha256(b"".join(path.read_bytes() for path in files))
     return Code(function, model, sums.hexdigest() if files else "")
+
+
+def _file_of(module: ModuleType | None) -> Path | None:
+    """Where it stands, if in a file of its own: what is built in does not, nor what is in a zip."""
+    path = Path(getattr(module, "__file__", None) or "")
+    return path if path.is_file() else None
 
 
 def _must_transform(name: str, function: Any) -> None:
@@ -73,7 +79,7 @@ def _found(name: str) -> tuple[Any, ModuleType]:
         found: Any = module
         for part in what.split("."):
             found = getattr(found, part)
-    except Exception as error:  # noqa: BLE001 — the user's own code runs here
+    except BaseException as error:  # noqa: BLE001 — the user's own code runs here
         raise CannotLoad(name, last_line(error)) from None
     return found, module
 
@@ -92,5 +98,8 @@ def _file(path: Path) -> ModuleType:
 
 def last_line(error: BaseException) -> str:
     """As the last line of a traceback."""
-    lines = str(error).strip().splitlines()
+    try:
+        lines = str(error).strip().splitlines()
+    except Exception:  # noqa: BLE001 — an error of the user's own that cannot say what it is
+        lines = []
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

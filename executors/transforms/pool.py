@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from ctypes import c_uint32
 from pathlib import Path
@@ -38,16 +39,19 @@ MOST_FALSE_STARTS: Final = 5
 
 ENDED: Final = "ETRANSFORM017"
 TOO_LONG: Final = "ETRANSFORM018"
+SILENT: Final = "its process did not answer any more"
 
 
 class Died(Exception):
     """The process of a piece ended, or does not answer."""
 
-    def __init__(self, at: int | None, why: str, code: str = ENDED) -> None:
+    def __init__(self, at: int | None, why: str, code: str = ENDED, *, by_us: bool = False) -> None:
         super().__init__(why)
         self.at = at
         """The place of the document that it was at; `None`: it had begun none."""
         self.code = code
+        self.by_us = by_us
+        """It was ended for the sake of others: whatever it was at is not to blame."""
 
 
 class Pool:
@@ -63,6 +67,7 @@ class Pool:
         self.limit_s = limit_ms / 1000
         """For one document."""
         self._running: _Processes | None = None
+        self._closed = False
 
     @property
     def workers(self) -> int:
@@ -92,7 +97,8 @@ class Pool:
         raise NoProcess(why)
 
     def begin(self, piece: bytes) -> "Piece":
-        """Have the documents of the piece looked at; whoever asked waits for the answer."""
+        """Have the documents of the piece looked at; whoever asked waits for the answer. Raises
+        `Stopped` when the pool is closed."""
         running = self._processes()
         return running.schedule(transform, self.names, piece)
 
@@ -107,13 +113,17 @@ class Pool:
         running.end()
 
     def close(self) -> None:
+        """No process is begun any more, whoever asks for one."""
         with self._lock:
             running, self._running = self._running, None
+            self._closed = True
         if running is not None:
             running.end()
 
     def _processes(self) -> "_Processes":
         with self._lock:
+            if self._closed:
+                raise Stopped
             if self._running is None:
                 self._running = _Processes(self.workers, self)
             return self._running
@@ -133,7 +143,8 @@ class _Processes:
         self._executor = ProcessPool(
             workers, initializer=begin, initargs=(self.slots, str(Path.cwd())), context=spawn
         )
-        self.ended = False
+        self.ended = self.silent = False
+        """`silent`: for want of any sign; whatever they were at took too long."""
         self._sign: tuple[bytes, float] = (b"", 0.0)
         """What the memory held when it last changed, and when that was."""
 
@@ -148,8 +159,13 @@ class _Processes:
         except RuntimeError:  # it is broken: whoever waits learns it
             self._free.append(slot)
             return piece
-        piece.future.add_done_callback(lambda _: self._free.append(slot))
+        piece.future.add_done_callback(lambda _: self._done(piece, slot))
         return piece
+
+    def _done(self, piece: "Piece", slot: int) -> None:
+        """Another piece may have the slot; what it said of this one is kept."""
+        piece.last = int(self.slots[slot * PER_SLOT + 1])
+        self._free.append(slot)
 
     def silent_s(self) -> float:
         """Since any process told that it begins with a document."""
@@ -178,6 +194,8 @@ class Piece:
         self.of = of
         self._at = slot * PER_SLOT
         self.future: ProcessFuture[Any] | None = None
+        self.last: int | None = None
+        """The number of the document that it was at, when it is done."""
 
     def wait(self, stop: StopToken) -> Any:
         """The answer. Raises `Died`, `Stopped`, and what is wrong with the code itself."""
@@ -197,16 +215,24 @@ class Piece:
         if self.future is None:
             raise Died(None, "it could not be started")
         try:
-            answer: Answer | str | OfCode = self.future.result(timeout=LOOK_S)
-        except NotYet:
-            raise
-        except ProcessExpired as error:
-            raise self._died(error.exitcode) from None
+            error = self.future.exception(timeout=LOOK_S)
         except CancelledError:
-            raise Died(self._place(), "its process was ended") from None
-        except Exception as error:  # noqa: BLE001 — whatever came back instead of an answer
-            raise Died(self._place(), type(error).__name__) from None
+            raise self._ended() from None
+        if isinstance(error, ProcessExpired):
+            raise self._died(error.exitcode)
+        if isinstance(error, BrokenProcessPool):
+            raise Died(None, "the pipe of the processes broke")
+        if error is not None:  # whatever came back instead of an answer
+            raise Died(self._place(), type(error).__name__)
+        answer: Answer | str | OfCode = self.future.result()
         return answer
+
+    def _ended(self) -> Died:
+        """With all others of its generation."""
+        at = self._place()
+        if self.of.silent and at is not None:
+            return Died(at, SILENT, TOO_LONG)
+        return Died(at, "its process was ended", by_us=True)
 
     def _died(self, exit_code: int | None) -> Died:
         at, number = self._place(), exit_code or 0
@@ -219,19 +245,22 @@ class Piece:
         return Died(at, f"its process ended with exit code {number}")
 
     def _place(self) -> int | None:
-        number = int(self.of.slots[self._at + 1])
+        now = int(self.of.slots[self._at + 1])  # before it is asked whose the slot is by now
+        number = now if self.last is None else self.last
         return number - 1 if number else None
 
     def _must_live(self) -> None:
         """A process that ends with 0 ends without a word; one that is stuck does not end."""
         if self.of.ended:
-            raise Died(self._place(), "its process was ended")
+            raise self._ended()
         pid = int(self.of.slots[self._at])
         if pid and not _lives(pid) and self.future is not None and not self.future.done():
+            self.future.cancel()  # type: ignore[no-untyped-call]  # nobody else would ever call it done
             raise Died(self._place(), "its process ended with exit code 0")
         if self.of.silent_s() > self.of.pool.limit_s + GRACE_S:
+            self.of.silent = True
             self.of.pool.replace(self)
-            raise Died(self._place(), "its process did not answer any more", TOO_LONG)
+            raise Died(self._place(), SILENT, TOO_LONG)
 
 
 def _lives(pid: int) -> bool:

@@ -80,6 +80,8 @@ class _Sent:
     documents: list[bytes]
     piece: Piece
     size: int
+    alone: bool
+    """A process has ended with this one document already."""
 
 
 @dataclass(slots=True)
@@ -96,9 +98,9 @@ class _Passage:
     def most(self) -> int:
         return min(2 * self.pool.workers, MOST_AHEAD)
 
-    def send(self, every: list[bytes]) -> _Sent:
+    def send(self, every: list[bytes], *, alone: bool = False) -> _Sent:
         data = b"".join(every)
-        return _Sent(every, self.pool.begin(data), len(data))
+        return _Sent(every, self.pool.begin(data), len(data), alone)
 
     def back(self, sent: _Sent) -> Iterator[bytes]:
         """What became of the documents, whatever becomes of processes."""
@@ -119,16 +121,18 @@ class _Passage:
 
     def _again(self, sent: _Sent, died: Died) -> list[_Sent]:
         """What is to be sent once more: the document that the process was at is sent alone."""
+        if died.by_us:
+            return [self.send(sent.documents, alone=sent.alone)]
         if died.at is None:
             self.false_starts += 1
             self.pool.replace(sent.piece)
             if self.false_starts > MOST_FALSE_STARTS:
                 raise NoProcess(str(died))
-            return [self.send(sent.documents)]
+            return [self.send(sent.documents, alone=sent.alone)]
         self.false_starts = 0
-        if len(sent.documents) == 1:
+        if sent.alone:
             self.reject(sent.documents[0], died.code, str(died))
             return []
         at = died.at
         parts = sent.documents[:at], sent.documents[at : at + 1], sent.documents[at + 1 :]
-        return [self.send(part) for part in parts if part]
+        return [self.send(part, alone=part is parts[1]) for part in parts if part]

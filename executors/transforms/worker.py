@@ -81,8 +81,10 @@ def transform(names: Names, piece: bytes, slot: int, limit_s: float) -> Answer |
         done += 1
         slots[at + 1] = done  # type: ignore[index]
         signal.setitimer(signal.ITIMER_REAL, limit_s)
-        found = through(document, code)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        try:
+            found = through(document, code)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
         if isinstance(found, Rejected):
             rejected.append((done - 1, found))
         else:

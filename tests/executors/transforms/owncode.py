@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, field_validator
 
 Document = dict[str, Any]
+LEAVES = -1
 
 
 class Numbered(BaseModel):
@@ -18,6 +19,8 @@ class Numbered(BaseModel):
     @field_validator("n")
     @classmethod
     def small(cls, value: int) -> int:
+        if value == LEAVES:
+            sys.exit("no more")
         if value > 1_000_000:
             raise ValueError(f"{value} is large")
         return value
@@ -54,6 +57,19 @@ def as_told(document: Document) -> Any:
     return document
 
 
+class Speechless(Exception):
+    def __str__(self) -> str:
+        raise ValueError
+
+
+def _interrupts(_: Document) -> None:
+    raise KeyboardInterrupt
+
+
+def _speechless(_: Document) -> None:
+    raise Speechless
+
+
 def slow(document: Document) -> Document:
     time.sleep(0.005)
     return document
@@ -79,6 +95,8 @@ def _deaf(_: Document) -> None:
 BECOMES = {
     "raise": _raises,
     "leave": lambda _: sys.exit(3),
+    "interrupt": _interrupts,
+    "speechless": _speechless,
     "none": lambda _: None,
     "list": lambda document: [document],
     "other_id": lambda document: {**document, "_id": "x"},

@@ -123,6 +123,8 @@ def test_types_are_those_of_the_driver() -> None:
     [
         ("raise", "ETRANSFORM011"),
         ("leave", "ETRANSFORM011"),
+        ("interrupt", "ETRANSFORM011"),
+        ("speechless", "ETRANSFORM011"),
         ("none", "ETRANSFORM012"),
         ("list", "ETRANSFORM012"),
         ("other_id", "ETRANSFORM013"),
@@ -162,6 +164,7 @@ def test_a_model_says_which_field() -> None:
         (5, ""),
         ("hunter2", "Numbered: n: int_parsing"),
         (1 << 40, "Numbered: n: value_error"),
+        (owncode.LEAVES, "Numbered: SystemExit"),
     ):
         raw = bson.encode({"_id": 1, "n": value})
         found = through(raw, code(None, model))

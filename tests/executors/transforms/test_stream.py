@@ -18,7 +18,7 @@ import pytest
 from executors.batches import Block
 from executors.protocol import Stopped
 from executors.rawbson import documents
-from executors.transforms.code import Names
+from executors.transforms.code import Names, load
 from executors.transforms.errors import CannotLoad, NoModel, NoProcess, NoTransform
 from executors.transforms.pool import Pool
 from executors.transforms.stream import transformed
@@ -134,6 +134,49 @@ def test_a_killed_process_costs_nothing() -> None:
         killer.join()
     assert seen.ids == list(range(400))
     assert seen.rejected == {}
+
+
+def one_by_one(count: int) -> Iterator[Block]:
+    """As documents come that are as large as a piece."""
+    return blocks(count, at=1)
+
+
+def test_a_killed_process_costs_no_large_document() -> None:
+    """F8: a document that came alone is tried once more like any other."""
+    with pool("slow") as own:
+        own.check(Token())
+        killer = threading.Timer(0.3, processes()[0].kill)
+        killer.start()
+        seen = Seen().run(own, one_by_one(150))
+        killer.join()
+    assert seen.ids == list(range(150))
+    assert seen.rejected == {}
+
+
+def test_processes_that_are_ended_for_others_cost_nothing() -> None:
+    """F8: as often as that happens."""
+    with pool("slow", workers=2) as own:
+        found = transformed(own, one_by_one(200), Seen().reject, Token())
+        ids = []
+        for block in found:
+            ids += [bson.decode(each)["_id"] for each in documents(block.data)]
+            if len(ids) in (50, 51, 100):
+                own.replace(own.begin(bson.encode({})))
+    assert ids == list(range(200))
+
+
+def test_a_pool_that_is_closed_begins_nothing() -> None:
+    """F2: whoever still asks is left behind."""
+    with pool("same") as own:
+        pass
+    with pytest.raises(Stopped):
+        Seen().run(own, blocks(1))
+    assert processes() == []
+
+
+def test_what_is_built_in_stands_in_no_file() -> None:
+    """A14: it is code like any other."""
+    assert load(Names("builtins:dict", "")).sha256 == ""
 
 
 def test_what_swells_comes_in_several_answers() -> None:
