@@ -1,6 +1,6 @@
 """`python -m ferrylog`."""
 
-from ferrylog.cli.main import main
+from ferrylog.cli.main import program
 
 if __name__ == "__main__":
-    main()
+    program()

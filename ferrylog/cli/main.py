@@ -84,7 +84,23 @@ GLOBAL: Final = {"--journal": 1, "--config": 1, "--json": 0, "--verbose": 0, "-v
 """Options that may stand before the command, and how many values each takes."""
 
 
+def program() -> NoReturn:
+    """`main`, and then the end of the process at once: an interpreter that ends waits half a second
+    for the driver's threads, though every client is closed by now."""
+    try:
+        main()
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:
+        code = code or 1
+    os._exit(code)
+
+
 def main() -> NoReturn:
+    """The command, to its `SystemExit`."""
     arguments = sys.argv[1:]
     _learn_secrets(arguments)
     try:
