@@ -36,9 +36,10 @@ from executors.increments.follow import refuse_unfollowable
 from executors.privileges import Needed, missing, of_source, of_target, refusal
 from executors.select import USERS, split, targets_of, unmatched
 from executors.survey import Namespace, catalogue, measured, namespaces, refuse_unsupported
+from executors.undo.aside import staged
 from statemachine.errors import OperatorError
 from statemachine.events import JobSpec
-from statemachine.state import State, is_whole, restores_chain
+from statemachine.state import State, Unit, is_whole, restores_chain
 
 
 def examine(source: Deployment, target: Deployment | None, spec: JobSpec) -> list[OperatorError]:
@@ -129,9 +130,18 @@ def examine_resume(
     if target is not None and not carried:  # else changes have renamed and dropped since
         with _answers(target, findings):
             for unit in state.units.values():
-                if unit.target_uuid:
+                if unit.target_uuid and not _waits_for_its_name(target, unit, state.spec):
                     findings += _another(target, unit.target, unit.target_uuid)
     return findings
+
+
+def _waits_for_its_name(target: Deployment, unit: Unit, spec: JobSpec) -> bool:
+    """Whether what is filled stands where `--swap` has it meanwhile. A killed process may have
+    given it its own name already."""
+    between = staged(unit, spec).target
+    if unit.swapped or between == unit.target:
+        return False
+    return not list(_another(target, between, unit.target_uuid))
 
 
 def _another(deployment: Deployment, namespace: str, uuid: str) -> Iterator[OperatorError]:

@@ -117,10 +117,12 @@ def test_a_running_migration_is_healthy_and_keeps_all_it_has(
     assert loaded.target_client.shop.orders.count_documents({}) == DOCUMENTS
 
 
-def test_a_killed_one_keeps_all_it_has(terminal: Terminals, loaded: Pair) -> None:
-    """I44: nobody runs it; what it fills, what it put aside, its logs and its files stay."""
+@pytest.mark.parametrize("how", ["--drop", "--swap"])
+def test_a_killed_one_keeps_all_it_has(terminal: Terminals, loaded: Pair, how: str) -> None:
+    """I44: nobody runs it; what it fills, what it put aside, its logs and its files stay. It goes
+    on, under whatever name it fills them."""
     loaded.target_client.shop.orders.insert_one({"_id": "old"})
-    kill_in_the_middle(terminal, "--drop")
+    kill_in_the_middle(terminal, how)
     files = sorted(each for each in Path(f"{terminal.journal}.d").rglob("*") if each.is_file())
     names = own(loaded)
     assert names
@@ -129,7 +131,9 @@ def test_a_killed_one_keeps_all_it_has(terminal: Terminals, loaded: Pair) -> Non
     assert sorted(each for each in Path(f"{terminal.journal}.d").rglob("*") if each.is_file()) == (
         files
     )
-    assert terminal("resume").returncode == 0
+    done = terminal("resume")
+    assert done.returncode == 0, done.stderr
+    assert loaded.target_client.shop.orders.count_documents({}) == DOCUMENTS
 
 
 def test_what_a_job_kept_stays_until_it_is_committed(terminal: Terminals, loaded: Pair) -> None:
