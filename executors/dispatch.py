@@ -33,7 +33,7 @@ from executors.protocol import Report, Stopped, StopToken
 from executors.select import USERS
 from executors.sizing import Sizers, whole_blocks
 from executors.survey import survey
-from executors.transforms.feasibility import foresee_rejections
+from executors.transforms.feasibility import foresee_rejections, refuse_time_series
 from executors.transforms.heldback import Through
 from executors.undo.aside import staged
 from executors.write import Conflict, CountsDisagree
@@ -163,6 +163,8 @@ class MongoExecutor:
             refuse_unpackable(spec, found)
         if spec.follow:
             refuse_unfollowable(client_of(ends.source), spec)
+        if self._through is not None and spec.kind != "plan":  # added, or made since it was asked
+            refuse_time_series(found.units)
         return found
 
     def _of_unit(self, effect: Effect, stop: StopToken, report: Report) -> Result:

@@ -3,7 +3,7 @@ before anything is written."""
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any, Final
@@ -22,6 +22,7 @@ from executors.transforms.errors import NoTimeSeries, TooManyMalformed
 from executors.transforms.heldback import Through
 from statemachine.events import JobSpec
 from statemachine.state import Unit
+from statemachine.stimuli import FoundUnit
 from statemachine.words import UnitId, UnitType
 
 SAMPLED: Final = 1000
@@ -74,8 +75,7 @@ def must_be_feasible(
     """Raises `TooManyMalformed`, `NoTimeSeries`, what `survey` raises, and what is wrong with the
     code."""
     units = [each for each in survey(client, spec).units if each.unit not in USERS]
-    if buckets := [each.unit for each in units if each.type == "timeseries"]:
-        raise NoTimeSeries(buckets)
+    refuse_time_series(units)
     until_s, left = monotonic_s() + LONGEST_S, MOST_SAMPLED
     samples: list[Sample] = []
     for unit in units:
@@ -86,6 +86,12 @@ def must_be_feasible(
         left -= samples[-1].tried
     if bad := [each.said() for each in samples if each.exceeds(percent)]:
         raise TooManyMalformed(bad, percent)
+
+
+def refuse_time_series(units: Iterable[FoundUnit]) -> None:
+    """Raises `NoTimeSeries`."""
+    if buckets := [each.unit for each in units if each.type == "timeseries"]:
+        raise NoTimeSeries(buckets)
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,6 +141,14 @@ def databases(client: Client) -> set[str]:
     return set(client.list_database_names()) - {"admin", "local", "config"}
 
 
+def test_a_time_series_that_comes_later_is_not_transformed(pair: Pair, hands: Hands) -> None:
+    """F18: what is added to a job, or made just before it begins, is looked at like the rest."""
+    pair.source_client.shop.create_collection("t", timeseries={"timeField": "t"})
+    ends, asked = Ends(hands.source, hands.target), spec(transform="m:f")
+    hands.executor = MongoExecutor(ends, asked, hands.work, through=lambda blocks, *_: blocks)
+    assert hands.failed(TaskKind.SURVEY) == (Cause.PERMANENT, "ETRANSFORM006")
+
+
 # --- a dump to a server ---------------------------------------------------------------------------
 
 
