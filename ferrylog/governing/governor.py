@@ -153,7 +153,10 @@ class Governor:
             self._buckets[name].is_due(ticket, getattr(settings, name), now_s)
             for name, ticket in tickets.items()
         ]
-        return self._processor.has_time(settings.cpu_limit, now_s, clock.cpu_s()) and all(due)
+        may = self._processor.has_time(settings.cpu_limit, now_s, clock.cpu_s()) and all(due)
+        if may:
+            self._processor.went(now_s)
+        return may
 
     def _wait(self, may_go: Callable[[], bool], stop: StopToken) -> None:
         """`may_go` is asked with the lock held."""

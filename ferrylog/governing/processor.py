@@ -9,6 +9,9 @@ SUSTAINED_S: Final = 30
 """What counts as sustained."""
 SAMPLES: Final = 2 * SUSTAINED_S
 """Kept at most, one for each look."""
+STILL_S: Final = 5.0
+"""After which one batch goes whatever was taken: the process takes something while all wait, and
+below that no ceiling is ever reached by waiting."""
 
 
 class Processor:
@@ -20,6 +23,8 @@ class Processor:
         self._at_s = now_s
         self._cpu_s = cpu_s
         self._left_s = 0.0
+        self._went_s = now_s
+        """When a batch went last."""
         self._samples = deque([(now_s, cpu_s)], maxlen=SAMPLES + 1)
 
     def has_time(self, percent: int, now_s: float, cpu_s: float) -> bool:
@@ -30,7 +35,11 @@ class Processor:
         self._left_s = min(self._left_s + share * since_s - taken_s, share * BURST_S)
         if not percent:
             self._left_s = max(0.0, self._left_s)
-        return self._left_s >= 0
+        return self._left_s >= 0 or now_s - self._went_s >= STILL_S
+
+    def went(self, now_s: float) -> None:
+        """A batch did."""
+        self._went_s = now_s
 
     def look(self, now_s: float, cpu_s: float) -> None:
         """Twice a second."""

@@ -151,6 +151,15 @@ def test_processor_time_is_a_budget() -> None:
     assert budget.has_time(0, 4, 100), "no ceiling owes nothing"
 
 
+def test_a_ceiling_below_what_the_process_takes_at_rest_is_slow_and_no_end() -> None:
+    budget = Processor(2, 0, 0)
+    assert not budget.has_time(1, 4.9, 100)
+    assert budget.has_time(1, 5, 100)
+    budget.went(5)
+    assert not budget.has_time(1, 9.9, 200)
+    assert budget.has_time(1, 10, 200)
+
+
 def test_half_a_minute_is_sustained() -> None:
     """F17: a burst is none."""
     budget = Processor(2, 0, 0)
