@@ -82,6 +82,7 @@ WriteMegabytes = Annotated[
 
 UNITS: Final = {"": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 _SIZE: Final = re.compile(r"(\d{1,16}(?:\.\d{1,6})?)\s*([kmgt]?)(?:i?b)?", re.ASCII | re.IGNORECASE)
+_NUMBER: Final = re.compile(r"\d{1,16}(?:\.\d{1,6})?", re.ASCII)
 _SHARE: Final = re.compile(r"(\d{1,3}(?:\.\d{1,6})?)\s*%", re.ASCII)
 YES: Final = ("true", "1", "yes", "on")
 NO: Final = ("false", "0", "no", "off", "")
@@ -131,10 +132,20 @@ def size(name: str, text: str) -> int:
     return value
 
 
-def _bytes(megabytes: float | None) -> int | None:
-    if megabytes is None or megabytes == 0:
-        return None if megabytes is None else 0
-    return max(1, round(megabytes * 1_000_000))
+def megabytes(name: str, text: str) -> int:
+    """Bytes of a number of megabytes, as the option of that name takes it. Raises `Usage`."""
+    most = AT_MOST[MEGABYTES[name]]
+    value = _bytes(float(text)) if _NUMBER.fullmatch(text) else None
+    if value is None or value > most:
+        shown = name.replace("_", "-")
+        raise Usage(f"{shown} {text!r} is no number of megabytes", remedy="give one such as 1.5")
+    return value
+
+
+def _bytes(number: float | None) -> int | None:
+    if number is None or number == 0:
+        return None if number is None else 0
+    return max(1, round(number * 1_000_000))
 
 
 def _memory_mb() -> int | None:

@@ -10,7 +10,7 @@ import typer
 from ferrylog.asking import Answer, ask, state_of, wanted_job
 from ferrylog.cli import options as o
 from ferrylog.cli.answers import lines, show
-from ferrylog.cli.limits import MEGABYTES, SIZES, size
+from ferrylog.cli.limits import MEGABYTES, SIZES, megabytes, size
 from ferrylog.errors import Usage
 from ferrylog.jobs import operator
 from statemachine.errors import FerrylogError
@@ -94,7 +94,7 @@ def _wishes(path: Path, job: JobId, key: str, value: str) -> Iterator[Asked]:
 
 def _setting(by: str, name: str, value: str) -> SetAsked:
     if name in MEGABYTES:
-        return SetAsked(by, MEGABYTES[name], size(MEGABYTES[name], f"{value}m"))
+        return SetAsked(by, MEGABYTES[name], megabytes(name, value))
     if name in SIZES:
         return SetAsked(by, name, size(name, value))
     return SetAsked(by, name, int(value) if _is_number(value) else value)

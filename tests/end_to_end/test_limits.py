@@ -45,7 +45,7 @@ def test_a_rate_is_kept_until_it_is_lifted(terminal: Terminal, pair: Pair) -> No
     assert running.returncode == 0, error
     assert pair.target_client.shop.orders.count_documents({}) == 3000
     told = {each["data"]["name"]: each["data"]["value"] for each in settings_changed(terminal)}
-    assert told == {"write_docs_per_s": 0, "read_bytes_per_s": 1_572_864, "memory_limit": 1 << 30}
+    assert told == {"write_docs_per_s": 0, "read_bytes_per_s": 1_500_000, "memory_limit": 1 << 30}
 
 
 def settings_changed(terminal: Terminal) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ import pytest
 from executors.pressure import Load
 from executors.protocol import Stopped
 from ferrylog import clock
-from ferrylog.cli.limits import limits, size
+from ferrylog.cli.limits import limits, megabytes, size
 from ferrylog.cli.settings import DEFAULTS, run_settings
 from ferrylog.engine import Engine
 from ferrylog.errors import Usage
@@ -371,6 +371,15 @@ def test_sizes(text: str, value: int) -> None:
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(Usage):
         size("disk_reserve", text)
+
+
+def test_set_takes_the_megabytes_of_the_options() -> None:
+    assert megabytes("read_mb_per_s", "1.5") == 1_500_000
+    assert megabytes("write_mb_per_s", "0") == 0
+    assert megabytes("write_mb_per_s", "0.000001") == 1
+    for text in ("", "5m", "-1", "nan", "1e9", "9999999999"):
+        with pytest.raises(Usage):
+            megabytes("read_mb_per_s", text)
 
 
 def test_memory_may_be_a_share(monkeypatch: pytest.MonkeyPatch) -> None:
