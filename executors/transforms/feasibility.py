@@ -31,8 +31,10 @@ MOST_SAMPLED: Final = 10_000
 """Of all collections."""
 SAMPLED_BYTES: Final = 64 << 20
 """Of one collection."""
+FIRST: Final = 50
+"""Documents that go each by itself: what is under way when the time is over is waited for."""
 LOT: Final = 10
-"""Documents between two looks at the time."""
+"""Documents between two looks at the time, from then on."""
 LONGEST_S: Final = 10.0
 """For all of them: code that takes long for each document is tried with fewer."""
 REASONS: Final = 3
@@ -140,8 +142,9 @@ def sampled(
 
     def blocks() -> Iterator[Block]:
         size = 0
-        found = _some(client, unit, kind, spec, min(most, SAMPLED), stop)
-        while (lot := list(islice(found, LOT))) and size < SAMPLED_BYTES and not stop.late():
+        for lot in _lots(_some(client, unit, kind, spec, min(most, SAMPLED), stop)):
+            if size >= SAMPLED_BYTES or stop.late():
+                return
             data = b"".join(lot)
             size += len(data)
             sample.tried += len(lot)
@@ -150,6 +153,12 @@ def sampled(
     for _ in through(blocks(), sample.reject, stop):
         pass
     return sample
+
+
+def _lots(found: Iterator[bytes]) -> Iterator[list[bytes]]:
+    yield from ([document] for document in islice(found, FIRST))
+    while lot := list(islice(found, LOT)):
+        yield lot
 
 
 def _some(

@@ -8,14 +8,15 @@ nothing of another piece is lost with it.
 
 import multiprocessing
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from concurrent.futures import TimeoutError as NotYet
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from ctypes import c_uint32
+from multiprocessing import resource_tracker
 from pathlib import Path
-from signal import SIGALRM, strsignal
+from signal import SIG_BLOCK, SIG_SETMASK, SIGALRM, SIGINT, pthread_sigmask, strsignal
 from threading import Lock, Thread
 from typing import Any, Final
 
@@ -155,7 +156,8 @@ class _Processes:
         self._sign = (b"", 0.0)
         piece = Piece(self, slot)
         try:
-            piece.future = self._executor.schedule(function, args=(*args, *more))
+            with _deaf_to_the_terminal():
+                piece.future = self._executor.schedule(function, args=(*args, *more))
         except RuntimeError:  # it is broken: whoever waits learns it
             self._free.append(slot)
             return piece
@@ -261,6 +263,18 @@ class Piece:
             self.of.silent = True
             self.of.pool.replace(self)
             raise Died(self._place(), SILENT, TOO_LONG)
+
+
+@contextmanager
+def _deaf_to_the_terminal() -> Iterator[None]:
+    """The processes, and the thread that begins them, come of the first call: a Ctrl-C is for us
+    alone, also before they can say so themselves."""
+    resource_tracker.ensure_running()  # else it is begun in between, and takes the mask off
+    before = pthread_sigmask(SIG_BLOCK, {SIGINT})
+    try:
+        yield
+    finally:
+        pthread_sigmask(SIG_SETMASK, before)
 
 
 def _lives(pid: int) -> bool:

@@ -20,6 +20,7 @@ from executors.protocol import Stopped
 from executors.rawbson import documents
 from executors.transforms.code import Names, load
 from executors.transforms.errors import CannotLoad, NoModel, NoProcess, NoTransform
+from executors.transforms.feasibility import _lots
 from executors.transforms.pool import Pool
 from executors.transforms.stream import transformed
 
@@ -229,6 +230,12 @@ def test_code_that_is_none_is_refused(names: Names, error: type[Exception], said
     found = check(names)
     assert isinstance(found, error)
     assert said in str(found)
+
+
+def test_a_first_look_waits_for_few_documents() -> None:
+    """F8: of code that takes long: one at a time; in lots when it was seen to be fast."""
+    sizes = [len(lot) for lot in _lots(iter([b""] * 75))]
+    assert sizes == [1] * 50 + [10, 10, 5]
 
 
 def test_a_module_that_kills_is_given_up(tmp_path: Path) -> None:
