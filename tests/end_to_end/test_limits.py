@@ -39,7 +39,7 @@ def test_a_rate_is_kept_until_it_is_lifted(terminal: Terminal, pair: Pair) -> No
     until(lambda: "restore_started" in terminal.kinds())
     time.sleep(0.5)
     assert pair.target_client.shop.orders.count_documents({}) <= 600, "one block of each worker"
-    changed = terminal("set", "write-docs-per-s=0", "read-mb-per-s=1.5", "memory-limit=1g")
+    changed = terminal("set", "read-mb-per-s=1.5", "memory-limit=1g", "write-docs-per-s=0")
     assert changed.returncode == 0, changed.stderr
     _, error = running.communicate(timeout=60)
     assert running.returncode == 0, error
