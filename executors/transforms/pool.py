@@ -176,6 +176,10 @@ class _Processes:
             self._sign = (held, now)
         return now - self._sign[1]
 
+    def broken(self) -> bool:
+        """Nothing comes back any more, and nobody says so of what was never sent."""
+        return not self._executor.active
+
     def retire(self) -> None:
         """They end when they have done what they were asked for."""
         self._executor.close()  # type: ignore[no-untyped-call]
@@ -215,7 +219,7 @@ class Piece:
 
     def _result(self) -> Answer | str | OfCode:
         if self.future is None:
-            raise Died(None, "it could not be started")
+            raise self._unbegun("it could not be started")
         try:
             error = self.future.exception(timeout=LOOK_S)
         except CancelledError:
@@ -223,11 +227,15 @@ class Piece:
         if isinstance(error, ProcessExpired):
             raise self._died(error.exitcode)
         if isinstance(error, BrokenProcessPool):
-            raise Died(None, "the pipe of the processes broke")
+            raise self._unbegun("the pipe of the processes broke")
         if error is not None:  # whatever came back instead of an answer
             raise Died(self._place(), type(error).__name__)
         answer: Answer | str | OfCode = self.future.result()
         return answer
+
+    def _unbegun(self, why: str) -> Died:
+        """What befalls a whole generation is told once."""
+        return self._ended() if self.of.ended else Died(None, why)
 
     def _ended(self) -> Died:
         """With all others of its generation."""
@@ -255,8 +263,11 @@ class Piece:
         """A process that ends with 0 ends without a word; one that is stuck does not end."""
         if self.of.ended:
             raise self._ended()
+        assert self.future is not None  # else nobody would wait for it
+        if self.of.broken() and not self.future.done():
+            raise self._unbegun("the pipe of the processes broke")
         pid = int(self.of.slots[self._at])
-        if pid and not _lives(pid) and self.future is not None and not self.future.done():
+        if pid and not _lives(pid) and not self.future.done():
             self.future.cancel()  # type: ignore[no-untyped-call]  # nobody else would ever call it done
             raise Died(self._place(), "its process ended with exit code 0")
         if self.of.silent_s() > self.of.pool.limit_s + GRACE_S:

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from executors.rawbson import documents
 from executors.transforms.code import Names, load
 from executors.transforms.errors import CannotLoad, NoModel, NoProcess, NoTransform
 from executors.transforms.feasibility import _lots
-from executors.transforms.pool import Pool
+from executors.transforms.pool import Died, Piece, Pool
 from executors.transforms.stream import transformed
 
 HERE = Path(__file__).with_name("owncode.py")
@@ -164,6 +165,23 @@ def test_processes_that_are_ended_for_others_cost_nothing() -> None:
             if len(ids) in (50, 51, 100):
                 own.replace(own.begin(bson.encode({})))
     assert ids == list(range(200))
+
+
+def test_a_pool_that_breaks_is_told_once() -> None:
+    """F8: whatever is under way in it, one that breaks is one false start."""
+    with pool("as_told", workers=2) as own:
+        sent = [own.begin(bson.encode({"_id": n, "do": "hang"})) for n in range(8)]
+        sent[0].of._executor._pool_manager.handle_broken_pool(BrokenProcessPool())
+        told = [_died(piece) for piece in sent]
+        assert [each.at for each in told if not each.by_us] == [None]
+
+
+def _died(piece: Piece) -> Died:
+    with pytest.raises(Died) as told:
+        piece.wait(Token())
+    if not told.value.by_us:
+        piece.of.pool.replace(piece)
+    return told.value
 
 
 def test_a_pool_that_is_closed_begins_nothing() -> None:
