@@ -19,8 +19,9 @@ from executors.transforms.apply import Rejected, through
 from executors.transforms.code import Names, load
 from executors.transforms.errors import OfCode
 
-MOST_BYTES: Final = 16 << 20
-"""What one answer holds, but for its last document: code may make documents much larger."""
+MOST_BYTES: Final = 2 << 20
+"""What one answer holds, but for its last document: code may make documents much larger, and many
+answers wait for their turn."""
 PER_SLOT: Final = 2
 """Numbers of a slot: the process, and the document that it is at, from 1 on."""
 
