@@ -78,6 +78,11 @@ def names(
     code makes of the documents."""
     if transform is None and validate is None:
         return "", ""
+    if "" in (transform, validate):
+        raise Usage(
+            "--transform or --validate names nothing",
+            remedy="name code of yours, or leave the option out: documents would go as they are",
+        )
     if mode is not Mode.COORDINATED:
         raise Usage(
             "--transform and --validate work on the way to chunk files, and --mode direct has none",

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from executors.conflicts import KINDS
+from ferrylog.cli.options import Mode
+from ferrylog.cli.transforming import names
+from ferrylog.errors import Usage
 from tests.conftest import Pair
 from tests.end_to_end.test_main_job import Terminal
 
@@ -22,6 +25,13 @@ def test_the_guide_names_every_code() -> None:
     assert set(re.findall(r"^\| (ETRANSFORM\d+) \|", PAGE, re.MULTILINE)) == set(
         KINDS["EPLAN017"].comes_as
     )
+
+
+@pytest.mark.parametrize("given", [("", None), (None, ""), ("a:b", "")])
+def test_a_name_that_is_empty_is_refused(given: tuple[str | None, str | None]) -> None:
+    """A14: a variable that was not set is no wish to have documents as they are."""
+    with pytest.raises(Usage, match="names nothing"):
+        names(*given, Mode.COORDINATED, follow=False)
 
 
 @pytest.mark.deep
