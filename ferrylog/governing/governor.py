@@ -37,8 +37,8 @@ SUSTAINED_CPU: Final = 0.85
 """Of the ceiling, or of all cores (F17)."""
 LOW_DISK: Final = 0.5
 """The reserve as a share of what is free."""
-FREES: Final = (TaskKind.RESTORE, TaskKind.RELEASE)
-"""Tasks that end with a chunk file less."""
+FREES: Final = (TaskKind.RESTORE, TaskKind.VERIFY)
+"""Tasks behind which a chunk file may go: behind verification where there is one."""
 
 
 class Governor:
@@ -267,4 +267,5 @@ class Room:
 def frees(state: State) -> bool:
     """Whether chunk files are about to be removed."""
     waiting = (Status.PENDING, Status.WAITING, Status.PROCESSING)
-    return any(state.size(kind, status) for kind in FREES for status in waiting)
+    soon = any(state.size(kind, status) for kind in FREES for status in waiting)
+    return soon or bool(state.releasing)

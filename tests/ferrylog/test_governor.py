@@ -28,7 +28,7 @@ from ferrylog.views.limits import limits_line
 from statemachine.events import RunSettings
 from statemachine.policy import open_ms
 from statemachine.state import State
-from statemachine.words import Alert, BatchCause, Status, TaskKey, TaskKind
+from statemachine.words import Alert, BatchCause, ChunkId, Status, TaskKey, TaskKind
 from tests.statemachine.examples import SETTINGS
 
 MIB = 1 << 20
@@ -294,6 +294,17 @@ def test_a_disk_without_hope_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)) as told:
         full.files(1, Token())
     assert (told.value.errno, told.value.filename) == (errno.ENOSPC, str(tmp_path))
+
+
+def test_what_frees_the_disk() -> None:
+    """A file goes when its chunk is verified, and has gone a moment later."""
+    state = State(settings=settings())
+    assert not governor.frees(state)
+    state.queues[TaskKind.VERIFY, Status.PROCESSING, 0] = {TaskKey(TaskKind.VERIFY, "a.b#0"): None}
+    assert governor.frees(state)
+    state.queues.clear()
+    state.releasing[ChunkId("a.b#0")] = "a.b/0-1.flb"
+    assert governor.frees(state)
 
 
 def test_dumping_waits_while_restores_free_the_disk(tmp_path: Path) -> None:
