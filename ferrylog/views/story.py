@@ -218,8 +218,9 @@ class Teller:
                 self._note(recorded)
         self._tell_alike()
         for draft in self._open.values():
+            lost = draft.doubted_in is not None  # undecided where it was only to be taken back
             at_once = draft.doubted_in == draft.began.epoch
-            self._end(draft, None, "lost" if at_once else "open", {"at_once": at_once})
+            self._end(draft, None, "lost" if lost else "open", {"at_once": at_once})
         self._open.clear()
         self.history.sort(key=lambda each: each.seq)
 

@@ -24,6 +24,7 @@ from statemachine.events import (
     DumpCompleted,
     InDoubt,
     RetryScheduled,
+    RollbackStarted,
     Started,
     TaskEvent,
     VerifyCompleted,
@@ -66,11 +67,13 @@ def test_every_entity_has_its_whole_story_told(path: Path) -> None:
     of what has ended no attempt is left open, and clocks that jump change none of it."""
     with SqliteJournal.read_only(path) as journal:
         records = list(journal.read(JOB))
+        begun = (each.seq for each in records if isinstance(each.event, RollbackStarted))
+        taken_back = max(begun, default=0)
         for (about, entity), own in by_entity(records).items():
             assert [*audit.find(journal, Wanted(JOB, entity=entity, type=about))] == own
             [told] = (each for each in stories(journal, JOB, entity) if each.type == about)
             whole = sorted(own + undone(records, entity), key=lambda each: each.seq)
-            attempts_are_all_there(told, whole)
+            attempts_are_all_there(told, whole, taken_back)
             words_name_every_cause(story_text(told), whole)
             assert (told.proof.first.seq, told.proof.last.seq) == (whole[0].seq, whole[-1].seq)
             assert [each.seq for each in told.history] == sorted(each.seq for each in told.history)
@@ -82,7 +85,7 @@ def undone(records: list[Recorded], entity: str) -> list[Recorded]:
     return [each for each in records if each.event.about in undos]
 
 
-def attempts_are_all_there(told: StoryReport, own: list[Recorded]) -> None:
+def attempts_are_all_there(told: StoryReport, own: list[Recorded], taken_back: int) -> None:
     attempts = [each for each in told.history if isinstance(each, Attempt)]
     started = [each.seq for each in own if isinstance(each.event, Started)]
     assert [each.seq for each in attempts] == started
@@ -98,7 +101,8 @@ def attempts_are_all_there(told: StoryReport, own: list[Recorded]) -> None:
         if each.outcome == "failed":
             assert each.cause and each.code and each.why and each.decision
         if each.outcome == "lost":
-            assert each.at_once or (each.decided_in_run is not None and each.decision)
+            decided = each.decided_in_run is not None and each.decision
+            assert each.at_once or decided or each.seq < taken_back
 
 
 def words_name_every_cause(text: str, own: list[Recorded]) -> None:
