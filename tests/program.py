@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.end_to_end.zygote import HUNG, Zygote
+from tests.end_to_end.zygote import HUNG, Ended, Zygote
 
 
 def ferrylog(
@@ -17,10 +17,18 @@ def ferrylog(
 ) -> "subprocess.CompletedProcess[str]":
     """Run it to its end, in a process of its own. Raises `TimeoutExpired`."""
     named = [str(word) for word in words]
-    ended = _zygote()(named, env if env is not None else os.environ, timeout_s=timeout_s)
+    ended = forked(*words, env=env, timeout_s=timeout_s)
     if ended.code == HUNG:
         raise subprocess.TimeoutExpired(named, timeout_s, ended.out, ended.err)
     return subprocess.CompletedProcess(named, ended.code, ended.out, ended.err)
+
+
+def forked(
+    *words: str | Path, env: Mapping[str, str] | None = None, timeout_s: float = 120
+) -> Ended:
+    """The same, with the memory that it took, and with `HUNG` for one that had to be ended."""
+    named = [str(word) for word in words]
+    return _zygote()(named, env if env is not None else os.environ, timeout_s=timeout_s)
 
 
 def begin(

@@ -100,7 +100,8 @@ def test_a_running_migration_is_healthy_and_keeps_all_it_has(
 ) -> None:
     """I44: cleaning up with every limit at nothing, again and again, while it runs."""
     loaded.target_client.shop.orders.insert_one({"_id": "old"})
-    process = terminal.begin(*SLOW, "--swap")
+    rate = str(DOCUMENTS // 3)  # it shall still run when everything was looked at
+    process = terminal.begin(*SLOW, "--swap", "--write-docs-per-s", rate)
     until(lambda: "restore_started" in terminal.kinds())
     cleaned = 0
     while process.poll() is None:
