@@ -37,6 +37,7 @@ _TYPE: Final[dict[str, Type]] = {
     "rollback": "job",
     "unit": "unit",
     "create": "unit",
+    "census": "unit",
     "plan": "unit",
     "conflict": "unit",
     "batch": "unit",

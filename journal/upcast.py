@@ -93,6 +93,14 @@ def _transforms(fields: Fields) -> Fields:
     return {**fields, "spec": {"transform": "", "model": "", **fields["spec"]}}
 
 
+def _export(fields: Fields) -> Fields:
+    return {**fields, "spec": {"export": None, **fields["spec"]}}
+
+
+def _worker_memory(fields: Fields) -> Fields:
+    return {**fields, "settings": {"worker_memory": 8 << 30, **fields["settings"]}}
+
+
 def _limits(fields: Fields) -> Fields:
     came_later = {
         "memory_limit": 0,
@@ -113,15 +121,15 @@ def _limits(fields: Fields) -> Fields:
 
 
 STEPS: Final[Mapping[str, tuple[Step, ...]]] = {
-    "job_requested": (_mode, _formats, _increments, _undo, _transforms),
+    "job_requested": (_mode, _formats, _increments, _undo, _transforms, _export),
     "job_completed": (_with(damaged=0),),
     "survey_completed": (
         _with(cluster_time="", users=0, roles=0, notes=[]),
         _with(since=""),
     ),
     "unit_registered": (_with(expires=False),),
-    "run_started": (_settings, _shards, _limits),
-    "dump_completed": (_with(erased=0), _with(rejected=0)),
+    "run_started": (_settings, _shards, _limits, _worker_memory),
+    "dump_completed": (_with(erased=0), _with(rejected=0), _with(parts=[])),
     "pause_requested": (_with(request=0, immediate=False),),
     "create_completed": (_with(uuid=""), _with(found="")),
     **{

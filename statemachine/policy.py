@@ -37,6 +37,7 @@ POOLS: Final[Mapping[Pool, tuple[TaskKind, ...]]] = {
     Pool.DUMP: (
         TaskKind.SURVEY,
         TaskKind.CAPTURE,
+        TaskKind.CENSUS,
         TaskKind.PLAN,
         TaskKind.SPLIT,
         TaskKind.DUMP,

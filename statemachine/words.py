@@ -37,10 +37,12 @@ class TaskKind(StrEnum):
     """Of a job: list what the source holds, register the units."""
     CREATE = "create"
     """Of a unit: make the target collection with its options and unique indexes."""
+    CENSUS = "census"
+    """Of a unit that is exported into columns: which fields of which types its documents have."""
     PLAN = "plan"
     """Of a unit: cut its `_id` space into chunks."""
     DUMP = "dump"
-    """Of a chunk: source to chunk file."""
+    """Of a chunk: source to chunk file; of an export, to files in its format."""
     RESTORE = "restore"
     """Of a chunk: chunk file to target."""
     COPY = "copy"
@@ -54,7 +56,7 @@ class TaskKind(StrEnum):
     FINISH = "finish"
     """Of a unit, when all else is done: expiry is switched on, what stands there is compared."""
     MANIFEST = "manifest"
-    """Of a job that dumps, when all else is done: the chunk files become a dump."""
+    """Of a job that dumps or exports, when all else is done: its files become one whole."""
     RELEASE = "release"
     """Of a chunk: its file is no longer needed and is removed."""
     CAPTURE = "capture"
@@ -219,7 +221,7 @@ def unit_of(key: TaskKey) -> UnitId | None:
             return None
         case TaskKind.OPERATION | TaskKind.UNDO:
             return None
-        case TaskKind.CREATE | TaskKind.PLAN | TaskKind.FINISH:
+        case TaskKind.CREATE | TaskKind.CENSUS | TaskKind.PLAN | TaskKind.FINISH:
             return UnitId(key.entity)
         case TaskKind.INDEX:
             return UnitId(key.entity.rpartition("@")[0])

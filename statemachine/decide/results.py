@@ -10,6 +10,7 @@ from statemachine.decide.increments import (
 )
 from statemachine.events import (
     AnyEvent,
+    CensusCompleted,
     ChainAccepted,
     ChunkKept,
     ChunkPlanned,
@@ -45,6 +46,7 @@ from statemachine.stimuli import (
     Applying,
     Built,
     Captured,
+    Censused,
     Copied,
     Created,
     Dumped,
@@ -83,27 +85,14 @@ def completions(state: State, task: TaskKey, result: Result) -> list[AnyEvent]:
     match result:
         case Surveyed():
             return _surveyed(state, task, result)
-        case Created():
-            return [_created(task, result)]
+        case Created() | Censused():
+            return [_readied(task, result)]
         case Planned() | PlannedFiles():
             return _planned(state, UnitId(task.entity), result)
         case Split():
             return _split(state, ChunkId(task.entity), result)
         case Dumped():
-            return [
-                *rejections(ChunkId(task.entity), result.rejections[:MAX_REPORTED]),
-                DumpCompleted(
-                    entity=task.entity,
-                    file=result.file,
-                    documents=result.documents,
-                    bytes=result.bytes,
-                    file_bytes=result.file_bytes,
-                    blocks=result.blocks,
-                    sha256=result.sha256,
-                    erased=result.erased,
-                    rejected=result.rejected,
-                ),
-            ]
+            return _dumped(task, result)
         case Restored() | Copied():
             return _carried(state, ChunkId(task.entity), result)
         case Built():
@@ -132,7 +121,27 @@ def completions(state: State, task: TaskKey, result: Result) -> list[AnyEvent]:
             assert_never(result)
 
 
-def _created(task: TaskKey, result: Created) -> AnyEvent:
+def _dumped(task: TaskKey, result: Dumped) -> list[AnyEvent]:
+    return [
+        *rejections(ChunkId(task.entity), result.rejections[:MAX_REPORTED]),
+        DumpCompleted(
+            entity=task.entity,
+            file=result.file,
+            documents=result.documents,
+            bytes=result.bytes,
+            file_bytes=result.file_bytes,
+            blocks=result.blocks,
+            sha256=result.sha256,
+            erased=result.erased,
+            rejected=result.rejected,
+            parts=result.parts,
+        ),
+    ]
+
+
+def _readied(task: TaskKey, result: Created | Censused) -> AnyEvent:
+    if isinstance(result, Censused):
+        return CensusCompleted.of(task, columns=result.columns, documents=result.documents)
     return CreateCompleted.of(task, built=result.built, uuid=result.uuid, found=result.found)
 
 

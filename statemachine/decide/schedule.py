@@ -113,7 +113,7 @@ def held_back(state: State) -> tuple[TaskKind, ...]:
     match state.spec.kind:
         case "migrate" if not state.closed or state.open_units:
             return (TaskKind.FOLLOW,)
-        case "dump" if not state.closed or state.open_units:
+        case "dump" | "export" if not state.closed or state.open_units:
             return (TaskKind.MANIFEST,)
         case "restore" if not state.closed or _unplanned(state):
             return (TaskKind.CREATE, TaskKind.RESTORE)

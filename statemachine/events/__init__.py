@@ -70,6 +70,7 @@ from statemachine.events.operations import (
     UndoSkipped,
 )
 from statemachine.events.outcomes import (
+    CensusCompleted,
     CopyCompleted,
     CopyProgressed,
     CreateCompleted,
@@ -89,6 +90,8 @@ from statemachine.events.outcomes import (
     VerifyCompleted,
 )
 from statemachine.events.spec import (
+    ExportSpec,
+    FilePart,
     IndexSpec,
     JobSpec,
     RunSettings,
@@ -138,6 +141,7 @@ __all__ = [
     "CaptureCompleted",
     "CaptureInvalidated",
     "CaptureProgressed",
+    "CensusCompleted",
     "ChainAccepted",
     "ChainLink",
     "ChunkDropped",
@@ -159,7 +163,9 @@ __all__ = [
     "DumpCompleted",
     "DumpInvalidated",
     "Event",
+    "ExportSpec",
     "FileFound",
+    "FilePart",
     "FinishCompleted",
     "FollowCompleted",
     "GroupCommitted",

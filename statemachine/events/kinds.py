@@ -56,6 +56,7 @@ from statemachine.events.operations import (
     UndoSkipped,
 )
 from statemachine.events.outcomes import (
+    CensusCompleted,
     CopyCompleted,
     CopyProgressed,
     CreateCompleted,
@@ -104,6 +105,7 @@ from statemachine.events.units import (
 Completed = (
     SurveyCompleted
     | CreateCompleted
+    | CensusCompleted
     | PlanCompleted
     | DumpCompleted
     | RestoreCompleted

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import NonNegativeInt, PositiveInt
 
 from statemachine.events.base import Value
+from statemachine.events.spec import FilePart
 from statemachine.events.tasks import TaskEvent
 from statemachine.words import (
     Found,
@@ -43,6 +44,16 @@ class CreateCompleted(TaskEvent):
     """What lay under the name before; empty: that was not recorded."""
 
 
+class CensusCompleted(TaskEvent):
+    """Every document of the unit was looked at: all files of its export have these columns."""
+
+    verb = Verb.COMPLETED
+    kind: Literal["census_completed"] = "census_completed"
+    columns: str
+    """JSON; opaque here: only `executors.export` makes and reads it."""
+    documents: NonNegativeInt
+
+
 class PlanCompleted(TaskEvent):
     """The chunks planned so far cover the whole `_id` space of the unit, without overlap (I21)."""
 
@@ -69,7 +80,10 @@ class DumpCompleted(TaskEvent):
     erased: NonNegativeInt = 0
     """Of an increment: keys in it whose documents are gone."""
     rejected: NonNegativeInt = 0
-    """Documents that were read and that the user's own code did not let through."""
+    """Documents that were read and that the user's own code did not let through, or that an export
+    cannot hold."""
+    parts: tuple[FilePart, ...] = ()
+    """Where the documents went to several files; `file` is then the folder of all of them."""
 
 
 class SurveyInvalidated(TaskEvent):

@@ -10,15 +10,52 @@ from statemachine.words import (
 )
 
 
+class ExportSpec(Value):
+    """In which form an export leaves documents, and which of them; fixed for the job's life."""
+
+    format: Literal["parquet", "jsonl"]
+    types: Literal["exchange", "native"] = "exchange"
+    """Of Parquet: types that every reader knows, or those that hold BSON's own."""
+    json_form: Literal["canonical", "relaxed"] = "canonical"
+    """Of JSONL: MongoDB's Extended JSON, exact or easier to read."""
+    projection: BsonText = BsonText("")
+    """As of `find`; empty: whole documents."""
+    partition: str = ""
+    """A field, or `field:year`, `field:month`, `field:day` of a date, by whose values documents go
+    to folders `field=value`; empty: none."""
+    prefix: str = ""
+    """Folder of this export beneath the target, with slashes between its parts; empty: the target
+    itself."""
+    since: str = ""
+    """A field that only grows: only documents whose value lies in `(above, upto]`; empty: all."""
+    above: BsonText = BsonText("")
+    """A document with one field; empty: from the beginning."""
+    upto: BsonText = BsonText("")
+    empty: Literal["file", "none"] = "file"
+    """What a collection without documents leaves."""
+    overwrite: bool = False
+    """An export that lies there is replaced."""
+
+
+class FilePart(Value):
+    """One of several files that hold the documents of one chunk."""
+
+    name: str
+    documents: NonNegativeInt
+    file_bytes: NonNegativeInt
+    sha256: str
+
+
 class JobSpec(Value):
     """What a job is to do; fixed for its life. URIs stand here without credentials."""
 
-    kind: Literal["migrate", "dump", "restore", "verify", "plan", "group"]
+    kind: Literal["migrate", "dump", "restore", "verify", "plan", "group", "export"]
     """`plan` is a dry run: what a migration would do, and nothing done; `group` runs operations."""
     mode: Literal["coordinated", "direct"]
     source: str
-    """A deployment, or `file:` and the path of a dump."""
+    """A deployment, or where a dump lies: `file:` and its path, or the URL of an object store."""
     target: str
+    """As `source`."""
     source_id: str
     """Identity of the source, made by `executors.clients`, or by `executors.dumps`."""
     target_id: str
@@ -91,6 +128,8 @@ class JobSpec(Value):
     being written to its chunk file; empty: none."""
     model: str = ""
     """`module:Model` of the user's own that each document, transformed, must fit; empty: none."""
+    export: ExportSpec | None = None
+    """Of an export."""
     place: str = ""
     """Of a restore to several targets: which documents this one gets, `hash:K/N` or `range:K/N`;
     empty: all."""
@@ -157,6 +196,8 @@ class RunSettings(Value):
     """How long that code may take for one document before its process is ended."""
     transform_sha256: str = ""
     """Of the file that the code of this run stands in."""
+    worker_memory: PositiveInt = 8 << 30
+    """Bytes that one worker of an export may hold; what would be more is written out earlier."""
 
 
 class IndexSpec(Value):

@@ -16,6 +16,7 @@ from statemachine.events import (
     CaptureCompleted,
     CaptureInvalidated,
     CaptureProgressed,
+    CensusCompleted,
     ChainAccepted,
     ChunkDropped,
     ChunkKept,
@@ -148,6 +149,7 @@ from statemachine.evolve.operations import (
 )
 from statemachine.evolve.outcomes import (
     carried,
+    census_completed,
     completed,
     create_completed,
     dump_completed,
@@ -253,6 +255,7 @@ ARMS: Final[Mapping[type[Event], Callable[[State, Any], None]]] = {
     Requeued: requeued,
     SurveyCompleted: survey_completed,
     CreateCompleted: create_completed,
+    CensusCompleted: census_completed,
     PlanCompleted: plan_completed,
     DumpCompleted: dump_completed,
     DumpInvalidated: dump_invalidated,

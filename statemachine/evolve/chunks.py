@@ -9,7 +9,7 @@ from statemachine.events import (
     RestoreProgressed,
 )
 from statemachine.evolve.hands import put, remove, ripen, stands
-from statemachine.state import NOTHING, Chunk, Done, State, Task, Unit
+from statemachine.state import NOTHING, Chunk, Done, State, Task, Unit, keeps_files
 from statemachine.words import (
     Key,
     Status,
@@ -58,7 +58,7 @@ def open_indexes(state: State, unit: Unit) -> None:
 
 
 def _settle(state: State, chunk: Chunk, unit: Unit) -> None:
-    if state.spec is not None and state.spec.kind == "dump":
+    if state.spec is not None and keeps_files(state.spec):
         _file_away(state, chunk)
     else:
         close_chunk(state, chunk)

@@ -2,6 +2,7 @@
 
 from statemachine.events import (
     TASK_OF,
+    CensusCompleted,
     CopyCompleted,
     CopyProgressed,
     CreateCompleted,
@@ -35,7 +36,7 @@ from statemachine.evolve.hands import (
     the_unit,
 )
 from statemachine.evolve.tasks import done, moved
-from statemachine.state import ChunkFile, State, Task
+from statemachine.state import ChunkFile, State, Task, keeps_files
 from statemachine.transitions import next_unit_status
 from statemachine.words import (
     THE_JOB,
@@ -55,7 +56,7 @@ def survey_completed(state: State, event: SurveyCompleted) -> None:
     if state.spec is not None and state.spec.follow and follow not in state.tasks:
         put(state, follow, Task())
     manifest = TaskKey(TaskKind.MANIFEST, THE_JOB)
-    if state.spec is not None and state.spec.kind == "dump" and manifest not in state.tasks:
+    if state.spec is not None and keeps_files(state.spec) and manifest not in state.tasks:
         put(state, manifest, Task())
 
 
@@ -68,6 +69,14 @@ def create_completed(state: State, event: CreateCompleted) -> None:
         open_indexes(state, unit)  # of an empty unit: there is no chunk whose end could do it
     elif unit.type != "view":
         put(state, TaskKey(TaskKind.PLAN, unit.id), Task(priority=unit.priority))
+    ripen(state, unit)
+
+
+def census_completed(state: State, event: CensusCompleted) -> None:
+    done(state, event)
+    unit = the_unit(state, event.entity, event)
+    unit.columns = event.columns
+    put(state, TaskKey(TaskKind.PLAN, unit.id), Task(priority=unit.priority))
     ripen(state, unit)
 
 
@@ -92,6 +101,7 @@ def dump_completed(state: State, event: DumpCompleted) -> None:
         event.sha256,
         erased=event.erased,
         rejected=event.rejected,
+        parts=event.parts,
     )
     begin_again(state, chunk)
     state.files += 1

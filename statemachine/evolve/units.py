@@ -21,7 +21,7 @@ from statemachine.evolve.hands import (
     the_unit,
     told,
 )
-from statemachine.state import State, Task, Unit
+from statemachine.state import State, Task, Unit, takes_census
 from statemachine.transitions import next_unit_status
 from statemachine.words import (
     THE_JOB,
@@ -60,6 +60,8 @@ def _first(spec: JobSpec, event: UnitRegistered) -> TaskKind | None:
     tells what will go wrong with it."""
     if spec.kind == "migrate":
         return TaskKind.CREATE
+    if takes_census(spec):
+        return TaskKind.CENSUS if event.type != "view" else None
     if event.type != "view" or spec.kind == "plan":
         return TaskKind.PLAN
     return TaskKind.CREATE if spec.kind == "restore" else None
@@ -105,7 +107,7 @@ def unit_left(state: State, event: UnitSkipped | UnitExcluded) -> None:
         let_go(state, chunk)
         for kind in SIDES:
             _forget(state, TaskKey(kind, chunk.id), kept=kept)
-    for kind in (TaskKind.CREATE, TaskKind.PLAN, TaskKind.FINISH):
+    for kind in (TaskKind.CREATE, TaskKind.CENSUS, TaskKind.PLAN, TaskKind.FINISH):
         _forget(state, TaskKey(kind, unit.id), kept=kept)
     for index in unit.indexes:
         _forget(state, index_task(unit.id, index.name), kept=kept)

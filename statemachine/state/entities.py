@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from statemachine.events import IndexSpec
+from statemachine.events import FilePart, IndexSpec
 from statemachine.words import (
     BsonText,
     ChunkId,
@@ -61,7 +61,10 @@ class ChunkFile(NamedTuple):
     erased: int = 0
     """Of an increment: keys in it whose documents are gone."""
     rejected: int = 0
-    """Documents that were read for it and that the user's own code did not let through."""
+    """Documents that were read for it and that the user's own code did not let through, or that an
+    export cannot hold."""
+    parts: tuple[FilePart, ...] = ()
+    """Of an export: its files, where they are several."""
 
 
 class Done(NamedTuple):
@@ -199,6 +202,8 @@ class Unit:
     """What lay under its name before."""
     swapped: bool = False
     """It has its own name: see `JobSpec.swap`."""
+    columns: str = ""
+    """Of its export, as its census found them; opaque here."""
     built: tuple[str, ...] = ()
     """Names of the indexes that stood before the data came."""
     status: UnitStatus = UnitStatus.PENDING

@@ -16,6 +16,8 @@ STAGES: Final[dict[tuple[str, str], tuple[TaskKind, ...]]] = {
     ("verify", "direct"): (TaskKind.VERIFY,),
     ("dump", "coordinated"): (TaskKind.DUMP,),
     ("dump", "direct"): (TaskKind.DUMP,),
+    ("export", "coordinated"): (TaskKind.DUMP,),
+    ("export", "direct"): (TaskKind.DUMP,),
     ("restore", "coordinated"): (TaskKind.RESTORE, TaskKind.VERIFY),
     ("restore", "direct"): (TaskKind.RESTORE, TaskKind.VERIFY),
     ("plan", "coordinated"): (),
@@ -26,8 +28,33 @@ STAGES: Final[dict[tuple[str, str], tuple[TaskKind, ...]]] = {
 """What is done with a chunk, in order, by the kind and the mode of its job."""
 
 
+STORES: Final = ("s3://", "gs://", "az://")
+"""How the URL of an object store begins."""
+KEEPS_FILES: Final = ("dump", "export")
+"""Kinds of jobs whose files stay, named by a manifest when all are there."""
+
+
+def is_dump(end: str) -> bool:
+    """Whether a source or target is files rather than a deployment."""
+    return end.startswith((DUMP, *STORES))
+
+
+def is_stored(end: str) -> bool:
+    """Whether it lies in an object store."""
+    return end.startswith(STORES)
+
+
 def reads_dump(spec: JobSpec) -> bool:
-    return spec.source.startswith(DUMP) or (spec.kind == "verify" and spec.target.startswith(DUMP))
+    return is_dump(spec.source) or (spec.kind == "verify" and is_dump(spec.target))
+
+
+def keeps_files(spec: JobSpec) -> bool:
+    return spec.kind in KEEPS_FILES
+
+
+def takes_census(spec: JobSpec) -> bool:
+    """Whether what a unit's documents hold decides the shape of all its files."""
+    return spec.export is not None and spec.export.format == "parquet"
 
 
 def stages_of(spec: JobSpec) -> tuple[TaskKind, ...]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statemachine.events import (
     ChainLink,
     Difference,
+    FilePart,
     IndexSpec,
     MetadataDifference,
 )
@@ -54,6 +55,14 @@ class Created:
     uuid: str = ""
     found: Found = ""
     """What lay under the name before this job came, over all attempts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Censused:
+    """What the documents of a unit hold, as the columns of its export."""
+
+    columns: str
+    documents: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +132,8 @@ class Dumped:
     erased: int = 0
     rejected: int = 0
     rejections: tuple[Rejection, ...] = ()
+    parts: tuple[FilePart, ...] = ()
+    """Of an export that writes several files for one chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,6 +298,7 @@ class Released:
 Result = (
     Surveyed
     | Created
+    | Censused
     | Planned
     | PlannedFiles
     | Split

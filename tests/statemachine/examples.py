@@ -11,6 +11,7 @@ from statemachine.events import (
     CaptureProgressed,
     ChainLink,
     Difference,
+    FilePart,
     FinishCompleted,
     FollowCompleted,
     IndexDropped,
@@ -104,6 +105,12 @@ FIELDS: dict[str, Any] = {
     "units": 3,
     "built": ("n_1",),
     "chunks": 4,
+    "columns": "[]",
+    "parts": (
+        FilePart(
+            name="shop.orders/d=1/0-1.parquet", documents=10, file_bytes=400, sha256="ab" * 32
+        ),
+    ),
     "file": "shop.orders/0-1.flb",
     "file_bytes": 400,
     "blocks": 2,

@@ -26,6 +26,7 @@ UNITS = (
     "batch_resized",
     "conflict_foreseen",
     "create_",
+    "census_",
     "plan_",
     "finish_",
     "damage_found",

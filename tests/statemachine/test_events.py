@@ -47,6 +47,7 @@ SINCE = {
     "erased": 0,
     "rejected": 0,
     "found": "",
+    "parts": [],
 }
 """What fields that came later are worth in events that did not have them."""
 
