@@ -1,0 +1,80 @@
+"""What a place for files promises, be it a disk or an object store."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from executors.protocol import StopToken
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A whole object of a store."""
+
+    name: str
+    """Beneath the store's URL, with slashes."""
+    size: int
+    """Bytes."""
+    etag: str
+    """Changes when the object does; empty where the store has none."""
+
+
+class Store(Protocol):
+    """Objects by name beneath one URL; threads share it.
+
+    An object is there whole or not at all, and when a method that puts one returns, it is durable:
+    file and directory synced, or acknowledged by the store. Nothing half done is ever visible under
+    a name. Raises the errors of `executors.storage.errors`, each an `OperatorError` that says what
+    was asked for, where, why it failed and what helps, or `StoreUnavailable`, which may pass by
+    itself; `Stopped` when the token of a long transfer is set.
+    """
+
+    url: str
+    """Without credentials; ends without a slash."""
+
+    def put(self, name: str, data: bytes, *, replace: bool = False) -> Found:
+        """A small object. Without `replace`: raises `ObjectExists` when there is one of that name,
+        but for one with the very same bytes, which is what a retry finds."""
+        ...
+
+    def draft(self, name: str) -> Path:
+        """A local path at which the bytes of that object may be written: beside its place on a
+        disk, in the work folder for an object store. Nobody takes it for the object. Its directory
+        exists; what lay there is gone."""
+        ...
+
+    def put_file(self, name: str, draft: Path, stop: StopToken, *, replace: bool = False) -> Found:
+        """The bytes of the draft become the object, of any size; the draft is gone after it. As
+        `put`."""
+        ...
+
+    def get(self, name: str) -> bytes:
+        """A small object, whole. Raises `NoObject`."""
+        ...
+
+    def read(self, name: str, at: int, length: int) -> bytes:
+        """So many bytes from byte `at` on; fewer where the object ends. Raises `NoObject`."""
+        ...
+
+    def fetch(self, name: str, into: Path, stop: StopToken) -> Found:
+        """The whole object into a file of that path. Raises `NoObject`, `OSError`."""
+        ...
+
+    def head(self, name: str) -> Found | None:
+        """`None`: there is none."""
+        ...
+
+    def list(self, prefix: str = "") -> Iterator[Found]:
+        """All whole objects whose name begins so, in no order that matters. Drafts of a dead
+        process are not among them."""
+        ...
+
+    def remove(self, names: Iterable[str]) -> None:
+        """What is not there is no error."""
+        ...
+
+    def remove_drafts(self) -> int:
+        """What dead attempts left half done: temporary files, multipart uploads, where the store
+        tells of them; how many. Only while no other process writes beneath the URL."""
+        ...
