@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from ferrylog.embedded import Mongod
 from tests import counts
+from tests.objectstores import OF_THE_CLOUDS, S3, bucket_of_its_own, s3_server
 
 OWN = ("admin", "local", "config")
 LIVELY = ("--setParameter", "periodicNoopIntervalSecs=1")
@@ -58,11 +59,26 @@ def pair(servers: Pair) -> Pair:
     return servers
 
 
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """An S3 server for the whole session."""
+    with s3_server() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def s3(s3_endpoint: str, _clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> S3:
+    """A bucket of its own on it; whatever starts from here on finds it by the environment."""
+    return bucket_of_its_own(s3_endpoint, monkeypatch)
+
+
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("FERRYLOG_")]:
         if name not in ("FERRYLOG_CORPUS", "FERRYLOG_OTHER_MONGOD"):
             monkeypatch.delenv(name)
+    for name in [name for name in os.environ if name.startswith(OF_THE_CLOUDS)]:
+        monkeypatch.delenv(name)
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
