@@ -33,6 +33,7 @@ LIVE: Final = (
     "batch_docs",
     "transform_workers",
     "transform_ms",
+    "worker_memory",
 )
 """Settings that may change while a job runs."""
 MAX_WORKERS: Final = 64
@@ -63,5 +64,6 @@ AT_MOST: Final = {
     "batch_docs": 50_000,
     "transform_workers": MAX_WORKERS,
     "transform_ms": 86_400_000,
+    "worker_memory": 1 << 50,
 }
 """A limit on every number."""

@@ -22,6 +22,7 @@ from statemachine.state import (
     Done,
     Link,
     Operation,
+    Part,
     Shard,
     State,
     Task,
@@ -239,17 +240,22 @@ def _thawed_unit(values: list[Any]) -> Unit:
 def _thawed_chunk(values: list[Any]) -> Chunk:
     *plain, file, done = values
     chunk = Chunk(*plain)
-    chunk.file = ChunkFile(*file) if file is not None else None
+    chunk.file = _thawed_file(file) if file is not None else None
     chunk.done = Done(*done) if any(done) else NOTHING
     mismatched, source, target = chunk.verified
     chunk.verified = (mismatched, source, target)
     return chunk
 
 
+def _thawed_file(values: Sequence[Any]) -> ChunkFile:
+    file = ChunkFile(*values)
+    return file._replace(parts=tuple(Part(*part) for part in file.parts))
+
+
 def _thawed_shard(values: list[Any]) -> Shard:
     id_, namespace, target, kind, lower, upper, file, done = values
     where = ShardId(id_), namespace, target, kind, lower, upper
-    return Shard(*where, ChunkFile(*file), Applied(*done))
+    return Shard(*where, _thawed_file(file), Applied(*done))
 
 
 def _thawed_operation(values: list[Any]) -> Operation:
@@ -260,7 +266,7 @@ def _thawed_operation(values: list[Any]) -> Operation:
 def _thawed_undo(values: list[Any]) -> Undo:
     number, task, *rest = values
     undo = Undo(number, KINDS[task], *rest)
-    return replace(undo, file=ChunkFile(*undo.file)) if undo.file is not None else undo
+    return replace(undo, file=_thawed_file(undo.file)) if undo.file is not None else undo
 
 
 UNIT_INDEXES: Final = Unit.__slots__.index("indexes")

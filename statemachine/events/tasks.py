@@ -44,6 +44,7 @@ class Started(TaskEvent):
     kind: Literal[
         "survey_started",
         "create_started",
+        "census_started",
         "plan_started",
         "dump_started",
         "restore_started",
@@ -71,6 +72,7 @@ class RetryScheduled(TaskEvent):
     kind: Literal[
         "survey_retry_scheduled",
         "create_retry_scheduled",
+        "census_retry_scheduled",
         "plan_retry_scheduled",
         "dump_retry_scheduled",
         "restore_retry_scheduled",
@@ -104,6 +106,7 @@ class DeadLettered(TaskEvent):
     kind: Literal[
         "survey_dead_lettered",
         "create_dead_lettered",
+        "census_dead_lettered",
         "plan_dead_lettered",
         "dump_dead_lettered",
         "restore_dead_lettered",
@@ -134,6 +137,7 @@ class Cancelled(TaskEvent):
     kind: Literal[
         "survey_cancelled",
         "create_cancelled",
+        "census_cancelled",
         "plan_cancelled",
         "dump_cancelled",
         "restore_cancelled",
@@ -163,6 +167,7 @@ class InDoubt(TaskEvent):
     kind: Literal[
         "survey_in_doubt",
         "create_in_doubt",
+        "census_in_doubt",
         "plan_in_doubt",
         "dump_in_doubt",
         "restore_in_doubt",
@@ -190,6 +195,7 @@ class Resolved(TaskEvent):
     kind: Literal[
         "survey_resolved",
         "create_resolved",
+        "census_resolved",
         "plan_resolved",
         "dump_resolved",
         "restore_resolved",
@@ -218,6 +224,7 @@ class Requeued(TaskEvent):
     kind: Literal[
         "survey_requeued",
         "create_requeued",
+        "census_requeued",
         "plan_requeued",
         "dump_requeued",
         "restore_requeued",

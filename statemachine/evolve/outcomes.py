@@ -36,7 +36,7 @@ from statemachine.evolve.hands import (
     the_unit,
 )
 from statemachine.evolve.tasks import done, moved
-from statemachine.state import ChunkFile, State, Task, keeps_files
+from statemachine.state import ChunkFile, Part, State, Task, keeps_files
 from statemachine.transitions import next_unit_status
 from statemachine.words import (
     THE_JOB,
@@ -101,7 +101,7 @@ def dump_completed(state: State, event: DumpCompleted) -> None:
         event.sha256,
         erased=event.erased,
         rejected=event.rejected,
-        parts=event.parts,
+        parts=tuple(Part(e.name, e.documents, e.file_bytes, e.sha256) for e in event.parts),
     )
     begin_again(state, chunk)
     state.files += 1

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from statemachine.events import FilePart, IndexSpec
+from statemachine.events import IndexSpec
 from statemachine.words import (
     BsonText,
     ChunkId,
@@ -47,6 +47,15 @@ class Task:
     """Of the last failure."""
 
 
+class Part(NamedTuple):
+    """One of several files of a chunk."""
+
+    name: str
+    documents: int
+    file_bytes: int
+    sha256: str
+
+
 class ChunkFile(NamedTuple):
     """A whole, durable chunk file."""
 
@@ -63,7 +72,7 @@ class ChunkFile(NamedTuple):
     rejected: int = 0
     """Documents that were read for it and that the user's own code did not let through, or that an
     export cannot hold."""
-    parts: tuple[FilePart, ...] = ()
+    parts: tuple[Part, ...] = ()
     """Of an export: its files, where they are several."""
 
 

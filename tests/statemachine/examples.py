@@ -216,6 +216,7 @@ def example(cls: type[AnyEvent], kind: str) -> AnyEvent:
         fields["entity"] = {
             "survey": "job",
             "create": "shop.orders",
+            "census": "shop.orders",
             "plan": "shop.orders",
             "index": "shop.orders@n_1",
             "finish": "shop.orders",

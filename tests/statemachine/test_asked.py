@@ -252,6 +252,7 @@ def test_the_limits_of_settings() -> None:
         "batch_docs": 50_000,
         "transform_workers": 64,
         "transform_ms": day,
+        "worker_memory": 1 << 50,
     } == AT_MOST
 
 

@@ -80,6 +80,8 @@ def test_without_a_verification_the_copy_is_all() -> None:
         ("restore", "direct", False, ["restore"]),
         ("plan", "coordinated", False, []),
         ("plan", "direct", True, []),
+        ("export", "coordinated", True, ["dump"]),
+        ("export", "direct", False, ["dump"]),
         ("group", "coordinated", True, []),
         ("group", "direct", False, []),
     ],
@@ -90,7 +92,7 @@ def test_what_is_done_with_a_chunk(
     """A1: by the kind and the mode of the job."""
     spec = SPEC.model_copy(update={"kind": kind, "mode": mode, "verify": verify})
     assert list(stages_of(spec)) == stages
-    assert len(STAGES) == 12
+    assert len(STAGES) == 14
 
 
 def test_copies_share_the_workers_of_restores() -> None:

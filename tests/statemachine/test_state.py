@@ -151,7 +151,13 @@ CLOSED = {"failures": 0, "opened": 0, "until_ms": 0, "waited_ms": 0, "probe": No
 
 def test_a_fresh_unit_has_done_nothing() -> None:
     counters = [each.name for each in fields(Unit)][8:]
-    texts = {"target_uuid": "", "found": "", "built": (), "status": UnitStatus.PENDING}
+    texts = {
+        "target_uuid": "",
+        "columns": "",
+        "found": "",
+        "built": (),
+        "status": UnitStatus.PENDING,
+    }
     expected = {**dict.fromkeys(counters, 0), **texts}
     assert {name: getattr(fresh_unit(), name) for name in counters} == expected
 
