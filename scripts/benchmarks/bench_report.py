@@ -21,8 +21,8 @@ from goals import judged
 from results import Results, Table
 
 SUBJECTS: Final = (
-    "dump", "data", "workers", "memory", "batches", "transform", "share", "resume", "journal",
-    "verify", "increments", "changes", "undo", "coordinator",
+    "dump", "data", "export", "workers", "memory", "batches", "transform", "share", "resume",
+    "journal", "verify", "increments", "changes", "undo", "coordinator",
 )  # fmt: skip
 """In the order of the document."""
 OUT: Final = ROOT / "docs" / "performance.md"

@@ -86,6 +86,29 @@ GOALS: Final = (
         "at most",
         worst=True,
     ),
+    Goal(
+        "export jsonl",
+        "export, JSON lines uncompressed: throughput against mongoexport",
+        {"medium": 3},
+    ),
+    Goal(
+        "export parquet, pandas",
+        "export, Parquet: throughput against `find` and pandas",
+        {ANY: 2},
+    ),
+    Goal(
+        "export parquet, arrow",
+        "export, Parquet: throughput against pymongoarrow's `find_arrow_all`",
+        {ANY: 1.2},
+    ),
+    Goal(
+        "export memory",
+        "export: peak memory of all processes with 2 workers",
+        {ANY: 500},
+        "at most",
+        "MB",
+        worst=True,
+    ),
     Goal("append", "journal: append at 100 a commit against `eventsourcing`", {ANY: 5}),
     Goal("replay", "journal: replay against `eventsourcing`", {ANY: 5}),
     Goal(
