@@ -90,6 +90,7 @@ def journal(path: Path) -> Iterator[SqliteJournal]:
 
 TYPE: dict[TaskKind, Type] = {
     TaskKind.SURVEY: "job", TaskKind.CREATE: "unit", TaskKind.PLAN: "unit",
+    TaskKind.CENSUS: "unit",
     TaskKind.INDEX: "index", TaskKind.DUMP: "chunk", TaskKind.RESTORE: "chunk",
     TaskKind.VERIFY: "chunk", TaskKind.RELEASE: "chunk", TaskKind.COPY: "chunk",
     TaskKind.SPLIT: "chunk", TaskKind.FINISH: "unit", TaskKind.MANIFEST: "job",
