@@ -23,7 +23,7 @@ def came_by_id(chunk: Chunk) -> bool:
     of them has one."""
     file = chunk.file
     assert file is not None
-    return file.place == "dump" and file.name.endswith(CHUNK_FILE) and not chunk.natural
+    return file.place != "work" and file.name.endswith(CHUNK_FILE) and not chunk.natural
 
 
 def with_ids(block: Block, file: ChunkFile, position: int) -> Block:

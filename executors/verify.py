@@ -135,7 +135,7 @@ def verify_transformed(
 
 def stands_for_range(file: ChunkFile) -> bool:
     """Whether the file holds a range of `_id`s: only ferrylog's own dumps know."""
-    return file.place == "dump" and file.name.endswith(CHUNK_FILE)
+    return file.place != "work" and file.name.endswith(CHUNK_FILE)
 
 
 def compare(left: Side, right: Side, chunk: Chunk, spec: JobSpec) -> Verified:

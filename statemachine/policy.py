@@ -163,5 +163,6 @@ def next_tick_ms(last_ms: int, *, busy: bool, settings: RunSettings) -> int:
 
 
 def files_limit(settings: RunSettings) -> int:
-    """Chunk files, finished or being written, above which no dump starts."""
+    """Chunk files of the work folder, whole or on their way there, above which nothing starts that
+    brings another."""
     return max(settings.files_ahead, settings.dump_workers)

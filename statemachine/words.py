@@ -24,8 +24,9 @@ Millis = NewType("Millis", int)
 UnitType = Literal["collection", "view", "timeseries"]
 Found = Literal["", "nothing", "empty", "documents"]
 """What lay under a name before a job came; empty: nobody looked."""
-Place = Literal["work", "dump"]
-"""Where a chunk file lies: in the job's work folder, which is cleared, or in a dump."""
+Place = Literal["work", "dump", "store"]
+"""Where a chunk file lies: in the job's work folder, which is cleared, in a dump, or in a dump of
+an object store, from which it comes to the work folder while it is needed."""
 
 
 class TaskKind(StrEnum):

@@ -29,7 +29,7 @@ from statemachine.policy import (
     retries_of,
     workers_of,
 )
-from statemachine.state import State, Task
+from statemachine.state import State, Task, is_stored
 from statemachine.words import (
     ChunkId,
     JobStatus,
@@ -44,6 +44,7 @@ from statemachine.words import (
 
 STARTS: Final = (Status.PENDING, Status.WAITING)
 TERMINAL: Final = (Status.COMPLETED, Status.FAILED)
+OPEN: Final = tuple(each for each in Status if each not in TERMINAL)
 LONGEST_OPEN_MS: Final = 86_400_000
 """A breaker that stays open longer was opened by a clock that went back since."""
 LOOKED_AT: Final = 1000
@@ -130,7 +131,7 @@ def _unplanned(state: State) -> bool:
 
 
 def _unfinished(state: State, kind: TaskKind) -> bool:
-    return any(state.size(kind, status) for status in Status if status not in TERMINAL)
+    return any(state.size(kind, status) for status in OPEN)
 
 
 def _suspect(state: State, now: Millis, held: tuple[TaskKind, ...]) -> TaskKey | None:
@@ -240,19 +241,25 @@ def _ready(state: State, key: TaskKey) -> bool:
 
 
 class _Room:
-    """Dumps that may start before the work folder holds its limit of chunk files."""
+    """Tasks that may start before the work folder holds its limit of chunk files: dumps write
+    them, the restore of a dump that lies in a store fetches them, to be compared after it."""
 
     def __init__(self, state: State) -> None:
-        assert state.settings is not None
+        assert state.settings is not None and state.spec is not None
+        limit = files_limit(state.settings)
         writing = state.size(TaskKind.DUMP, Status.PROCESSING)
-        self._left = files_limit(state.settings) - state.files - writing
+        self._left = {TaskKind.DUMP: limit - state.files - writing}
+        if is_stored(state.spec.source):
+            fetched = state.size(TaskKind.RESTORE, Status.PROCESSING)
+            fetched += sum(state.size(TaskKind.VERIFY, each) for each in OPEN)
+            self._left[TaskKind.RESTORE] = limit - fetched
 
     def takes(self, kind: TaskKind) -> bool:
         """Whether a task of this kind may start too."""
-        if kind is not TaskKind.DUMP:
+        if kind not in self._left:
             return True
-        self._left -= 1
-        return self._left >= 0
+        self._left[kind] -= 1
+        return self._left[kind] >= 0
 
 
 def _start(state: State, key: TaskKey) -> AnyEvent:

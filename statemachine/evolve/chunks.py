@@ -82,15 +82,16 @@ def close_chunk(state: State, chunk: Chunk) -> None:
     del state.chunks[chunk.id]
     for kind in SIDES:
         remove(state, TaskKey(kind, chunk.id))
-    if state.from_dump and (chunk.dropped or chunk.done.rejected):
-        state.files -= chunk.file is not None and chunk.file.place == "work"
+    place = chunk.file.place if chunk.file is not None else ""
+    if state.from_dump and place == "work" and (chunk.dropped or chunk.done.rejected):
+        state.files -= 1
     else:
         let_go(state, chunk)
 
 
 def let_go(state: State, chunk: Chunk) -> None:
     """The chunk's file may go, unless it belongs to a dump."""
-    if chunk.file is not None and chunk.file.place == "work":
+    if chunk.file is not None and chunk.file.place != "dump":
         state.releasing[chunk.id] = chunk.file.name
 
 

@@ -78,7 +78,7 @@ def file_found(state: State, event: FileFound) -> None:
         event.at,
         event.place,
     )
-    state.files += event.place == "work"
+    state.files += event.place != "dump"
 
 
 def document_rejected(state: State, event: DocumentRejected) -> None:
