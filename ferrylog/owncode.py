@@ -55,7 +55,7 @@ def own_code(
 ) -> Iterator[OwnCode | None]:
     """Loaded once, in a process of its own; `None` where a job has none, or needs none any more.
     Raises what is wrong with it. Its processes end with the context."""
-    if ended or not transforms(spec) or spec.kind not in ("migrate", "plan"):
+    if ended or not transforms(spec) or spec.kind not in ("migrate", "export", "plan"):
         yield None
         return
     # Only for own code: importing this takes time.

@@ -11,7 +11,7 @@ from ferrylog.rollbacks import going_on
 from ferrylog.wiring import Run
 from journal.errors import JobMoved
 from journal.sqlite import SqliteJournal
-from statemachine.events import JobSpec
+from statemachine.events import ExportSpec, JobSpec
 from statemachine.words import JobId, JobStatus
 
 SAME_WORK = (
@@ -41,11 +41,12 @@ def same_job(journal: SqliteJournal, spec: JobSpec) -> Begun:
     for job, past in without_end(journal):
         known = past.state.spec
         assert known is not None
-        if all(getattr(known, name) == getattr(spec, name) for name in ("kind", *SAME_WORK)):
+        same = all(getattr(known, name) == getattr(spec, name) for name in ("kind", *SAME_WORK))
+        if same and _form(known) == _form(spec):
             differing = [
                 f"{name} was {getattr(known, name)}"
                 for name in JobSpec.model_fields
-                if name not in ("source", "target", "deadline_ms")
+                if name not in ("source", "target", "deadline_ms", "export")
                 and getattr(known, name) != getattr(spec, name)
                 and not (name == "swap" and known.swap and spec.swap)  # drawn anew each time
             ]
@@ -55,3 +56,12 @@ def same_job(journal: SqliteJournal, spec: JobSpec) -> Begun:
                 raise OtherSettings(job, differing)
             return job, past
     return None
+
+
+def _form(spec: JobSpec) -> ExportSpec | None:
+    """Of an export, without what is of its time."""
+    if spec.export is None:
+        return None
+    of_its_time = {"prefix": "", "above": "", "upto": "", "overwrite": False}
+    dated = "/" * bool(spec.export.prefix)
+    return spec.export.model_copy(update=of_its_time | {"prefix": dated})

@@ -88,7 +88,9 @@ YES: Final = ("true", "1", "yes", "on")
 NO: Final = ("false", "0", "no", "off", "")
 THROTTLED_CPU: Final = 85
 """Percent: what CPU_THROTTLE_ENABLED means (F7)."""
-SIZES: Final = ("memory_limit", "disk_reserve", "read_bytes_per_s", "write_bytes_per_s")
+SIZES: Final = (
+    "memory_limit", "disk_reserve", "read_bytes_per_s", "write_bytes_per_s", "worker_memory",
+)  # fmt: skip
 """Settings that may be given as sizes."""
 MEGABYTES: Final = {"read_mb_per_s": "read_bytes_per_s", "write_mb_per_s": "write_bytes_per_s"}
 """Options, and the settings that they are."""

@@ -37,6 +37,7 @@ COMMANDS: Final = {
     "start": "start",
     "dump": "dump",
     "restore": "restore",
+    "export": "export",
     "resume": "resume",
     "status": "status",
     "watch": "watch",
@@ -126,7 +127,8 @@ def main() -> NoReturn:
 
 def _learn_secrets(arguments: list[str]) -> None:
     """Whatever looks like a connection string, wherever it was typed, is never repeated."""
-    given = [value for name, value in os.environ.items() if name.startswith("FERRYLOG_")]
+    ours = ("FERRYLOG_", "MONGO_")
+    given = [value for name, value in os.environ.items() if name.startswith(ours)]
     for text in (*arguments, *given):
         if "://" in text:
             from executors.clients import secrets_of  # noqa: PLC0415 — most commands need none

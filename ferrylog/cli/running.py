@@ -22,7 +22,7 @@ from ferrylog.views.told import told
 from ferrylog.wiring import Run, deployment
 from journal.sqlite import SqliteJournal
 from statemachine.events import JobSpec, RunSettings
-from statemachine.state import DUMP, digest
+from statemachine.state import digest, is_dump
 
 Sides = tuple[Deployment | None, Deployment | None]
 
@@ -39,7 +39,7 @@ def sides_of(
     A group has a target only."""
     uris = [
         None
-        if known.startswith(DUMP) or (role, spec.kind) == ("source", "group")
+        if is_dump(known) or (role, spec.kind) == ("source", "group")
         else uri(role, given, file, known)
         for role, given, file, known in (
             ("source", source, source_uri_file, spec.source),

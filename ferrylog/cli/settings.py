@@ -56,6 +56,7 @@ def run_settings(
     batch_docs: int | None = None,
     transform_workers: int | None = None,
     transform_ms: int | None = None,
+    worker_memory: int | None = None,
 ) -> RunSettings:
     """What was given; else what the run before had at its end; else the defaults."""
     given = {
@@ -81,6 +82,7 @@ def run_settings(
         "batch_docs": batch_docs,
         "transform_workers": transform_workers,
         "transform_ms": transform_ms,
+        "worker_memory": worker_memory,
     }
     known = (before or DEFAULTS).model_dump()
     known |= {name: value for name, value in given.items() if value is not None}
