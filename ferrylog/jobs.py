@@ -58,7 +58,7 @@ def find_job(journal: SqliteJournal, wanted: str | None) -> JobId:
     return JobId(wanted) if wanted is not None else jobs[-1]
 
 
-MOVES = ("migrate", "dump", "restore", "group")
+MOVES = ("migrate", "dump", "restore", "export", "group")
 """Kinds of jobs that move data."""
 
 

@@ -11,7 +11,14 @@ MAX_UNITS = 20
 NAME = 24
 """Columns of a name."""
 LEGEND = "c create  p plan  d dump  r restore  x copy  s split  i index  v verify  f finish"
-RARE = (("k", "capture"), ("h", "shape"), ("a", "apply"), ("t", "settle"), ("w", "follow"))
+RARE = (
+    ("n", "census"),
+    ("k", "capture"),
+    ("h", "shape"),
+    ("a", "apply"),
+    ("t", "settle"),
+    ("w", "follow"),
+)
 ENDS = {"gone": "gone without a word", "running": "running now"}
 
 

@@ -9,7 +9,7 @@ from ferrylog.views.shapes import DamageReport, StatusReport
 from statemachine.events import DamageFound, MetadataDifference
 from statemachine.state import State
 
-READS: Final = ("migrate", "dump")
+READS: Final = ("migrate", "dump", "export")
 """Kinds of jobs that read documents of a deployment, to keep them."""
 MAX_LINES: Final = 100
 """Differences that are shown; `--json` has more."""

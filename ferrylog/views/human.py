@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from ferrylog.redact import one_line
-from ferrylog.views import increments
+from ferrylog.views import exported, increments
 from ferrylog.views.fidelity import findings
 from ferrylog.views.limits import limits_line
 from ferrylog.views.shapes import ChunkReport, PoolReport, StatusReport, UnitReport
@@ -21,7 +21,7 @@ def status_text(report: StatusReport) -> str:
     width = min(width, NAME)
     lines += [_unit_line(report.kind, unit, width) for unit in report.units]
     lines += map(_chunk_line, report.chunks or ())
-    lines += increments.lines(report)
+    lines += [*exported.lines(report), *increments.lines(report)]
     lines += [*mishaps(report), *findings(report), *_answers(report)]
     return "\n".join(one_line(line) for line in lines)
 
@@ -90,7 +90,8 @@ def pool_line(name: str, pool: PoolReport) -> str:
 def _unit_line(kind: str, unit: UnitReport, width: int) -> str:
     """A view has nothing to carry."""
     chunks, documents = unit.chunks, unit.documents
-    side = {"dump": chunks.dump, "verify": chunks.verify}.get(kind, chunks.restore)
+    sides = {"dump": chunks.dump, "export": chunks.dump, "verify": chunks.verify}
+    side = sides.get(kind, chunks.restore)
     done = f"{side.completed}/{chunks.total} chunks"
     what = "a view" if unit.type == "view" else f"{documents.done:,} documents"
     series = " of a time series" if unit.type == "timeseries" else ""

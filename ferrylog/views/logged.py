@@ -5,6 +5,7 @@ from loguru import logger
 from ferrylog.redact import redact
 from ferrylog.views.chained import is_milestone
 from ferrylog.views.fidelity import difference
+from ferrylog.views.model import layout
 from ferrylog.views.notes import note_on
 from ferrylog.views.spans import size
 from statemachine.events import (
@@ -14,6 +15,7 @@ from statemachine.events import (
     BreakerClosed,
     BreakerOpened,
     CaptureInvalidated,
+    CensusCompleted,
     ChunkDropped,
     ChunkReplaced,
     ConflictForeseen,
@@ -66,12 +68,12 @@ def log(event: AnyEvent) -> None:
             logger.info("run started: epoch {}", event.epoch)
         case SurveyCompleted():
             _log_survey(event)
-        case PlanCompleted():
-            logger.info("{} planned: {} chunks", event.entity, event.chunks)
+        case CensusCompleted() | PlanCompleted():
+            _log_plan(event)
         case UnitCompleted():
             logger.info("{} completed", event.unit)
         case ManifestCompleted():
-            logger.info("dump whole: {:,} documents, {}", event.documents, size(event.bytes))
+            logger.info("all is whole: {:,} documents, {}", event.documents, size(event.bytes))
         case InDoubt() | Resolved():
             logger.info("{} {}", event.kind, event.entity)
         case JobPaused() | JobStopped() | JobResumed() | JobExported() | JobImported():
@@ -124,6 +126,13 @@ def log(event: AnyEvent) -> None:
             logger.debug("{} {}", event.kind, event.about)
 
 
+def _log_plan(event: CensusCompleted | PlanCompleted) -> None:
+    if isinstance(event, PlanCompleted):
+        logger.info("{} planned: {} chunks", event.entity, event.chunks)
+    else:
+        logger.info("{}: its columns are known, of {:,} documents", event.entity, event.documents)
+
+
 def _log_survey(event: SurveyCompleted) -> None:
     as_of = f", as of cluster time {event.cluster_time}" if event.cluster_time else ""
     logger.info("source surveyed: {} collections and views{}", event.units, as_of)
@@ -138,4 +147,4 @@ def _log_differing(event: FinishCompleted | SettleCompleted) -> None:
 
 def _route(event: JobRequested) -> tuple[str, str, str, str]:
     spec = event.spec
-    return spec.kind, spec.source, spec.target, spec.layout if spec.kind == "dump" else spec.mode
+    return spec.kind, spec.source, spec.target, layout(spec) or spec.mode

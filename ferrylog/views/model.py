@@ -14,6 +14,7 @@ from ferrylog.rates import Rates
 from ferrylog.views.answers import Asked, answers
 from ferrylog.views.chunks import chunk_reports
 from ferrylog.views.counts import Counts
+from ferrylog.views.exported import export_report
 from ferrylog.views.fidelity import as_of, consistency, damage_reports, damaged_places
 from ferrylog.views.increments import chain_report, follow_report, follows
 from ferrylog.views.pools import phases, pools, stats
@@ -35,7 +36,7 @@ from ferrylog.views.shapes import (
 from ferrylog.views.told import Told
 from ferrylog.views.undone import group_report, undone_report
 from ferrylog.views.work import done, estimate
-from statemachine.events import StopRequested
+from statemachine.events import JobSpec, StopRequested
 from statemachine.state import State, Unit
 from statemachine.words import THE_JOB, JobStatus, Status, TaskKind, UnitStatus
 
@@ -88,7 +89,7 @@ def status_report(
         epoch=state.epoch,
         source=state.spec.source,
         target=state.spec.target,
-        layout=state.spec.layout if state.spec.kind == "dump" else None,
+        layout=layout(state.spec),
         consistency=consistency(state),
         cluster_time=state.cluster_time or None,
         as_of=as_of(state),
@@ -111,6 +112,7 @@ def status_report(
         left_behind=LeftBehind(users=state.users, roles=state.roles),
         follow=follow_report(state, max(0, clock.now_ms() - past.at_ms)),
         chain=chain_report(state),
+        export=export_report(state),
         group=group_report(state),
         rollback=undone_report(state),
         committed=state.committed,
@@ -125,8 +127,8 @@ def status_report(
 
 
 def phase(state: State) -> str:
-    """The first thing that is not finished yet: capture, plan, dump, restore (or copy), index,
-    verify, increments, follow, finish, manifest, operations, rollback, done."""
+    """The first thing that is not finished yet: capture, census, plan, dump, restore (or copy),
+    index, verify, increments, follow, finish, manifest, operations, rollback, done."""
     if state.terminal:
         return "done"
     if state.undos:
@@ -143,14 +145,22 @@ def phase(state: State) -> str:
         if queue and status not in (Status.COMPLETED, Status.FAILED)
     }
     stages = state.stages
-    if TaskKind.CAPTURE in busy:
-        return "capture"
+    for kind in (TaskKind.CAPTURE, TaskKind.CENSUS):
+        if kind in busy:
+            return str(kind)
     if not state.closed or not stages or busy & {TaskKind.SURVEY, TaskKind.CREATE, TaskKind.PLAN}:
         return "plan"
     for kind in PHASES:
         if kind in busy or (TaskKind.SPLIT in busy and kind is stages[0]):
             return str(kind)
     return str(stages[-1])
+
+
+def layout(spec: JobSpec) -> str | None:
+    """In which form a job leaves files; `None` of one that leaves none."""
+    if spec.export is not None:
+        return spec.export.format
+    return spec.layout if spec.kind == "dump" else None
 
 
 def dead_letters(state: State) -> tuple[DeadLetter, ...]:

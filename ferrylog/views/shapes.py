@@ -236,6 +236,34 @@ class FollowReport(BaseModel):
     """Asked for."""
 
 
+class MappedReport(Report):
+    """Of a unit that was exported into columns."""
+
+    namespace: str
+    columns: int
+    """That hold values: members of a struct count, the struct does not."""
+    as_text: dict[str, tuple[str, ...]]
+    """Columns whose values are written as text, by the kind of value; `json`: of any type."""
+
+
+class ExportReport(Report):
+    """What an export leaves, as far as it is."""
+
+    format: Literal["parquet", "jsonl"]
+    form: str
+    """`exchange` or `native` types of Parquet, `canonical` or `relaxed` Extended JSON."""
+    compression: str
+    place: str
+    """Where its manifest lies when it is whole."""
+    files: int
+    file_bytes: int
+    since: str
+    above: str
+    upto: str
+    partition: str
+    units: tuple[MappedReport, ...]
+
+
 class IncrementReport(BaseModel):
     """The increment under way."""
 
@@ -333,6 +361,7 @@ class StatusReport(Report):
     """Of a job that follows its source, when it has begun to."""
     chain: ChainReport | None
     """Of the restore of a full dump with increments."""
+    export: ExportReport | None
     group: GroupReport | None
     rollback: UndoneReport | None
     committed: bool

@@ -10,6 +10,7 @@ from ferrylog.views.fidelity import left_behind
 from ferrylog.views.spans import size, span
 from ferrylog.views.story import Attempt, Note, Parts, StoryReport
 from ferrylog.views.undone import result_of_operations
+from statemachine.state.stages import KEEPS_FILES
 from statemachine.words import THE_JOB
 
 WIDTH: Final = 96
@@ -22,6 +23,7 @@ CAUSES: Final = {
 STAGES: Final = {
     "survey": "list what the source holds",
     "create": "make it on the target",
+    "census": "learn which fields of which types its documents have",
     "plan": "cut it into chunks",
     "dump": "source to file",
     "restore": "file to target",
@@ -30,7 +32,7 @@ STAGES: Final = {
     "index": "build it on the target",
     "verify": "compare source and target",
     "finish": "switch expiry on, compare what stands on the target",
-    "manifest": "make the chunk files a dump",
+    "manifest": "make the files one whole",
     "capture": "learn what changed",
     "shape": "make the target's collections those of the increment's end",
     "apply": "shard to target",
@@ -43,11 +45,12 @@ JOBS: Final = {
     "migrate": "copy collections from {source} to {target}",
     "verify": "compare {source} with {target}",
     "dump": "dump collections of {source} to {target}",
+    "export": "export collections of {source} to {target}",
     "restore": "restore collections from {source} to {target}",
     "group": "run a group of operations on {target}",
     "plan": "see what copying collections from {source} to {target} would do, and do nothing",
 }
-WAYS: Final = {"dump": ("dumped",), "restore": ("restored",), "verify": ()}
+WAYS: Final = {"dump": ("dumped",), "export": ("dumped",), "restore": ("restored",), "verify": ()}
 """What is done with chunks before they are verified; of a migration: dumped and restored."""
 
 
@@ -163,7 +166,7 @@ def _range(report: StoryReport) -> str:
 def _parts(kind: str, parts: Parts) -> str:
     ways = ("copied",) if parts.copied else WAYS.get(kind, ("dumped", "restored"))
     done = [f"{getattr(parts, way):,} {way}" for way in ways]
-    if kind != "dump":
+    if kind not in KEEPS_FILES:
         done.append(f"{parts.verified:,} verified, {parts.differing:,} of these with differences")
     first, *others = done
     first = first.replace(" ", " were ", 1)
@@ -257,11 +260,7 @@ def _result(attempt: Attempt) -> str:
     made = attempt.result
     match attempt.stage:
         case "dump":
-            return (
-                f"{made['documents']:,} documents ({size(made['bytes'])}) in {made['blocks']:,} "
-                f"blocks became the file {made['file']} ({size(made['file_bytes'])}, SHA-256 "
-                f"{made['sha256']})."
-            )
+            return _dumped(made)
         case "restore" | "copy":
             return (
                 f"of this chunk {made['documents']:,} documents ({size(made['bytes'])}) lie on the "
@@ -270,10 +269,8 @@ def _result(attempt: Attempt) -> str:
             )
         case "verify":
             return _verified(made)
-        case "plan":
-            return f"it was cut into {made['chunks']:,} chunks."
-        case "split":
-            return f"its range was cut into {made['chunks']:,} parts."
+        case "census" | "plan" | "split":
+            return _planned(attempt.stage, made)
         case "create":
             built = f" with the indexes {', '.join(made['built'])}" if made["built"] else ""
             return f"it stands on the target{built}."
@@ -283,13 +280,31 @@ def _result(attempt: Attempt) -> str:
             return _finished(made)
         case "manifest":
             sealed = f" (manifest: SHA-256 {made['sha256']})" if made["sha256"] else ""
-            return f"{made['documents']:,} documents, {size(made['bytes'])}, are a dump{sealed}."
+            return f"{made['documents']:,} documents, {size(made['bytes'])}, are one whole{sealed}."
         case "index":
             return "it stands on the target."
         case "operation" | "undo":
             return result_of_operations(made)
         case _:
             return result_of_increments(attempt.stage, made)
+
+
+def _dumped(made: dict[str, Any]) -> str:
+    told = (
+        f"{made['documents']:,} documents ({size(made['bytes'])}) in {made['blocks']:,} blocks "
+        f"became "
+    )
+    if parts := made.get("parts"):
+        return f"{told}{len(parts):,} files, {size(made['file_bytes'])} in all."
+    return f"{told}the file {made['file']} ({size(made['file_bytes'])}, SHA-256 {made['sha256']})."
+
+
+def _planned(stage: str, made: dict[str, Any]) -> str:
+    if stage == "census":
+        return f"of {_counted(made['documents'], 'document')} all columns are known."
+    if stage == "plan":
+        return f"it was cut into {made['chunks']:,} chunks."
+    return f"its range was cut into {made['chunks']:,} parts."
 
 
 def _surveyed(made: dict[str, Any]) -> str:

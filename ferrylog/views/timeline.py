@@ -34,6 +34,7 @@ MAX_LISTED: Final = 100
 """Silences and steps back of the clock that are listed; all are counted."""
 ORDER: Final = (
     TaskKind.CREATE,
+    TaskKind.CENSUS,
     TaskKind.PLAN,
     TaskKind.DUMP,
     TaskKind.RESTORE,
@@ -49,6 +50,7 @@ ORDER: Final = (
     TaskKind.FOLLOW,
 )
 LETTERS: Final = {
+    TaskKind.CENSUS: "n",
     TaskKind.COPY: "x",
     TaskKind.CAPTURE: "k",
     TaskKind.SHAPE: "h",

@@ -11,11 +11,11 @@ class Amount(NamedTuple):
 
 
 def done(state: State, unit: Unit) -> Amount:
-    """What a dump has in its files, what a comparison has read of the source, what lies on the
-    target of all others. A comparison counts no bytes."""
+    """What a dump or an export has in its files, what a comparison has read of the source, what
+    lies on the target of all others. A comparison counts no bytes."""
     assert state.spec is not None
     match state.spec.kind:
-        case "dump":
+        case "dump" | "export":
             return Amount(unit.dumped_documents, unit.dumped_bytes)
         case "verify":
             return Amount(unit.source_documents, 0)

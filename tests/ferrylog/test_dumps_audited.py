@@ -87,7 +87,7 @@ def test_what_is_logged_of_a_dump(path: Path, logged: list[str]) -> None:
     text = "".join(logged)
     assert "INFO job requested: dump mongodb://a:27017/ → file:/backup/shop (chunks)" in text
     assert "as of cluster time 1795357700.3" in text
-    assert "INFO dump whole: 60 documents, 6.0 kB" in text
+    assert "INFO all is whole: 60 documents, 6.0 kB" in text
     assert "ERROR" not in text
 
 
@@ -106,8 +106,8 @@ def test_the_story_of_a_dump(path: Path) -> None:
     for said in (
         "to dump collections of mongodb://a:27017/ to file:/backup/shop",
         "read as of cluster time 1795357700.3. 3 users and 1 role stay on the source",
-        "manifest (make the chunk files a dump), attempt 1",
-        "60 documents, 6.0 kB, are a dump (manifest: SHA-256 a5a5",
+        "manifest (make the files one whole), attempt 1",
+        "60 documents, 6.0 kB, are one whole (manifest: SHA-256 a5a5",
     ):
         assert said in job, job
     assert "Of its 3 chunks 3 were dumped: 30 documents, 3.0 kB;" in words_of(path, "shop.orders")

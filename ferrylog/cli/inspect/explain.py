@@ -36,6 +36,7 @@ from statemachine.events import (
     SplitCompleted,
     UnitRegistered,
 )
+from statemachine.state import keeps_files
 from statemachine.undoing import OPERATIONS
 from statemachine.words import THE_JOB, JobId, UnitId, index_task, undo_task
 
@@ -193,7 +194,7 @@ def _parts(journal: SqliteJournal, job: JobId, spec: JobSpec, unit: str) -> Part
     dumped, restored, copied = (
         counts.get(f"{way}_completed", nothing) for way in ("dump", "restore", "copy")
     )
-    carried = (dumped,) if spec.kind == "dump" else (restored, copied)
+    carried = (dumped,) if keeps_files(spec) else (restored, copied)
     verified = counts.get("verify_completed", nothing)
     return Parts(
         chunks=ending("chunk_planned") - ending("chunk_replaced"),
