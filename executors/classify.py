@@ -17,6 +17,7 @@ from pymongo.errors import (
     WTimeoutError,
 )
 
+from executors.storage.errors import StoreError
 from statemachine.words import Cause
 
 UNAVAILABLE_CODES: Final = {
@@ -101,7 +102,10 @@ MAX_WHY: Final = 500
 
 
 def classify(error: Exception) -> tuple[Cause, str, str]:
-    """The cause, a stable code and the reason of an error of the driver or of the disk."""
+    """The cause, a stable code and the reason of an error of the driver, of the disk or of a store
+    of files."""
+    if isinstance(error, StoreError):
+        return error.cause, error.code, f"{error} → {error.remedy}" if error.remedy else str(error)
     if isinstance(error, OSError) and not isinstance(error, PyMongoError):
         return _of_disk(error)
     why = without_values(str(error)) or type(error).__name__

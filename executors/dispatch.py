@@ -32,6 +32,7 @@ from executors.preflight import examine_restore
 from executors.protocol import Report, Stopped, StopToken
 from executors.select import USERS
 from executors.sizing import Sizers, whole_blocks
+from executors.storage.errors import StoreError
 from executors.survey import survey
 from executors.transforms.feasibility import foresee_rejections, refuse_time_series
 from executors.transforms.heldback import Through
@@ -110,7 +111,7 @@ class MongoExecutor:
             return Succeeded(*task, self._do(effect, stop, report))
         except DamagedFile as error:
             return FileDamaged(*task, str(error))
-        except (PyMongoError, BSONError, OSError) as error:
+        except (PyMongoError, BSONError, OSError, StoreError) as error:
             cause, code, why = classify(error)
             if code == WRITE_CONFLICT and effect.task.kind in LEAVES_OPEN:
                 cause = Cause.UNAVAILABLE  # what a killed process left open lives on for a minute

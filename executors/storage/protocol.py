@@ -25,9 +25,10 @@ class Store(Protocol):
 
     An object is there whole or not at all, and when a method that puts one returns, it is durable:
     file and directory synced, or acknowledged by the store. Nothing half done is ever visible under
-    a name. Raises the errors of `executors.storage.errors`, each an `OperatorError` that says what
-    was asked for, where, why it failed and what helps, or `StoreUnavailable`, which may pass by
-    itself; `Stopped` when the token of a long transfer is set.
+    a name. Raises a `StoreError` that says what was asked for, where, why it failed, what helps,
+    and by its `cause` who can make it go away; `OSError` from a disk; `classify` knows both.
+    `BadObjectName` for a name that not every store takes, `Stopped` when the token of a long
+    transfer is set.
     """
 
     url: str
@@ -41,12 +42,13 @@ class Store(Protocol):
     def draft(self, name: str) -> Path:
         """A local path at which the bytes of that object may be written: beside its place on a
         disk, in the work folder for an object store. Nobody takes it for the object. Its directory
-        exists; what lay there is gone."""
+        exists; what lay there is gone. One writer for each name at a time."""
         ...
 
     def put_file(self, name: str, draft: Path, stop: StopToken, *, replace: bool = False) -> Found:
-        """The bytes of the draft become the object, of any size; the draft is gone after it. As
-        `put`."""
+        """The bytes of the draft become the object, of any size; the draft is gone after it,
+        however it ends. As `put`; but an object store looks first and then puts what is larger than
+        16 MiB, so that two who put the same name at once are not told apart."""
         ...
 
     def get(self, name: str) -> bytes:
