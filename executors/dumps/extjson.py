@@ -11,7 +11,7 @@ import math
 import re
 import struct
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -56,10 +56,15 @@ def as_bson(value: _Object, depth: int = 1) -> bytes:
     return _document([_element(name, item, depth) for name, item in value])
 
 
-def as_json(raw: bytes) -> str:
-    """A document as canonical Extended JSON. Raises `ValueError` for what it cannot say: text
-    that is not UTF-8."""
-    return _object_text(raw, 0, len(raw))
+def as_json(raw: bytes, texts: "Texts | None" = None) -> str:
+    """A document as canonical Extended JSON, or in that of the forms in `texts`. Raises
+    `ValueError` for what it cannot say: text that is not UTF-8."""
+    return _object_text(raw, 0, len(raw), texts or TEXTS)
+
+
+def element_as_json(kind: int, value: bytes, texts: "Texts | None" = None) -> str:
+    """A value of that BSON type. Raises as `as_json`."""
+    return _text(value, kind, 0, len(value), texts or TEXTS)
 
 
 def _no_constant(name: str) -> float:
@@ -104,7 +109,7 @@ def _special(value: _Object, depth: int) -> _Typed | None:
     names = frozenset(name for name, _ in value)
     form = _FORMS.get(names)
     if form is None:
-        if value and value[0][0] in _RESERVED:
+        if value and value[0][0] in RESERVED:
             raise ValueError(f"{{{value[0][0]!r}: ...}} with other names beside it")
         return None
     fields = dict(value)
@@ -218,32 +223,33 @@ _FORMS: Final[dict[frozenset[str], _Form]] = {
     frozenset({"$minKey"}): lambda _, __: (0xFF, b""),
     frozenset({"$maxKey"}): lambda _, __: (0x7F, b""),
 }
-_RESERVED: Final = frozenset().union(*_FORMS) - {"$type"}
+RESERVED: Final = frozenset[str]().union(*_FORMS) - {"$type"}
+"""First in an object, they make it a value of another type."""
 
 
-def _object_text(raw: bytes, begin: int, end: int) -> str:
+def _object_text(raw: bytes, begin: int, end: int, texts: "Texts") -> str:
     pairs = (
-        f"{_quoted(name)}:{_text(raw, kind, at, after)}"
+        f"{_quoted(name)}:{_text(raw, kind, at, after, texts)}"
         for kind, name, at, after in elements(raw, begin, end)
     )
     return "{" + ",".join(pairs) + "}"
 
 
-def _array_text(raw: bytes, begin: int, end: int) -> str:
-    items = (_text(raw, kind, at, after) for kind, _, at, after in elements(raw, begin, end))
-    return "[" + ",".join(items) + "]"
+def _array_text(raw: bytes, begin: int, end: int, texts: "Texts") -> str:
+    found = elements(raw, begin, end)
+    return "[" + ",".join(_text(raw, kind, at, after, texts) for kind, _, at, after in found) + "]"
 
 
-def _text(raw: bytes, kind: int, begin: int, end: int) -> str:
+def _text(raw: bytes, kind: int, begin: int, end: int, texts: "Texts") -> str:
     if kind == 0x03:
-        return _object_text(raw, begin, end)
+        return _object_text(raw, begin, end, texts)
     if kind == 0x04:
-        return _array_text(raw, begin, end)
+        return _array_text(raw, begin, end, texts)
     if kind == 0x0F:
         scope = begin + 8 + int32(raw, begin + 4)[0]
         code = _quoted(raw[begin + 8 : scope - 1])
-        return f'{{"$code":{code},"$scope":{_object_text(raw, scope, end)}}}'
-    return _TEXTS[kind](raw[begin:end])
+        return f'{{"$code":{code},"$scope":{_object_text(raw, scope, end, texts)}}}'
+    return texts[kind](raw[begin:end])
 
 
 def _quoted(text: bytes) -> str:
@@ -290,7 +296,9 @@ def _pointer_text(value: bytes) -> str:
     return f'{{"$dbPointer":{{"$ref":{_quoted(value[4:-13])},"$id":{identity}}}}}'
 
 
-_TEXTS: Final[dict[int, Callable[[bytes], str]]] = {
+Texts = Mapping[int, Callable[[bytes], str]]
+"""By BSON type, how a value of its bytes is said."""
+TEXTS: Final[Texts] = {
     0x01: lambda value: f'{{"$numberDouble":"{_double_text(value)}"}}',
     0x02: lambda value: _quoted(value[4:-1]),
     0x05: _binary_text,
