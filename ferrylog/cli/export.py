@@ -1,6 +1,9 @@
 """`ferrylog export`: collections to Parquet or JSON lines, in a folder or an object store."""
 
+from typing import Literal
+
 import typer
+from pydantic import Field
 
 from executors.clients import Deployment
 from ferrylog import clock
@@ -12,8 +15,21 @@ from ferrylog.cli.running import a_run, end
 from ferrylog.cli.settings import defaults
 from ferrylog.cli.together import spread
 from ferrylog.jobs import journal_to_write
+from ferrylog.since import bounded
+from ferrylog.views.shapes import Report
 from ferrylog.wiring import deployment
-from statemachine.events import ExportSpec, JobSpec
+from journal.opening import work_path
+from statemachine.events import ExportSpec, JobSpec, RunSettings
+
+
+class NothingNew(Report):
+    """Instead of a job's status."""
+
+    schema_: Literal["ferrylog.export/1"] = Field("ferrylog.export/1", alias="schema")
+    source: str
+    target: str
+    include: tuple[str, ...]
+    documents: int = 0
 
 
 @spread
@@ -47,9 +63,24 @@ def export(
         with journal_to_write(journal) as written:
             same = None if new else same_job(written, spec)
             settings = running.settings(same[1].state.settings if same else defaults(uri))
+            if same is None and left.since:
+                spec = _new(common, side, spec, settings)
             with a_run(common, written, (side, None), settings) as run:
                 engine = start_or_continue(run, spec, same, malformed=code.max_malformed)
                 end(common, written, engine)
+
+
+def _new(common: o.Common, source: Deployment, spec: JobSpec, settings: RunSettings) -> JobSpec:
+    """Only what is new. When nothing is, says so and leaves: that is a success."""
+    found = bounded(source, spec, work_path(common.journal), settings.read_preference)
+    if found is not None:
+        return found
+    report = NothingNew(source=spec.source, target=spec.target, include=spec.include)
+    if common.json:
+        typer.echo(report.as_json())
+    elif not common.quiet:
+        typer.echo(f"nothing new beneath {spec.target}: nothing was written", err=True)
+    raise typer.Exit(0)
 
 
 def _spec(

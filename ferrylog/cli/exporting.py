@@ -3,12 +3,12 @@
 import re
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
 from executors.boundaries import from_json
+from executors.storage.urls import local_folder, normal_url
 from ferrylog.cli import limits as limited
 from ferrylog.cli import options as o
 from ferrylog.cli import transforming as own
@@ -18,7 +18,7 @@ from ferrylog.clock import when
 from ferrylog.errors import Usage
 from statemachine.events import ExportSpec, RunSettings
 from statemachine.limits import MAX_WORKERS
-from statemachine.state import DUMP, STORES
+from statemachine.state import DUMP
 from statemachine.words import BsonText
 
 CHUNK_BYTES: Final = 512 << 20
@@ -258,20 +258,12 @@ class Running:
 
 
 def target_of(out: str | None) -> str:
-    """As a job keeps it: `file:` and a path, or the URL of a store. Raises `Usage`, and what
-    `open_store` raises for a URL that is none: it is not repeated."""
+    """As a job keeps it: `file:` and a path, or the URL of a store. Raises `Usage`, and
+    `BadStoreUrl` for a URL that is none: nothing of it is repeated, it may hold a key."""
     if not out:
         raise Usage("name where the export goes", remedy="--out DIR, or --out s3://bucket/prefix")
-    if out.startswith(STORES):
-        return out.rstrip("/")
-    if out.startswith(DUMP):
-        out = "/" + out.removeprefix(DUMP).lstrip("/")
-    if re.match(r"\w+://", out):
-        raise Usage(
-            "--out is a folder, or the URL of an object store",
-            remedy=f"a path, file:/path, {', '.join(STORES)}",
-        )
-    return DUMP + str(Path(out).absolute())
+    folder = local_folder(out)
+    return normal_url(out) if folder is None else DUMP + str(folder)
 
 
 def _projection(text: str | None) -> BsonText:

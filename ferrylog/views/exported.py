@@ -47,7 +47,7 @@ def place(spec: JobSpec, form: ExportSpec) -> str:
 
 def _files(chunk: Chunk) -> Sequence[int]:
     """Bytes of each; a chunk without documents may have none."""
-    if chunk.file is None or not chunk.file.name:
+    if chunk.file is None or not (chunk.file.parts or chunk.file.sha256):
         return ()
     return [part.file_bytes for part in chunk.file.parts] or [chunk.file.file_bytes]
 
