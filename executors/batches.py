@@ -84,6 +84,8 @@ class Range:
     read_preference: str = "primary"
     filter: bytes | None = None
     """Which documents of the range, as raw BSON; `None`: all."""
+    projection: bytes | None = None
+    """What of each document, `_id` always among it; `None`: all."""
     cluster_time: str = ""
     """`seconds.increment` as of which they are read; empty: as of when they are reached."""
     uuid: str = ""
@@ -187,6 +189,8 @@ class _Reader:
 
     def _base(self) -> dict[str, Any]:
         only: dict[str, Any] = {"projection": {"_id": 1}} if self._what.keys_only else {}
+        if self._what.projection is not None and not self._what.keys_only:
+            only["projection"] = RawBSONDocument(self._what.projection)
         if self._what.filter is not None:
             only["filter"] = RawBSONDocument(self._what.filter)
         return {

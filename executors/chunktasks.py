@@ -15,6 +15,8 @@ from executors.copy import copy
 from executors.dump import dump
 from executors.ends import Ends
 from executors.errors import OtherCollection
+from executors.export.place import Export
+from executors.export.task import export_chunk
 from executors.folder import inside
 from executors.increments.dumping import dump_changed, is_changed
 from executors.increments.model import Making
@@ -77,6 +79,8 @@ class ChunkTasks:
         match effect.task.kind:
             case TaskKind.DUMP:
                 into = ends.out.folder if ends.out is not None else folder
+                if ends.export is not None:
+                    return self._export(ends.export, effect, stop)
                 if ends.making is not None:
                     return self._dump_increment(ends.making, effect, unit, chunk, stop)
                 dumped = dump(
@@ -93,8 +97,10 @@ class ChunkTasks:
                     pace=self._pace,
                     through=self._through,
                 )
+                path = inside(into, dumped.file)
+                if ends.out is not None and ends.out.store is not None:
+                    ends.out.store.put_file(dumped.file, path, stop)
                 if ends.target is not None:
-                    path = inside(into, dumped.file)
                     size, sha256 = dumped.file_bytes, dumped.sha256
                     self._unchanged.holds(path, 0, size, sha256, mark_of(path))
                 return dumped
@@ -138,6 +144,13 @@ class ChunkTasks:
             case TaskKind.VERIFY:
                 return self._verify(effect, unit, chunk, stop)
         raise AssertionError(f"nobody does {effect.task.kind}")
+
+    def _export(self, to: Export, effect: Effect, stop: StopToken) -> Dumped:
+        source, spec = client_of(self._ends.source), self._spec
+        pace, through = self._pace, self._through
+        return export_chunk(
+            source, effect, spec, to, self._folder, stop, pace=pace, through=through
+        )
 
     def _sizer(self, effect: Effect, report: Report) -> Sizer:
         """Of the unit by its own names."""
@@ -201,14 +214,11 @@ class ChunkTasks:
         )
 
     def _path(self, unit: Unit, chunk: Chunk, stop: StopToken) -> Path:
-        """Of the chunk's file. What was unpacked and is gone since is unpacked again (I24)."""
+        """Of the chunk's file."""
         assert chunk.file is not None
         if self._ends.dump is None:
             return inside(self._folder, chunk.file.name)
-        path = inside(self._ends.dump.root(chunk.file.place), chunk.file.name)
-        if chunk.file.place == "work":
-            self._ends.dump.must_lie_there(unit, path, stop)
-        return path
+        return self._ends.dump.path(unit, chunk.file, stop)
 
 
 @contextmanager

@@ -21,6 +21,8 @@ from executors.dumps.making import make_dump, refuse_unpackable
 from executors.dumps.restoring import DumpSource
 from executors.ends import Ends
 from executors.errors import OtherCollection
+from executors.export.ending import end_export
+from executors.export.errors import NoConverter
 from executors.finish import finish
 from executors.folder import inside
 from executors.foresee import foresee
@@ -43,6 +45,7 @@ from statemachine.errors import OperatorError
 from statemachine.events import JobSpec, MetadataDifference
 from statemachine.state import Unit, is_whole, restores_chain
 from statemachine.stimuli import (
+    Censused,
     Failed,
     FileDamaged,
     Finished,
@@ -120,7 +123,7 @@ class MongoExecutor:
             return Failed(*task, Cause.PERMANENT, error.detail, error.told)
         except OperatorError as error:
             moved = self._spec.follow and isinstance(error, OtherCollection)  # renamed just now
-            cause = Cause.TRANSIENT if moved else Cause.PERMANENT
+            cause = Cause.TRANSIENT if moved or isinstance(error, NoConverter) else Cause.PERMANENT
             return Failed(*task, cause, error.code, self._said(error))
         except Conflict as error:
             return Failed(*task, Cause.PERMANENT, "ECONFLICT001", str(error))
@@ -154,6 +157,8 @@ class MongoExecutor:
 
     def _of_job(self, effect: Effect, stop: StopToken) -> Result:
         spec, ends = self._spec, self._ends
+        if effect.task.kind is TaskKind.MANIFEST and ends.export is not None:
+            return end_export(ends.export, spec, effect, stop)
         if effect.task.kind is TaskKind.MANIFEST:
             assert ends.out is not None
             return make_dump(ends.out, spec, effect, stop, making=ends.making)
@@ -184,10 +189,28 @@ class MongoExecutor:
                 return metadata.build_index(patient, between, spec, effect.task, self._folder)
             case TaskKind.FINISH:
                 return self._finish(effect, unit, stop)
+            case TaskKind.CENSUS:
+                return self._census(effect, unit, stop)
+            case TaskKind.RELEASE if ends.export is not None:
+                return Released()  # what is not named any more goes before the manifest is written
             case TaskKind.RELEASE:
                 inside(self._folder, effect.file).unlink(missing_ok=True)
                 return Released()
         return self._chunks.run(effect, between, stop, report)
+
+    def _census(self, effect: Effect, unit: Unit, stop: StopToken) -> Censused:
+        from executors.export.census import census  # noqa: PLC0415 — few jobs take one
+
+        source = client_of(self._ends.source)
+        return census(
+            source,
+            as_called(source, unit, self._spec),
+            self._spec,
+            stop,
+            read_preference=effect.read_preference,
+            cluster_time=effect.cluster_time,
+            through=self._through,
+        )
 
     def _survey_dump(self, dump: DumpSource, effect: Effect, stop: StopToken) -> Surveyed:
         """What an archive holds is known only now: what is asked of other dumps before a job

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from executors.clients import Deployment
 from executors.dumps.making import Out
 from executors.dumps.restoring import DumpSource
+from executors.export.place import Export
 from executors.increments.model import Making
 
 
@@ -23,3 +24,5 @@ class Ends:
     """Of a job that makes an increment."""
     endpoints: Mapping[str, Deployment] = field(default_factory=dict)
     """Of a group whose operations run at several places, by name."""
+    export: Export | None = None
+    """Of an export."""

@@ -21,7 +21,7 @@ from executors.metadata import fields
 from executors.protocol import Stopped, StopToken
 from executors.rawbson import elements, id_of, int32, int64
 from executors.rows import rows
-from executors.select import query_of
+from executors.select import wanted_of
 from executors.source import data_of
 from executors.survey import measure
 from statemachine.events import JobSpec
@@ -71,7 +71,7 @@ def plan(
     chunks = max(1, ceil(documents / spec.chunk_docs), ceil(size / spec.chunk_bytes))
     db = client.get_database(database)
     found = _Rows(client, database, collection, read_preference, stop)
-    query = query_of(unit.id, spec.queries)
+    query = wanted_of(unit.id, spec)
     wanted = documents if query is None else round(_wanted(found, query, documents))
     if capped or chunks == 1:
         return Planned((), wanted, natural=capped)

@@ -10,6 +10,7 @@ from typing import Final
 from executors.boundaries import from_text
 from executors.dumps.errors import DamagedDump
 from executors.dumps.names import must_be_names
+from executors.rawbson import wrap
 from statemachine.errors import OperatorError
 from statemachine.events import JobSpec
 from statemachine.words import BsonText
@@ -164,6 +165,22 @@ def query_of(namespace: str, queries: Sequence[tuple[str, BsonText]]) -> bytes |
         if fnmatchcase(namespace, glob):
             return from_text(query)
     return None
+
+
+def wanted_of(namespace: str, spec: JobSpec) -> bytes | None:
+    """The filter for the documents of a namespace that a job reads, raw BSON: the query, and of a
+    repeated export the bounds of its field."""
+    query, form = query_of(namespace, spec.queries), spec.export
+    if form is None or not form.since:
+        return query
+    bounds = b"".join(
+        b"%c%b\0%b" % (raw[4], operator, raw[raw.index(b"\0", 5) + 1 : -1])
+        for operator, text in ((b"$gt", form.above), (b"$lte", form.upto))
+        if text and (raw := from_text(text))
+    )
+    since = wrap(b"\x03%b\0%b" % (form.since.encode(), wrap(bounds)))
+    both = b"\x030\0%b" % since if query is None else b"\x030\0%b\x031\0%b" % (query, since)
+    return wrap(b"\x04$and\0" + wrap(both))
 
 
 # --- renames ---

@@ -1,7 +1,8 @@
 """Where the documents of a unit lie, and what of them a chunk is."""
 
 from executors.batches import Range
-from executors.select import query_of, split
+from executors.export.selection import projection_of
+from executors.select import split, wanted_of
 from statemachine.events import JobSpec
 from statemachine.state import Chunk, Unit
 
@@ -33,7 +34,8 @@ def range_of(
         chunk.upper,
         natural=chunk.natural,
         read_preference=read_preference,
-        filter=query_of(unit.id, spec.queries),
+        filter=wanted_of(unit.id, spec),
+        projection=projection_of(spec).fields,
         cluster_time=cluster_time,
         since=since,
         uuid=unit.uuid,

@@ -40,6 +40,13 @@ from ferrylog import __version__, clock
 from ferrylog.drive import Drive, Observer
 from ferrylog.engine import Engine
 from ferrylog.errors import Usage
+from ferrylog.exportend import (
+    converting,
+    export_to,
+    refuse_existing_export,
+    take_place,
+    written_in,
+)
 from ferrylog.governing import heap
 from ferrylog.governing.governor import Governor
 from ferrylog.jobs import operator
@@ -170,6 +177,10 @@ class Run:
         if spec.kind == "verify" and reads_dump(spec):
             must_be_the_same(spec)
             return []
+        if spec.kind == "export":
+            assert self.source is not None
+            refuse_existing_export(spec, work_path(self.journal.path))
+            return examine_dump_source(self.source, spec)
         if spec.kind == "dump":
             assert self.source is not None
             if not spec.incremental:
@@ -200,7 +211,10 @@ class Run:
         folder = self._folder(engine.job, engine.state)
         self._must_hold_undos(engine.job, engine.state, folder)
         ends = self._ends(engine.job, spec, folder, made=_made(engine.state))
-        writes = spec.kind in TAKES_BACK or ends.dump is not None or spec.incremental
+        if spec.kind == "export":
+            export = export_to(engine.job, spec, self.source, folder, settings)
+            ends = replace(ends, export=export)
+        writes = spec.kind in (*TAKES_BACK, "export") or ends.dump is not None or spec.incremental
         undoes = going_on(engine.state) or any(isinstance(each, RollbackAsked) for each in first)
         if writes and not (
             undoes and folder.is_dir()
@@ -208,6 +222,8 @@ class Run:
             prepare_folder(folder)
         if ends.out is not None and not _made(engine.state):
             _take(ends.out.folder, engine.job, spec, anew=anew)
+        if ends.export is not None and not _made(engine.state):
+            take_place(ends.export, spec, begins=engine.state.spec is None)
         sizers = self._sizers(engine, spec)
         governor = self._governor(settings, spec, folder, ends, sizers)
         through = code.through if code is not None else None
@@ -224,7 +240,7 @@ class Run:
             observers.append(code)
         inbox = Inbox(self.journal.path)
         ended_before = engine.state.terminal
-        with self.live, governor:
+        with self.live, governor, converting(ends.export):
             drive = Drive(engine, executor, inbox, observers, governor.gauges)
             left_by = drive.run([*first, began])
             if not left_by and engine.state.status is JobStatus.STOPPED and going_on(engine.state):
@@ -269,6 +285,8 @@ class Run:
     ) -> Governor:
         """Until the first turn it goes by `settings`."""
         files = folder if ends.out is None else ends.out.folder
+        if ends.export is not None:
+            files = written_in(spec, folder)
         filled = self.target if spec.kind in ("migrate", "restore") else None
         load = partial(load_of, filled.client) if filled is not None else None
         return Governor(settings, [files], load, sizers.pressed)

@@ -1,0 +1,56 @@
+"""What runs in a process that converts: blocks in by standard input, converted ones out by
+standard output. It ends when its input does, so with whoever began it.
+
+It knows no server and no command line: what it imports is what a machine has to hold twice.
+"""
+
+import os
+import pickle
+import signal
+import struct
+import sys
+from contextlib import suppress
+from typing import IO, Any, Final
+
+from executors.export.convert import convert
+from executors.export.model import Converted, Recipe
+
+HEAD: Final = struct.Struct("<Q")
+"""Bytes that follow."""
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for those who began it
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what a library prints is no answer
+    with suppress(BrokenPipeError):  # nobody waits for the answer any more
+        while (question := receive(sys.stdin.buffer)) is not None:
+            send(out, _answer(*question))
+
+
+def _answer(recipe: Recipe, block: bytes) -> Converted | Exception:
+    try:
+        return convert(recipe, block)
+    except Exception as error:  # noqa: BLE001 — raised again where it was asked for
+        return error
+
+
+def send(pipe: IO[bytes], what: object) -> None:
+    data = pickle.dumps(what, pickle.HIGHEST_PROTOCOL)
+    pipe.write(HEAD.pack(len(data)))
+    pipe.write(data)
+    pipe.flush()
+
+
+def receive(pipe: IO[bytes]) -> Any:
+    """`None` where the other side has ended."""
+    head = pipe.read(HEAD.size)
+    if len(head) < HEAD.size:
+        return None
+    (size,) = HEAD.unpack(head)
+    data = pipe.read(size)
+    return pickle.loads(data) if len(data) == size else None  # noqa: S301 — of our own process
+
+
+if __name__ == "__main__":
+    main()
