@@ -16,10 +16,11 @@ from executors import users
 from executors.clients import Deployment, Role, connect, secrets_of
 from executors.dispatch import MongoExecutor
 from executors.dumps.claim import claim, release, take_over
-from executors.dumps.making import out_of, refuse_existing
+from executors.dumps.making import Out, out_of, refuse_existing
 from executors.dumps.manifest import Facts
 from executors.dumps.named import must_be_the_same, open_archive, open_named
 from executors.dumps.restoring import DumpSource
+from executors.dumps.storing import claim_in
 from executors.ends import Ends
 from executors.errors import OtherDeployment
 from executors.folder import UNDO, inside, prepare_folder, remove_folder, remove_if_empty
@@ -40,7 +41,7 @@ from ferrylog import __version__, clock
 from ferrylog.drive import Drive, Observer
 from ferrylog.engine import Engine
 from ferrylog.errors import Usage
-from ferrylog.exportend import (
+from ferrylog.exports import (
     converting,
     export_to,
     refuse_existing_export,
@@ -221,7 +222,7 @@ class Run:
         ):  # most undos write nothing there: disks fill
             prepare_folder(folder)
         if ends.out is not None and not _made(engine.state):
-            _take(ends.out.folder, engine.job, spec, anew=anew)
+            _take(ends.out, engine.job, spec, anew=anew)
         if ends.export is not None and not _made(engine.state):
             take_place(ends.export, spec, begins=engine.state.spec is None)
         sizers = self._sizers(engine, spec)
@@ -339,13 +340,16 @@ def job_folder(journal: SqliteJournal, job: JobId, state: State, named: str = ""
     return inside(Path(path) if path else work_path(journal.path), job)
 
 
-def _take(folder: Path, job: JobId, spec: JobSpec, *, anew: bool) -> None:
-    """Make the folder that takes a dump, for that job alone."""
+def _take(out: Out, job: JobId, spec: JobSpec, *, anew: bool) -> None:
+    """Make the folder that takes a dump, for that job alone; of a store, the prefix."""
+    folder = out.folder
     if spec.incremental:
         prepare_folder(folder.parent)
     prepare_folder(folder)
     if spec.incremental and anew:
         take_over(folder, job)
+    elif out.store is not None:
+        claim_in(out.store, job)
     elif spec.layout == "chunks":
         claim(folder, job, link=spec.incremental)
 
