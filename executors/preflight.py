@@ -73,7 +73,7 @@ def examine_restore(dump: Dump | None, target: Deployment, spec: JobSpec) -> lis
         if dump.server_version and _release(target.version) < _release(dump.server_version):
             findings.append(OlderServer(target.where, target.version, dump.server_version))
         wanted, _ = wanted_of(dump, spec)
-        findings += _missed([each.namespace for each in wanted], spec, str(dump.root))
+        findings += _missed([each.namespace for each in wanted], spec, dump.where)
         names = targets_of([each.namespace for each in wanted], spec)
         carried = [
             Needed(

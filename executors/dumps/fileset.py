@@ -1,6 +1,6 @@
-"""Which files lie in the folder of a dump, and which should."""
+"""Which files lie in the folder of a dump, or beneath its URL, and which should."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Final
@@ -9,12 +9,14 @@ from executors.dumps.beneath import Entry, entries, not_regular
 from executors.dumps.errors import DamagedDump
 from executors.dumps.model import Part
 
+Lying = Callable[[AbstractSet[str]], Iterator[tuple[str, Entry]]]
+"""What lies where a dump is, and in those folders of it."""
 _NAMED: Final = 5
 """So many unknown files are told by name."""
 
 
-def beside(root: Path, known: Collection[str], parts: Mapping[str, Part]) -> tuple[str, ...]:
-    """What else lies in the folder than what the manifest names and what is `known`, in words.
+def beside(lying: Lying, known: Collection[str], parts: Mapping[str, Part]) -> tuple[str, ...]:
+    """What else lies there than what the manifest names and what is `known`, in words.
     Raises `DamagedDump` unless all that the manifest names is there as it says.
 
     Files nobody knows hurt nobody, and are told; what is no file at all has no business in a dump.
@@ -22,7 +24,7 @@ def beside(root: Path, known: Collection[str], parts: Mapping[str, Part]) -> tup
     missing = dict(parts)
     cut_short: list[str] = []
     unknown: list[str] = []
-    for name, entry in _lying(root, {file.partition("/")[0] for file in parts}):
+    for name, entry in lying({file.partition("/")[0] for file in parts}):
         part = missing.pop(name, None)
         if entry.kind == "other" or (part and entry.kind != "file"):
             raise not_regular(name)
@@ -39,7 +41,7 @@ def beside(root: Path, known: Collection[str], parts: Mapping[str, Part]) -> tup
     )
 
 
-def _lying(root: Path, folders: AbstractSet[str]) -> Iterator[tuple[str, Entry]]:
+def in_folder(root: Path, folders: AbstractSet[str]) -> Iterator[tuple[str, Entry]]:
     """What lies in the folder, and in those folders of it that the manifest names."""
     for entry in entries(root):
         if entry.name not in folders:

@@ -21,6 +21,8 @@ from executors.dumps.manifest import (
 )
 from executors.dumps.model import Damage, Dump, Dumped, Link, Part
 from executors.dumps.pack import must_be_packable, pack_archive, pack_directory
+from executors.dumps.stored import NOWHERE
+from executors.dumps.storing import lost_in, must_be_ours_in, put_manifest, refuse_existing_in
 from executors.errors import OutExists, OutUnwritable, StreamClosed
 from executors.folder import inside
 from executors.increments.chain import last_link, refuse_removal
@@ -29,9 +31,11 @@ from executors.increments.errors import CannotFollow
 from executors.increments.log import log_parts
 from executors.increments.model import Making
 from executors.protocol import StopToken
+from executors.storage.protocol import Store
+from executors.storage.urls import open_store
 from statemachine.effects import Effect
 from statemachine.events import JobSpec
-from statemachine.state import DUMP, Chunk, Unit
+from statemachine.state import DUMP, Chunk, Unit, is_stored
 from statemachine.stimuli import Manifested, Surveyed, Unfiled
 from statemachine.words import ChunkId
 
@@ -45,11 +49,13 @@ class Out:
 
     folder: Path
     """Where the chunk files are written: the dump itself, or the job's work folder while they
-    wait to be packed."""
+    wait to be packed, or to be put into the store."""
     directory: Path | None = None
     """Of mongodump's layout."""
     archive: Callable[[], AbstractContextManager[BinaryIO]] | None = None
     """Opens what takes the archive; what was written is durable when it closes without error."""
+    store: Store | None = None
+    """Takes the chunk files from the work folder, each when it is whole, and the manifest."""
     facts: Callable[[], Facts] = lambda: Facts(tool_version="")
 
 
@@ -62,10 +68,8 @@ def make_dump(
     meanwhile. Run again, it leaves the same. What others build on is not written again: raises
     `LinkNeeded`, and as `must_be_ours`; `OSError`, `Stopped`.
     """
-    must_be_ours(out.folder, out.facts().job, link=making is not None)
-    if lost := tuple(_lost(out.folder, effect, stop)):
+    if lost := tuple(_lost(out, effect, stop, making)):
         return Unfiled(lost)
-    log = _log(making, spec, effect, stop)
     parts: dict[str, list[Part]] = {}
     for chunk in effect.filed:
         parts.setdefault(chunk.unit, []).append(_part(chunk))
@@ -77,19 +81,36 @@ def make_dump(
         "damage": tuple(_missing(effect)),
     }
     facts = out.facts().model_copy(update=told)
-    link = _link(making, effect, log) if making is not None else None
-    sha256 = _standing(out.folder, facts, namespaces, link)
-    if not sha256:
-        if spec.layout == "chunks":
-            _refuse_to_break(out.folder, making)
-        _remove_unnamed(out.folder, effect, log)
-        sha256 = write_manifest(out.folder, facts, namespaces, link)
-    _pack(out, spec, stop)
+    if out.store is not None:
+        sha256 = put_manifest(out.store, facts, namespaces, OF_WHAT)
+    else:
+        log = _log(making, spec, effect, stop)
+        sha256 = _laid_down(out, spec, effect, facts, namespaces, making, log)
+        _pack(out, spec, stop)
     return Manifested(
         sha256 if spec.layout == "chunks" else "",
         sum(each.documents for each in namespaces),
         sum(each.bytes for each in namespaces),
     )
+
+
+def _laid_down(
+    out: Out,
+    spec: JobSpec,
+    effect: Effect,
+    facts: Facts,
+    namespaces: Sequence[Dumped],
+    making: Making | None,
+    log: tuple[Part, ...],
+) -> str:
+    """The manifest is in the folder; its SHA-256."""
+    link = _link(making, effect, log) if making is not None else None
+    if sha256 := _standing(out.folder, facts, namespaces, link):
+        return sha256
+    if spec.layout == "chunks":
+        _refuse_to_break(out.folder, making)
+    _remove_unnamed(out.folder, effect, log)
+    return write_manifest(out.folder, facts, namespaces, link)
 
 
 def _standing(folder: Path, facts: Facts, namespaces: Sequence[Dumped], link: Link | None) -> str:
@@ -150,7 +171,20 @@ def _link(making: Making, effect: Effect, log: tuple[Part, ...]) -> Link:
     )
 
 
-def _lost(folder: Path, effect: Effect, stop: StopToken) -> Iterator[tuple[ChunkId, str]]:
+def _lost(
+    out: Out, effect: Effect, stop: StopToken, making: Making | None
+) -> Iterator[tuple[ChunkId, str]]:
+    """Raises as `must_be_ours`."""
+    job = out.facts().job
+    if out.store is not None:
+        must_be_ours_in(out.store, job)
+        yield from lost_in(out.store, effect)
+    else:
+        must_be_ours(out.folder, job, link=making is not None)
+        yield from _lost_of(out.folder, effect, stop)
+
+
+def _lost_of(folder: Path, effect: Effect, stop: StopToken) -> Iterator[tuple[ChunkId, str]]:
     for chunk in effect.filed:
         file = chunk.file
         assert file is not None
@@ -200,7 +234,10 @@ def refuse_unpackable(spec: JobSpec, found: Surveyed) -> None:
 
 
 def out_of(spec: JobSpec, folder: Path, facts: Callable[[], Facts], stdout: BinaryIO) -> Out:
-    """`folder`: the job's work folder, where chunk files wait that are to be packed."""
+    """`folder`: the job's work folder, where chunk files wait that are to be packed, or put into a
+    store."""
+    if is_stored(spec.target):
+        return Out(folder, store=open_store(spec.target, folder), facts=facts)
     path = spec.target.removeprefix(DUMP)
     match spec.layout:
         case "chunks":
@@ -252,7 +289,8 @@ class Stream:
 
 def refuse_reopening(spec: JobSpec) -> None:
     """Raise `LinkNeeded` where increments follow the full dump: nothing is added to it any more."""
-    if spec.kind == "dump" and spec.layout == "chunks" and not spec.incremental:
+    of_ours = spec.layout == "chunks" and not is_stored(spec.target)
+    if spec.kind == "dump" and of_ours and not spec.incremental:
         folder = Path(spec.target.removeprefix(DUMP))
         if folder.is_dir():
             refuse_removal(folder, 0)
@@ -260,7 +298,10 @@ def refuse_reopening(spec: JobSpec) -> None:
 
 def refuse_existing(spec: JobSpec) -> None:
     """Raise `OutExists` where a new dump would be written over something, `OutUnwritable` where
-    none can be written at all."""
+    none can be written at all. Raises `StoreError`."""
+    if is_stored(spec.target):
+        refuse_existing_in(open_store(spec.target, NOWHERE))
+        return
     path = Path(spec.target.removeprefix(DUMP))
     if spec.layout == "archive":
         if str(path) != "-" and path.exists():

@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,7 @@ from executors.boundaries import from_text
 from executors.chunkfile import DamagedFile, blocks_of, fresh_file, sync_directory
 from executors.dumps.beneath import open_file
 from executors.dumps.errors import DamagedDump, NoDump
-from executors.dumps.fileset import beside
+from executors.dumps.fileset import Lying, beside, in_folder
 from executors.dumps.form import (
     DUMP,
     INCREMENT,
@@ -69,13 +70,11 @@ def write_manifest(
     one that was there before. The chunk files are durable already. A manifest of another job is
     never replaced: raises `OutExists` then.
     """
-    body = "".join(lines(facts, namespaces, link)).encode()
-    digest = hashlib.sha256(body).hexdigest()
+    data, digest = manifest_bytes(facts, namespaces, link)
     temporary = root / (MANIFEST + ".tmp")
     try:
         with fresh_file(temporary) as file:
-            file.write(body)
-            file.write(b'"sha256": "%b"}\n' % digest.encode())
+            file.write(data)
             file.flush()
             os.fsync(file.fileno())
         _put(temporary, root, facts.job)
@@ -83,6 +82,15 @@ def write_manifest(
         temporary.unlink(missing_ok=True)
     sync_directory(root)
     return digest
+
+
+def manifest_bytes(
+    facts: Facts, namespaces: Sequence[Dumped], link: Link | None = None
+) -> tuple[bytes, str]:
+    """The whole manifest, and the SHA-256 that its last line names."""
+    body = "".join(lines(facts, namespaces, link)).encode()
+    digest = hashlib.sha256(body).hexdigest()
+    return b'%b"sha256": "%b"}\n' % (body, digest.encode()), digest
 
 
 def _put(temporary: Path, root: Path, job: str) -> None:
@@ -102,7 +110,14 @@ def read_manifest(root: Path, *, alone: bool = False) -> Dump:
     the right size; nobody looked into the chunk files. `alone`: nor whether they are there.
     Raises `NoDump`, `DamagedDump`, `OSError`.
     """
-    form, identity = _load(root)
+    form, identity = parsed(_bytes_of(root))
+    must_be_full(form)
+    lying = None if alone else partial(in_folder, root)
+    return opened(root, form, identity, lying, (MANIFEST, INCREMENTS))
+
+
+def must_be_full(form: DumpForm | IncrementForm) -> None:
+    """Raises `DamagedDump` for the manifest of an increment."""
     if isinstance(form, IncrementForm):
         raise _damaged(
             MANIFEST,
@@ -111,33 +126,36 @@ def read_manifest(root: Path, *, alone: bool = False) -> Dump:
             remedy="name the folder of the whole chain, two above: it goes up to there with "
             f"--to-increment {form.link.number}",
         )
-    return _opened(root, form, identity, () if alone else (MANIFEST, INCREMENTS))
 
 
 def read_link(root: Path) -> tuple[Link, Dump]:
     """The increment that lies in `root`, its own folder, and its place in the chain; otherwise as
     `read_manifest`. Nobody looked at the other links."""
-    form, identity = _load(root)
+    form, identity = parsed(_bytes_of(root))
     if isinstance(form, DumpForm):
         raise _damaged(MANIFEST, "is that of a full dump", "EDUMP091")
     link = _link(form.link)
-    return link, _opened(root, form, identity, (MANIFEST,), link.log)
+    return link, opened(root, form, identity, partial(in_folder, root), (MANIFEST,), link.log)
 
 
 def read_facts(root: Path) -> Facts:
     """Where the dump or the increment in `root` comes from. Raises as `read_manifest`, which has
     checked it."""
-    return _load(root)[0].facts
+    return parsed(_bytes_of(root))[0].facts
 
 
-def _opened(
+def opened(
     root: Path,
     form: DumpForm | IncrementForm,
     identity: str,
+    lying: Lying | None,
     known: Collection[str],
     log: Sequence[Part] = (),
+    *,
+    url: str = "",
 ) -> Dump:
-    """`known`: what lies in the folder beside chunk files; nothing: nobody looks."""
+    """The dump that a manifest tells of. `lying`: what lies there; `None`: nobody looks. `known`:
+    of it, what is no chunk file. Raises `DamagedDump`."""
     namespaces = tuple(map(_dumped, form.namespaces))
     _no_lies(form.namespaces, log, incremental=isinstance(form, IncrementForm))
     parts = {part.file: part for each in namespaces for part in each.parts}
@@ -151,12 +169,13 @@ def _opened(
         consistency=facts.consistency,
         cluster_time=facts.cluster_time,
         identity=identity,
-        notes=(*facts.notes, *(beside(root, known, parts) if known else ())),
+        notes=(*facts.notes, *(beside(lying, known, parts) if lying is not None else ())),
+        url=url,
     )
 
 
-def _load(root: Path) -> tuple[DumpForm | IncrementForm, str]:
-    raw = _bytes_of(root)
+def parsed(raw: bytes) -> tuple[DumpForm | IncrementForm, str]:
+    """The manifest, and the SHA-256 that it bears rightly. Raises `DamagedDump`."""
     head = _HEAD.match(raw)
     version = head[1].decode(errors="replace") if head else ""
     if head and version not in _FORMS:
@@ -188,13 +207,18 @@ def _bytes_of(root: Path) -> bytes:
     try:
         with open_file(root, MANIFEST) as file:
             size = os.fstat(file.fileno()).st_size
-            if size > MAX_BYTES:
-                raise _damaged(MANIFEST, f"has {size} bytes, more than {MAX_BYTES}", "EDUMP072")
+            must_not_be_too_large(size)
             return file.read(size)
     except DamagedDump as error:
         if error.detail != "EDUMP011":
             raise
         raise NoDump(str(root), f"no {MANIFEST} in it: no dump, or one not finished") from None
+
+
+def must_not_be_too_large(size: int) -> None:
+    """Raises `DamagedDump`."""
+    if size > MAX_BYTES:
+        raise _damaged(MANIFEST, f"has {size} bytes, more than {MAX_BYTES}", "EDUMP072")
 
 
 def _dumped(each: NamespaceForm) -> Dumped:
@@ -363,6 +387,11 @@ __all__ = [
     "Link",
     "check_file",
     "file_blocks",
+    "manifest_bytes",
+    "must_be_full",
+    "must_not_be_too_large",
+    "opened",
+    "parsed",
     "read_facts",
     "read_link",
     "read_manifest",

@@ -112,6 +112,12 @@ class Dump:
     metadata."""
     notes: tuple[str, ...] = ()
     """What lies there and is not restored, in words for the operator: `oplog.bson is ignored`."""
+    url: str = ""
+    """Of the store that it lies in; then nothing lies at its root."""
+
+    @property
+    def where(self) -> str:
+        return self.url or str(self.root)
 
 
 class NeverStops:

@@ -15,9 +15,11 @@ from executors.dumps.model import Dump, NeverStops
 from executors.dumps.mongodump import OPLOG
 from executors.dumps.opening import open_dump
 from executors.dumps.pairs import kind_of
+from executors.dumps.stored import NOWHERE, read_stored
 from executors.protocol import Stopped, StopToken
+from executors.storage.urls import open_store
 from statemachine.events import JobSpec
-from statemachine.state import DUMP
+from statemachine.state import DUMP, is_dump, is_stored
 
 PIECE_BYTES: Final = 1 << 20
 LOOK_S: Final = 1.0
@@ -78,8 +80,10 @@ def what_lies_there(path: Path) -> Literal["databases", "files"]:
 def identity_of(spec: JobSpec) -> str:
     """Tells the dump that a job reads from others: a job goes on with the same one only.
 
-    Raises `DamagedDump`, `NoDump`.
+    Raises `DamagedDump`, `NoDump`, `StoreError`.
     """
+    if is_stored(dump_path(spec)):
+        return read_stored(open_store(dump_path(spec), NOWHERE), alone=True)[0].identity
     if spec.layout != "archive":
         return open_named(spec).identity
     path = dump_path(spec)
@@ -100,7 +104,7 @@ def identity_of(spec: JobSpec) -> str:
 def must_be_the_same(spec: JobSpec, folder: Path | None = None) -> None:
     """Raise `OtherDump` where the dump is not the one that the job began with. What an archive
     held lies in the job's work `folder` once it is unpacked. Raises `DamagedDump`, `NoDump`."""
-    if not spec.source.startswith(DUMP) or dump_path(spec) == "-":
+    if not is_dump(spec.source) or dump_path(spec) == "-":
         return
     if spec.layout == "archive" and folder is not None and (folder / UNPACKED / MANIFEST).exists():
         return
@@ -109,13 +113,15 @@ def must_be_the_same(spec: JobSpec, folder: Path | None = None) -> None:
 
 
 def dump_path(spec: JobSpec) -> str:
-    """Of the dump that a job reads."""
-    named = spec.source if spec.source.startswith(DUMP) else spec.target
+    """Of the dump that a job reads; of one in a store its URL."""
+    named = spec.source if is_dump(spec.source) else spec.target
     return named.removeprefix(DUMP)
 
 
 def open_named(spec: JobSpec) -> Dump:
-    """The dump that a spec names; no archive. Raises `DamagedDump`, `NoDump`."""
+    """The dump that a spec names; no archive. Raises `DamagedDump`, `NoDump`, `StoreError`."""
+    if is_stored(dump_path(spec)):
+        return read_stored(open_store(dump_path(spec), NOWHERE))[0]
     database, _, collection = spec.into.partition(".")
     path = Path(dump_path(spec))
     return open_dump(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from shutil import rmtree
 from threading import Lock
 from typing import BinaryIO, Final
 
@@ -16,8 +17,9 @@ from executors.dumps.chunksalvage import salvage_chunk
 from executors.dumps.errors import DamagedDump
 from executors.dumps.gunzip import plain
 from executors.dumps.manifest import MANIFEST, check_file, read_facts
-from executors.dumps.model import Damage, Dump, Dumped, NeverStops, Part
+from executors.dumps.model import Damage, Dump, Dumped, Part
 from executors.dumps.named import UNPACKED, dump_path, open_named
+from executors.dumps.stored import fetch_chunk, read_stored
 from executors.dumps.unpack import unpack_archive
 from executors.fingerprint import key_of
 from executors.folder import folder_name, inside
@@ -28,15 +30,19 @@ from executors.protocol import Stopped, StopToken
 from executors.rawbson import documents
 from executors.select import USERS, carried, selected, targets_of
 from executors.sides import InFile
+from executors.storage.protocol import Store
+from executors.storage.urls import open_store
 from executors.structure import envelope_flaw, walk
 from executors.unchanged import Mark, Unchanged, mark_of
 from statemachine.events import JobSpec
-from statemachine.state import ChunkFile, Unit
+from statemachine.state import ChunkFile, Unit, is_stored
 from statemachine.stimuli import FoundDamage, FoundFile, FoundUnit, PlannedFiles, Surveyed
 from statemachine.words import Place, UnitId
 
 WAIT_S: Final = 1.0
 """Between two looks at the token while another worker unpacks."""
+FETCHED: Final = "fetched"
+"""Where chunk files of a store lie while they are needed, in the job's work folder."""
 LOOKING: Final = 4
 """Chunk files that are looked at beside each other before a restore: nothing else runs then."""
 
@@ -54,14 +60,24 @@ class DumpSource:
         self._archive = archive
         self._places = Places(spec)
         self._opened: tuple[Dump, tuple[Damage, ...]] | None = None
+        self._store = _store_of(spec, folder)
         self.unchanged = Unchanged()
         """What was looked at when it was planned."""
         self._lock = Lock()
         self._unpacking = Lock()
 
-    def root(self, place: Place) -> Path:
-        """The folder that names of files count from."""
-        return self._folder if place == "work" else self._dump(NeverStops())[0].root
+    def path(self, unit: Unit, file: ChunkFile, stop: StopToken) -> Path:
+        """Where a chunk's file lies. One that was unpacked, or lies in a store, may be gone or not
+        be here yet: it comes again, with the same bytes (I24). Raises as `survey`, `DamagedFile`
+        for one in a store that is not what it was, `OSError`."""
+        if file.place == "dump":
+            return inside(self._dump(stop)[0].root, file.name)
+        path = inside(self._folder, file.name)
+        if file.place == "store":
+            self._fetch(file, path, stop)
+        else:
+            self._must_lie_there(unit, path, stop)
+        return path
 
     def survey(self, stop: StopToken, added: Sequence[str] = ()) -> Surveyed:
         """Raises `DamagedDump`, `NoDump`, `OperatorError` for names, `Stopped`."""
@@ -87,7 +103,7 @@ class DumpSource:
         found = [*self._files(dump, each, stop)]
         files = [_file(one, place) for one, place in found if isinstance(one, Part)]
         if mine := self.mine(unit, stop):
-            files = [self._counted(one, mine, stop) for one in files]
+            files = [self._counted(unit, one, mine, stop) for one in files]
         return PlannedFiles(
             tuple(files),
             tuple(_damage(one) for one, _ in found if isinstance(one, Damage)),
@@ -97,20 +113,33 @@ class DumpSource:
         """What of the unit belongs to the job's target; `None`: all of it. Raises as `survey`."""
         return self._places.mine(unit.id, (self._dump(stop)[0],))
 
-    def _counted(self, found: FoundFile, mine: Mine, stop: StopToken) -> FoundFile:
+    def _counted(self, unit: Unit, found: FoundFile, mine: Mine, stop: StopToken) -> FoundFile:
         file = found.file
-        side = InFile(inside(self.root(file.place), file.name), file, stop, mine)
+        path = self.path(unit, file, stop)
         documents = size = 0
-        for block in side.blocks():
+        for block in InFile(path, file, stop, mine).blocks():
             documents += block.documents
             size += len(block.data)
+        if file.place == "store":  # by far not all of them have room
+            path.unlink()
         return replace(found, file=file._replace(documents=documents, bytes=size))
 
     def opened(self, stop: StopToken) -> Dump:
         """The dump itself. Raises as `survey`."""
         return self._dump(stop)[0]
 
-    def must_lie_there(self, unit: Unit, path: Path, stop: StopToken) -> None:
+    def _fetch(self, file: ChunkFile, path: Path, stop: StopToken) -> None:
+        """What lies there was fetched whole by this process: see `_open`."""
+        self._dump(stop)
+        if path.exists():
+            return
+        assert self._store is not None
+        size, sha256 = file.file_bytes, file.sha256
+        name = file.name.removeprefix(f"{FETCHED}/")
+        fetch_chunk(self._store, name, path, stop, file_bytes=size, sha256=sha256)
+        self.unchanged.holds(path, 0, size, sha256, mark_of(path))
+
+    def _must_lie_there(self, unit: Unit, path: Path, stop: StopToken) -> None:
         """Where an unpacked file of the unit is gone, unpack it again, with the same bytes.
 
         One worker does, the others wait: nobody reads a file that is being made. Raises as
@@ -154,6 +183,10 @@ class DumpSource:
 
     def _open(self, stop: StopToken) -> tuple[Dump, tuple[Damage, ...]]:
         spec = self._spec
+        if self._store is not None:
+            rmtree(self._folder / FETCHED, ignore_errors=True)  # a killed process: who knows
+            stored, facts = read_stored(self._store)
+            return stored, facts.damage
         if spec.layout != "archive":
             dump = open_named(spec)
             return dump, read_facts(dump.root).damage if dump.layout == "chunks" else ()
@@ -172,11 +205,15 @@ class DumpSource:
     def _files(
         self, dump: Dump, each: Dumped, stop: StopToken
     ) -> Iterator[tuple[Part | Damage, Place]]:
-        """The parts with the places they lie in; to salvage, with the damage between them."""
+        """The parts with the places they lie in; to salvage, with the damage between them. Of a
+        store, nobody looks into them before they are needed (ADR 0031)."""
         if self._spec.layout == "archive":
             for part in each.parts:
                 self._look_at(dump, part, stop, objcheck=False)
                 yield replace(part, file=f"{UNPACKED}/{part.file}"), "work"
+        elif self._store is not None:
+            for part in each.parts:
+                yield replace(part, file=f"{FETCHED}/{part.file}"), "store"
         elif dump.layout == "chunks":
             folder = folder_name(each.namespace)
             names = [f"{folder}/{number}-0.flb" for number in range(len(each.parts))]
@@ -249,6 +286,12 @@ class DumpSource:
 
     def _holds(self, path: Path, part: Part, mark: Mark) -> None:
         self.unchanged.holds(path, part.at, part.file_bytes, part.sha256, mark)
+
+
+def _store_of(spec: JobSpec, folder: Path) -> Store | None:
+    """That the dump lies in. Raises `StoreError`."""
+    url = dump_path(spec)
+    return open_store(url, folder) if is_stored(url) else None
 
 
 def _documents(

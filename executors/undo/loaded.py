@@ -213,10 +213,9 @@ class _Loaded:
         dump = self.origin.dump
         if dump is None:
             return InFile(inside(self.origin.folder, file.name), file, self.stop)
-        path = inside(dump.root(file.place), file.name)
-        if file.place == "work":
-            dump.must_lie_there(self.unit, path, self.stop)
-        return InFile(path, file, self.stop, dump.mine(self.unit, self.stop))
+        return InFile(
+            dump.path(self.unit, file, self.stop), file, self.stop, dump.mine(self.unit, self.stop)
+        )
 
     def _read_again(self, chunk: Undo, source: Unit | None) -> Side | None:
         if source is None or self.origin.source is None:

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 from executors.dumps.manifest import read_facts
+from executors.dumps.stored import NOWHERE, holds_chain
 from executors.increments.chain import last_link, links_to_apply, open_chain, time_to_link
 from executors.increments.errors import CannotFollow, OtherSource
 from executors.increments.model import INCREMENTS
 from executors.select import carried
+from executors.storage.urls import open_store
 from ferrylog.errors import Usage
 from statemachine.events import JobSpec
 from statemachine.state import DUMP
@@ -70,6 +72,16 @@ def increments_foretold(spec: JobSpec) -> str:
         f"then {len(links)} increments, up to {links[-1].until}: {written:,} documents written, "
         f"{erased:,} deleted; what they meet on the target is looked at when the restore begins"
     )
+
+
+def must_be_no_chain(url: str, to_increment: int | None, at: str | None) -> None:
+    """Raise `Usage` where increments of a store are wanted, said or unsaid."""
+    unsaid = to_increment is None and at is None
+    if to_increment or at is not None or (unsaid and holds_chain(open_store(url, NOWHERE))):
+        raise Usage(
+            f"increments are not restored from a store ({url})",
+            remedy="copy the chain to a disk; or --to-increment 0 for the full dump alone",
+        )
 
 
 def links_wanted(root: Path, to_increment: int | None, at: str | None) -> tuple[int, str]:

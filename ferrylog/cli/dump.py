@@ -10,13 +10,14 @@ from ferrylog.cli import limits as limited
 from ferrylog.cli import options as o
 from ferrylog.cli.beginning import same_job, start_or_continue
 from ferrylog.cli.chains import increment_of
+from ferrylog.cli.ends import end_at
 from ferrylog.cli.running import a_run, end
 from ferrylog.cli.settings import defaults, run_settings
 from ferrylog.errors import Usage
 from ferrylog.jobs import journal_to_write
 from ferrylog.wiring import deployment
 from statemachine.events import JobSpec
-from statemachine.state import DUMP
+from statemachine.state import DUMP, is_stored
 
 Form = Literal["chunks", "mongodump", "archive"]
 Squeeze = Literal["none", "zstd", "gzip"]
@@ -26,7 +27,13 @@ def dump(
     source: o.SourceOrUri = None,
     source_uri_file: o.SourceFile = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", metavar="DIR", help="Made if it is not there.")
+        str | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR|URL",
+            help="Made if it is not there; or s3://, gs://, az:// with bucket and prefix.",
+        ),
     ] = None,
     layout: Annotated[
         o.Layout, typer.Option(help="ferrylog's own, or mongodump's.")
@@ -88,6 +95,11 @@ def dump(
     common = o.Common(journal, json, verbose, quiet)
     include, exclude = o.selection(db, collection, ns_include, ns_exclude)
     target = _target(out, archive, layout)
+    if is_stored(target) and (incremental or layout is not o.Layout.CHUNKS):
+        raise Usage(
+            "a store takes whole dumps of ferrylog's own layout, without increments",
+            remedy="write it to a folder; what lies there may be copied to a store by any tool",
+        )
     form: Form = "archive" if archive is not None else layout.value
     packed = _compression(form, compression, gzip=gzip)
     if archive == "-" and json:
@@ -151,14 +163,16 @@ def dump(
                 end(common, written, start_or_continue(run, spec, same, anew=new))
 
 
-def _target(out: Path | None, archive: str | None, layout: o.Layout) -> str:
+def _target(out: str | None, archive: str | None, layout: o.Layout) -> str:
+    """Raises `Usage`, `BadStoreUrl`."""
     if (out is None) == (archive is None):
         raise Usage("name where the dump goes, once", remedy="--out DIR or --archive FILE")
     if archive is not None and layout is not o.Layout.CHUNKS:
         raise Usage("--layout is for directories; an archive has its own")
-    if archive == "-":
-        return DUMP + archive
-    return DUMP + str(Path(archive or out or "").absolute())
+    if out is not None:
+        return end_at(out)
+    assert archive is not None
+    return DUMP + (archive if archive == "-" else str(Path(archive).absolute()))
 
 
 def _compression(form: Form, wanted: o.DumpCompression | None, *, gzip: bool) -> Squeeze:

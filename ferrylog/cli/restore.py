@@ -14,7 +14,8 @@ from ferrylog import clock
 from ferrylog.cli import limits as limited
 from ferrylog.cli import options as o
 from ferrylog.cli.beginning import same_job, start_or_continue
-from ferrylog.cli.chains import increments_foretold, links_wanted
+from ferrylog.cli.chains import increments_foretold, links_wanted, must_be_no_chain
+from ferrylog.cli.ends import end_at
 from ferrylog.cli.plan import end_plan
 from ferrylog.cli.running import a_run, end, tell_end
 from ferrylog.cli.settings import DEFAULTS, run_settings
@@ -33,19 +34,22 @@ from ferrylog.jobs import journal_to_write
 from ferrylog.wiring import deployment
 from journal.sqlite import SqliteJournal
 from statemachine.events import JobSpec, RunSettings
-from statemachine.state import DUMP
+from statemachine.state import DUMP, is_stored
 from statemachine.words import JobStatus
 
 
 def restore(
     dump: Annotated[
-        Path | None,
-        typer.Argument(metavar="[DIR]", help="As --from.", show_default=False),
+        str | None,
+        typer.Argument(metavar="[DIR|URL]", help="As --from.", show_default=False),
     ] = None,
     from_: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            "--from", metavar="DIR", help="A dump of ferrylog or mongodump, or one .bson file."
+            "--from",
+            metavar="DIR|URL",
+            help="A dump of ferrylog or mongodump, or one .bson file; or s3://, gs://, az:// with "
+            "bucket and prefix.",
         ),
     ] = None,
     archive: Annotated[
@@ -143,9 +147,15 @@ def restore(
     """Restore a dump: all of it is looked at before the first write; resumable after a kill."""
     del gzip  # recognised by itself
     common = o.Common(journal, json, verbose, quiet)
-    path = _path(dump, from_, archive)
+    source = _source(dump, from_, archive)
+    path, stored = source.removeprefix(DUMP), is_stored(source)
+    if stored and (objcheck or salvage):
+        raise Usage(
+            "a dump in a store is read once: --objcheck and --salvage read it before",
+            remedy=f"`ferrylog verify --from {path}` looks at every byte; or copy it to a disk",
+        )
     into, (include, exclude) = "", o.selection(db, collection, ns_include, ns_exclude)
-    if archive is None and what_lies_there(Path(path)) != "databases":
+    if archive is None and not stored and what_lies_there(Path(path)) != "databases":
         into, include = _into(path, db, collection), tuple(ns_include or ())
     o.must_be_safe(write_concern)
     given = partial(
@@ -176,7 +186,9 @@ def restore(
         shards_in_flight=shards_in_flight,
     )
     links, moment = (0, "")
-    if archive is None:
+    if stored:
+        must_be_no_chain(path, to_increment, at)
+    elif archive is None:
         links, moment = links_wanted(Path(path), to_increment, at)
     elif to_increment is not None or at is not None:
         raise Usage("an archive is no chain", remedy="leave out --to-increment and --at")
@@ -193,7 +205,7 @@ def restore(
     unidentified = JobSpec(
         kind="plan" if dry_run else "restore",
         mode="coordinated",
-        source=DUMP + path,
+        source=source,
         target="",
         source_id="",
         target_id="",
@@ -296,11 +308,14 @@ def _must_be_placeable(spec: JobSpec, placed: list[str]) -> None:
         )
 
 
-def _path(dump: Path | None, from_: Path | None, archive: str | None) -> str:
+def _source(dump: str | None, from_: str | None, archive: str | None) -> str:
+    """Raises `Usage`, `BadStoreUrl`."""
     named = [each for each in (dump, from_, archive) if each is not None]
     if len(named) != 1:
         raise Usage("name the dump, once", remedy="--from DIR, or --archive FILE")
-    return "-" if archive == "-" else str(Path(named[0]).absolute())
+    if archive is None:
+        return end_at(named[0])
+    return DUMP + (archive if archive == "-" else str(Path(archive).absolute()))
 
 
 def _into(path: str, db: str | None, collections: list[str] | None) -> str:

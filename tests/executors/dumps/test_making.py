@@ -123,7 +123,7 @@ def held(source: DumpSource, unit: Unit) -> list[bytes]:
     return [
         document
         for each in source.plan(unit, Looks()).files
-        for block, _ in file_blocks(source.root(each.file.place) / each.file.name, each.file)
+        for block, _ in file_blocks(source.path(unit, each.file, Looks()), each.file)
         for document in documents(block.data)
     ]
 

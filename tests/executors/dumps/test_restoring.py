@@ -104,7 +104,7 @@ def held(dump: DumpSource, planned: PlannedFiles) -> list[bytes]:
     """The documents of a plan, read where it says that they lie."""
     read: list[bytes] = []
     for each in planned.files:
-        path = dump.root(each.file.place) / each.file.name
+        path = dump.path(plain_unit("shop.a"), each.file, Looks())
         raw = path.read_bytes()[each.file.at : each.file.at + each.file.file_bytes]
         assert hashlib.sha256(raw).hexdigest() == each.file.sha256
         here = [one for each_, _ in file_blocks(path, each.file) for one in documents(each_.data)]
@@ -421,7 +421,7 @@ def test_what_is_gone_is_unpacked_by_one_and_awaited_by_the_others(work: Path) -
         path.unlink()
     unit = plain_unit("shop.a")
     with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda n: dump.must_lie_there(unit, paths[n % 3], Looks()), range(24)))
+        list(pool.map(lambda n: dump.path(unit, plan.files[n % 3].file, Looks()), range(24)))
     assert archive.times == 2
     assert [path.read_bytes() for path in paths] == before
 

@@ -1,0 +1,14 @@
+"""Where files come from or go to: a path or a URL, as the journal calls it."""
+
+from executors.storage.urls import local_folder, normal_url
+from ferrylog.errors import Usage
+from statemachine.state import DUMP
+
+
+def end_at(text: str) -> str:
+    """Raises `Usage`, and `BadStoreUrl` for a URL that is none: nothing of it is repeated, it may
+    hold a key."""
+    if not text:
+        raise Usage("name a folder, or a URL", remedy="DIR, or s3://bucket/prefix")
+    folder = local_folder(text)
+    return normal_url(text) if folder is None else DUMP + str(folder)
