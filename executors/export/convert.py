@@ -22,7 +22,11 @@ def convert(recipe: Recipe, block: bytes) -> Converted:
 
 @lru_cache(maxsize=KEPT)
 def _converter(recipe: Recipe) -> Convert:
-    return partial(_lines, recipe)
+    if recipe.format == "jsonl":
+        return partial(_lines, recipe)
+    from executors.export.shred import converter  # noqa: PLC0415 — pyarrow is large, and an extra
+
+    return converter(recipe)
 
 
 def _lines(recipe: Recipe, block: bytes) -> Converted:

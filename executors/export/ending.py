@@ -9,9 +9,9 @@ from typing import Final
 from executors.export.errors import PlaceTaken
 from executors.export.garbage import Unnamed, unnamed
 from executors.export.manifest import Collection, File, Manifest, as_bytes, standing
-from executors.export.model import recipe_of
 from executors.export.names import CLAIM, MANIFEST, SUCCESS, Attempt
 from executors.export.place import Export, holder
+from executors.export.recipes import recipe_of
 from executors.export.writers import writer_of
 from executors.folder import folder_name
 from executors.protocol import Stopped, StopToken

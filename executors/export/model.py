@@ -3,9 +3,6 @@
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from statemachine.events import JobSpec
-from statemachine.state import Unit
-
 Compression = Literal["none", "zstd", "gzip"]
 SUFFIXES: Final[dict[str, str]] = {"none": "", "zstd": ".zst", "gzip": ".gz"}
 
@@ -52,17 +49,3 @@ class Converted:
     pieces: tuple[Piece, ...]
     misfits: tuple[tuple[int, str, str], ...] = field(default=())
     """Documents that are in no piece: the place in the block, a code, and why."""
-
-
-def recipe_of(spec: JobSpec, unit: Unit, *, without_id: bool) -> Recipe:
-    form = spec.export
-    assert form is not None
-    return Recipe(
-        format=form.format,
-        json_form=form.json_form,
-        compression=spec.compression,
-        types=form.types,
-        columns=unit.columns,
-        partition=form.partition,
-        without_id=without_id,
-    )

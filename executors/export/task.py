@@ -9,9 +9,10 @@ from pymongo import MongoClient
 from executors.batches import Block, read_range
 from executors.dump import as_called, mean_bytes, must_be_same
 from executors.export.files import Files
-from executors.export.model import Recipe, recipe_of
+from executors.export.model import Recipe
 from executors.export.names import attempt_at
 from executors.export.place import Export
+from executors.export.recipes import recipe_of
 from executors.export.selection import projection_of
 from executors.export.writers import writer_of
 from executors.folder import folder_name

@@ -8,8 +8,9 @@ from executors.export.model import Recipe
 
 
 def writer_of(recipe: Recipe, namespace: str, most_bytes: int) -> Open:
-    """`most_bytes`: of memory that one file may take before more of it is written."""
-    assert namespace and most_bytes
+    """Of the files of one chunk. `most_bytes`: of memory that they may take together."""
     if recipe.format == "jsonl":
         return partial(TextWriter, nothing=lines(b"", recipe.json_form, recipe.compression).data)
-    raise NotImplementedError
+    from executors.export.parquet import ParquetFiles  # noqa: PLC0415 — as in `convert`
+
+    return ParquetFiles(recipe, namespace, most_bytes)
