@@ -11,7 +11,6 @@ from typing import Final, Literal
 
 import zstandard
 
-from executors.chunkfile import LEVEL
 from executors.export.jsontext import Form, Misfit, texts_of
 from executors.rawbson import documents
 
@@ -21,6 +20,8 @@ SUFFIXES: Final[Mapping[Compression, str]] = {
     "gzip": ".jsonl.gz",
     "zstd": ".jsonl.zst",
 }
+ZSTD_LEVEL: Final = 1
+"""As of chunk files."""
 GZIP_LEVEL: Final = 3
 """Twice as fast as 6, which is gzip's own, and a tenth larger."""
 
@@ -49,7 +50,7 @@ def lines(block: bytes, form: Form, compression: Compression) -> Lines:
 
 
 def _zstd(text: bytes) -> bytes:
-    return zstandard.ZstdCompressor(level=LEVEL, write_checksum=True).compress(text)
+    return zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_checksum=True).compress(text)
 
 
 _PACKED: Final[Mapping[Compression, Callable[[bytes], bytes]]] = {
