@@ -19,7 +19,7 @@ from ferrylog.embedded import free_port
 STARTS_S: Final = 60
 NOT_SECRET: Final = "SECRETsecretSECRET"
 """Looked for in whatever must not hold it."""
-OF_THE_CLOUDS: Final = ("AWS_", "AZURE_", "GOOGLE_", "GCP_", "GCS_")
+OF_THE_CLOUDS: Final = ("AWS_", "AZURE_", "GOOGLE_", "GCP_", "GCS_", "MONGO_")
 _ENDS_WITH_US: Final = "import ctypes; ctypes.CDLL(None).prctl(1, 9); "
 
 
@@ -71,6 +71,14 @@ def bucket_of_its_own(endpoint: str, environment: pytest.MonkeyPatch) -> S3:
     make_bucket(endpoint, made.bucket)
     speak_to(endpoint, environment)
     return made
+
+
+def speak_gs_to(endpoint: str, environment: pytest.MonkeyPatch) -> None:
+    """The same for `gs://`. moto's S3 server takes what Google's XML API shares with S3; it does
+    not know Google's conditions, so that nothing put to it is refused."""
+    environment.setenv("GOOGLE_BASE_URL", endpoint)
+    environment.setenv("GOOGLE_ALLOW_HTTP", "true")
+    environment.setenv("GOOGLE_BEARER_TOKEN", NOT_SECRET)
 
 
 def speak_to(endpoint: str, environment: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,6 @@
 """`ferrylog check`: what would stop a job, before it begins."""
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import typer
@@ -7,11 +8,15 @@ from pydantic import Field
 
 from executors.clients import Deployment, connect, secrets_of
 from executors.preflight import examine
+from executors.storage.errors import WARNINGS
+from ferrylog.cli import environment
+from ferrylog.cli import exporting as x
 from ferrylog.cli import options as o
+from ferrylog.exportcheck import place_findings
 from ferrylog.redact import learn, redact
 from ferrylog.views.model import Report
 from statemachine.errors import OperatorError
-from statemachine.events import JobSpec
+from statemachine.events import ExportSpec, JobSpec
 
 
 class Finding(Report):
@@ -25,6 +30,7 @@ class CheckedReport(Report):
     ok: bool
     source: str
     target: str
+    out: str
     findings: tuple[Finding, ...]
 
 
@@ -33,6 +39,13 @@ def check(
     source_uri_file: o.SourceFile = None,
     target: o.Target = None,
     target_uri_file: o.TargetFile = None,
+    out: Annotated[
+        str | None,
+        typer.Option("--out", "-o", metavar="DIR|URL", help="Where a dump or an export would go."),
+    ] = None,
+    format: Annotated[
+        x.Format | None, typer.Option("--format", case_sensitive=False, help="Of an export.")
+    ] = None,
     db: o.Database = None,
     collection: o.Collection = None,
     ns_include: o.Include = None,
@@ -44,36 +57,53 @@ def check(
     verbose: o.Verbose = 0,
     quiet: o.Quiet = False,
 ) -> None:
-    """Look before you leap: reachable, replica set, roles, empty target; each with its remedy."""
+    """Look before you leap: reachable, replica set, roles, empty target, a store that takes and
+    gives back; each with its remedy."""
     o.Common(o.DEFAULT_JOURNAL, json, verbose, quiet)
-    include, exclude = o.selection(db, collection, ns_include, ns_exclude)
-    there = o.uri("source", source, source_uri_file)
-    here = (
-        o.uri("target", target, target_uri_file)
-        if target is not None or target_uri_file is not None
-        else None
-    )
+    selection = o.selection(db, collection, ns_include, ns_exclude)
+    place = x.target_of(out) if out is not None else ""
+    there = environment.source_uri(source, source_uri_file)
+    other = target is not None or target_uri_file is not None
+    here = o.uri("target", target, target_uri_file) if other else None
     findings: list[OperatorError] = []
     one = _reach("source", there, findings)
     two = _reach("target", here, findings) if here is not None else None
+    spec = None
     if one is not None and (here is None or two is not None):
-        spec = _spec(one, two, include, exclude).model_copy(update={"follow": follow})
-        findings += examine(one, two, spec)
-    report = CheckedReport(
-        ok=not findings,
+        spec = _spec(one, two, selection, place, format)
+        findings += examine(one, two, spec.model_copy(update={"follow": follow}))
+    if place:
+        findings += place_findings(place, spec)
+    for deployment in (one, two):
+        if deployment is not None:
+            deployment.close()
+    report = _report(one, two, place, findings)
+    _print(report, json=json)
+    if not report.ok:
+        raise typer.Exit(next(each for each in findings if _is_fault(each)).exit_code)
+
+
+def _report(
+    one: Deployment | None,
+    two: Deployment | None,
+    place: str,
+    findings: Sequence[OperatorError],
+) -> CheckedReport:
+    return CheckedReport(
+        ok=not any(map(_is_fault, findings)),
         source=f"{one.where} {one.version}" if one else "",
         target=f"{two.where} {two.version}" if two else "",
+        out=place,
         findings=tuple(
             Finding(code=each.code, what=redact(str(each)), remedy=redact(each.remedy))
             for each in findings
         ),
     )
-    for deployment in (one, two):
-        if deployment is not None:
-            deployment.close()
-    _print(report, json=json)
-    if findings:
-        raise typer.Exit(findings[0].exit_code)
+
+
+def _is_fault(finding: OperatorError) -> bool:
+    """Of others nobody need be afraid."""
+    return not isinstance(finding, WARNINGS)
 
 
 def _reach(
@@ -90,25 +120,28 @@ def _reach(
 def _spec(
     source: Deployment,
     target: Deployment | None,
-    include: tuple[str, ...],
-    exclude: tuple[str, ...],
+    selection: tuple[tuple[str, ...], tuple[str, ...]],
+    place: str,
+    form: x.Format | None,
 ) -> JobSpec:
+    kind: Literal["migrate", "dump", "export"] = "dump" if place else "migrate"
     return JobSpec(
-        kind="migrate",
+        kind="export" if form is not None else kind,
         mode="coordinated",
         source=source.where,
-        target=target.where if target else "",
+        target=target.where if target else place,
         source_id=source.identity,
-        target_id=target.identity if target else "",
-        include=include,
-        exclude=exclude,
+        target_id=target.identity if target else place,
+        include=selection[0],
+        exclude=selection[1],
         chunk_docs=1,
         chunk_bytes=1,
         compression="none",
         write_concern="majority",
         drop=False,
         on_conflict="stop",
-        verify=True,
+        verify=not place,
+        export=ExportSpec(format=form.value) if form is not None else None,
     )
 
 
@@ -116,7 +149,8 @@ def _print(report: CheckedReport, *, json: bool) -> None:
     if json:
         typer.echo(report.as_json())
         return
-    for role, found in (("source", report.source), ("target", report.target)):
+    ends = (("source", report.source), ("target", report.target), ("out", report.out))
+    for role, found in ends:
         if found:
             typer.echo(f"{role}: {found}")
     for finding in report.findings:
