@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from ferrylog.embedded import Mongod
 from tests import counts
-from tests.objectstores import OF_THE_CLOUDS, S3, bucket_of_its_own, s3_server
+from tests.objectstores import OF_THE_CLOUDS, S3, bucket_of_its_own, s3_server, speak_gs_to
 
 OWN = ("admin", "local", "config")
 LIVELY = ("--setParameter", "periodicNoopIntervalSecs=1")
@@ -70,6 +70,14 @@ def s3_endpoint() -> Iterator[str]:
 def s3(s3_endpoint: str, _clean_environment: None, monkeypatch: pytest.MonkeyPatch) -> S3:
     """A bucket of its own on it; whatever starts from here on finds it by the environment."""
     return bucket_of_its_own(s3_endpoint, monkeypatch)
+
+
+@pytest.fixture
+def gs(s3: S3, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of the same bucket as one of Google's, as far as the XML APIs are the same: nothing
+    that is put there is refused."""
+    speak_gs_to(s3.endpoint, monkeypatch)
+    return f"gs://{s3.bucket}"
 
 
 @pytest.fixture(autouse=True)

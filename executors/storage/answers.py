@@ -68,6 +68,8 @@ def meant(error: Exception, url: str, name: str) -> StoreError:
         return by_code
     if isinstance(error, FileNotFoundError):
         return NoObject(where)
+    if not status and "HTTP error" in told:  # the network's, not the store's
+        return StoreUnavailable(where, why)
     return _by_status(int(status or 0), where, why)
 
 
@@ -98,7 +100,7 @@ def _by_status(status: int, where: str, why: str) -> StoreError:
             return StoreFull(where, why)
         case 408 | 409:
             return TransferBroken(where, why)
-        case 0 | 429 | 500 | 502 | 503 | 504:
+        case 429 | 500 | 502 | 503 | 504:
             return StoreUnavailable(where, why)
         case _:
             return StoreRefused(where, why)
