@@ -84,6 +84,9 @@ NO_DOCUMENTS_FAULT: Final = frozenset(
         "ETRANSFORM002",
         "ETRANSFORM003",
         "ETRANSFORM005",
+        "EEXPORT001",
+        "EEXPORT020",
+        "EEXPORT021",
     }
 )
 """Codes of failures that every part of the chunk would meet again, or none."""

@@ -2,7 +2,7 @@
 
 from typing import ClassVar
 
-from statemachine.errors import OperatorError
+from statemachine.errors import FerrylogError, OperatorError
 from statemachine.words import Cause
 
 
@@ -79,3 +79,43 @@ class BadManifest(OperatorError):
             f"{url}/_manifest.json: {why}",
             remedy="export again; or copy the export again, if it is a copy",
         )
+
+
+class NoPyarrow(OperatorError):
+    code, exit_code = "EEXPORT001", 2
+
+    def __init__(self) -> None:
+        super().__init__(
+            "Parquet needs pyarrow, which is not installed",
+            remedy="pip install 'ferrylog[export]'; or write --format jsonl",
+        )
+
+
+class NoPartition(OperatorError):
+    """No folders can be made by the values of a field."""
+
+    code, exit_code = "EEXPORT020", 2
+
+    def __init__(self, partition: str, why: str) -> None:
+        super().__init__(
+            f"no partition by {partition}: {why}",
+            remedy="name a field of the documents that holds text, whole numbers, yes or no, or "
+            "ObjectIds; or FIELD:year, FIELD:month, FIELD:day of a date",
+        )
+
+
+class TooManyFolders(OperatorError):
+    code = "EEXPORT021"
+
+    def __init__(self, partition: str, most: int) -> None:
+        super().__init__(
+            f"a chunk has more than {most} values of {partition}: each would be a file",
+            remedy="partition by something coarser, FIELD:month or FIELD:year of a date; or with "
+            "smaller chunks: --chunk-docs",
+        )
+
+
+class Miscounted(FerrylogError):
+    """A value of a document is not where it belongs: a fault of ours, and nothing is put."""
+
+    code = "EBUG003"
