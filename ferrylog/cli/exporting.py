@@ -66,6 +66,17 @@ Out = Annotated[
     ),
 ]  # fmt: skip
 
+WorkerMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--worker-memory",
+        envvar="FERRYLOG_WORKER_MEMORY",
+        metavar="BYTES|2g",
+        help="Of each worker of an export, kept by writing earlier; default 8g, or "
+        "MAX_MEMORY_USAGE_GB.",
+    ),
+]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
@@ -198,13 +209,7 @@ class Running:
             help="Chunks at the same time; default 4.",
         ),
     ] = None  # fmt: skip
-    worker_memory: Annotated[
-        str | None,
-        typer.Option(
-            "--worker-memory", envvar="FERRYLOG_WORKER_MEMORY", metavar="BYTES|2g",
-            help="Of each worker, kept by writing earlier; default 8g, or MAX_MEMORY_USAGE_GB.",
-        ),
-    ] = None  # fmt: skip
+    worker_memory: WorkerMemory = None
     max_retries: o.MaxRetries = None
     on_exhausted: o.Exhausted = None
     retry: o.RetryPolicy = None
@@ -228,7 +233,7 @@ class Running:
         return run_settings(
             before,
             dump_workers=self.dump_workers,
-            worker_memory=self._worker_memory(),
+            worker_memory=memory_of_worker(self.worker_memory),
             max_retries=self.max_retries,
             on_exhausted=self.on_exhausted,
             work_dir=self.work_dir,
@@ -252,9 +257,10 @@ class Running:
             read_preference=self.read_preference,
         )
 
-    def _worker_memory(self) -> int | None:
-        text = self.worker_memory
-        return limited.size("worker_memory", text) if text else worker_memory()
+
+def memory_of_worker(text: str | None) -> int | None:
+    """Bytes. Raises `Usage`."""
+    return limited.size("worker_memory", text) if text else worker_memory()
 
 
 def target_of(out: str | None) -> str:

@@ -1,5 +1,6 @@
 """`ferrylog resume`: `start` without the first stimulus."""
 
+from ferrylog.cli import exporting as x
 from ferrylog.cli import limits as limited
 from ferrylog.cli import options as o
 from ferrylog.cli import transforming as own
@@ -49,6 +50,7 @@ def resume(
     batch_docs: o.BatchDocs = None,
     transform_workers: own.Workers = None,
     transform_timeout: own.Timeout = None,
+    worker_memory: x.WorkerMemory = None,
     read_preference: o.Preference = None,
     shards_in_flight: o.Shards = None,
     work_dir: o.WorkDir = None,
@@ -94,6 +96,7 @@ def resume(
             batch_docs=batch_docs,
             transform_workers=transform_workers,
             transform_ms=own.timeout_ms(transform_timeout),
+            worker_memory=x.memory_of_worker(worker_memory),
             read_preference=read_preference,
             shards_in_flight=shards_in_flight,
         )

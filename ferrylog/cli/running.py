@@ -10,6 +10,7 @@ import typer
 from loguru import logger
 
 from executors.clients import Deployment
+from ferrylog.cli.environment import source_uri
 from ferrylog.cli.options import Common, uri
 from ferrylog.cli.settings import digest_every
 from ferrylog.engine import Engine
@@ -36,10 +37,12 @@ def sides_of(
     target_uri_file: Path | None,
 ) -> Iterator[Sides]:
     """The deployments of a job that stands in the journal: named again, or as it remembers them.
-    A group has a target only."""
+    A group has a target only. What exports is also named by the environment of a pipeline."""
     uris = [
         None
         if is_dump(known) or (role, spec.kind) == ("source", "group")
+        else source_uri(given, file, known)
+        if (role, spec.kind) == ("source", "export")
         else uri(role, given, file, known)
         for role, given, file, known in (
             ("source", source, source_uri_file, spec.source),
