@@ -55,6 +55,8 @@ class Processes:
             for each in self._running:
                 each.kill()
         self._threads.shutdown(cancel_futures=True)
+        for each in self._running:  # no thread waits for any of them now
+            each.end()
 
     def converted(
         self, recipe: Recipe, blocks: Iterator[Block], stop: StopToken
