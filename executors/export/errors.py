@@ -7,7 +7,7 @@ from statemachine.words import Cause
 
 
 class TooManyColumns(OperatorError):
-    code = "EEXPORT001"
+    code = "EEXPORT022"
 
     def __init__(self, what: str, most: int) -> None:
         super().__init__(
@@ -17,7 +17,7 @@ class TooManyColumns(OperatorError):
 
 
 class BadName(OperatorError):
-    code = "EEXPORT002"
+    code = "EEXPORT023"
 
     def __init__(self, field: str, most: int) -> None:
         super().__init__(

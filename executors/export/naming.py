@@ -17,19 +17,24 @@ def names_of(fields: Sequence[str]) -> list[str]:
     number. Names that differ only by case, or only by how Unicode writes them, are the same name.
     """
     names = [_UNWANTED.sub("_", field) or EMPTY for field in fields]
-    taken: set[str] = set()
-    found: dict[int, str] = {}
-    for at in sorted(range(len(fields)), key=lambda at: names[at] != fields[at]):
-        found[at] = _free(names[at], taken)
-        taken.add(_seen(found[at]))
-    return [found[at] for at in range(len(fields))]
+    keepers: dict[str, str] = {}
+    for field, name in zip(fields, names, strict=True):
+        if name == field:
+            keepers.setdefault(_seen(name), field)
+    taken = set(keepers)
+    return [
+        name if keepers.get(_seen(name)) == field else _numbered(name, taken)
+        for field, name in zip(fields, names, strict=True)
+    ]
 
 
-def _free(name: str, taken: set[str]) -> str:
+def _numbered(name: str, taken: set[str]) -> str:
+    """The first that is free; it is taken then."""
     free, number = name, 1
     while _seen(free) in taken:
         number += 1
         free = f"{name}__{number}"
+    taken.add(_seen(free))
     return free
 
 
