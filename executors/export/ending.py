@@ -4,7 +4,7 @@ names the rest; a mark of success comes last of all."""
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from executors.export.errors import PlaceTaken
 from executors.export.garbage import Unnamed, unnamed
@@ -17,10 +17,12 @@ from executors.folder import folder_name
 from executors.protocol import Stopped, StopToken
 from statemachine.effects import Effect
 from statemachine.events import JobSpec
-from statemachine.state import Chunk, Unit
-from statemachine.state.entities import Part
+from statemachine.state import Chunk, Part, Unit
 from statemachine.stimuli import Manifested, Unfiled
 from statemachine.words import ChunkId
+
+if TYPE_CHECKING:
+    from executors.export.counts import Counts
 
 TOLD: Final = 20
 """Names of others' files that a manifest tells."""
@@ -28,27 +30,33 @@ TOLD: Final = 20
 
 def end_export(to: Export, spec: JobSpec, effect: Effect, stop: StopToken) -> Manifested | Unfiled:
     """Run again, it leaves the same. Raises `PlaceTaken`, what the store raises, `Stopped`."""
-    if holder(to.store) not in (None, to.job):
-        raise PlaceTaken(to.store.url, f"job {holder(to.store)} exports to there by now")
+    if (by := holder(to.store)) not in (None, to.job):
+        raise PlaceTaken(to.store.url, f"job {by} exports to there by now")
+    there = _there(to, stop)
+    if lost := tuple(_lost(effect.filed, there)):
+        return Unfiled(lost)
+    counts, unread = _counted(to, spec, effect.filed, stop)
+    if unread:
+        return Unfiled(unread)
+    filed: dict[str, list[Chunk]] = {}
+    for chunk in effect.filed:
+        filed.setdefault(chunk.unit, []).append(chunk)
+    collections = [_collection(unit, filed.get(unit.id, ()), counts) for unit in effect.units]
+    collections = [_with_a_file(to, spec, each, effect.units, stop) for each in collections]
+    beside = unnamed(there, {file.name for each in collections for file in each.files}, to.job)
+    to.store.remove_drafts()
+    to.store.remove(beside.dead)
+    return _tell(to, spec, _manifest(to, effect, collections, beside), beside)
+
+
+def _there(to: Export, stop: StopToken) -> dict[str, int]:
+    """Bytes of all that lies there, by name."""
     there = {}
     for found in to.store.list():
         if stop.is_set():
             raise Stopped
         there[found.name] = found.size
-    if lost := tuple(_lost(effect.filed, there)):
-        return Unfiled(lost)
-    filed: dict[str, list[Chunk]] = {}
-    for chunk in effect.filed:
-        filed.setdefault(chunk.unit, []).append(chunk)
-    collections = [
-        _collection(to, spec, unit, filed.get(unit.id, []), stop) for unit in effect.units
-    ]
-    files = {file.name for each in collections for file in each.files}
-    beside = unnamed(there, files, to.job)
-    to.store.remove_drafts()
-    to.store.remove(beside.dead)
-    manifest = _manifest(to, effect, collections, beside)
-    return _tell(to, spec, manifest, beside)
+    return there
 
 
 def _tell(to: Export, spec: JobSpec, manifest: Manifest, beside: Unnamed) -> Manifested:
@@ -64,7 +72,7 @@ def _tell(to: Export, spec: JobSpec, manifest: Manifest, beside: Unnamed) -> Man
     return Manifested(hashlib.sha256(data).hexdigest(), manifest.documents, manifest.bytes)
 
 
-def _parts(chunk: Chunk) -> Sequence[Part]:
+def parts_of(chunk: Chunk) -> Sequence[Part]:
     """The files of a chunk; none of one that had no documents."""
     file = chunk.file
     assert file is not None
@@ -75,24 +83,48 @@ def _parts(chunk: Chunk) -> Sequence[Part]:
 
 def _lost(filed: Iterable[Chunk], there: Mapping[str, int]) -> Iterator[tuple[ChunkId, str]]:
     for chunk in filed:
-        for part in _parts(chunk):
+        for part in parts_of(chunk):
             found = there.get(part.name)
-            if found is None:
-                yield chunk.id, f"{part.name} is missing"
-                break
             if found != part.file_bytes:
-                yield chunk.id, f"{part.name} has {found} bytes, {part.file_bytes} were written"
+                has = "is missing" if found is None else f"has {found} bytes"
+                yield chunk.id, f"{part.name} {has}, {part.file_bytes} were written"
                 break
 
 
-def _collection(
-    to: Export, spec: JobSpec, unit: Unit, filed: Iterable[Chunk], stop: StopToken
-) -> Collection:
-    files = [_file(part) for chunk in filed for part in _parts(chunk)]
-    whole = [chunk.file for chunk in filed if chunk.file is not None]
+def _counted(
+    to: Export, spec: JobSpec, filed: Iterable[Chunk], stop: StopToken
+) -> tuple[Mapping[str, "Counts"], tuple[tuple[ChunkId, str], ...]]:
+    """What files of columns say they hold; and the chunks of those that say nothing."""
     assert spec.export is not None
-    if not files and unit.type != "view" and spec.export.empty == "file":
-        files = [_empty(to, spec, unit, stop)]
+    if spec.export.format != "parquet":
+        return {}, ()
+    from executors.export.footers import footers  # noqa: PLC0415 — pyarrow is an extra
+
+    whose = {part.name: (chunk.id, part) for chunk in filed for part in parts_of(chunk)}
+    counts: dict[str, Counts] = {}
+    unread: dict[ChunkId, str] = {}
+    for name, found in footers(to.store, {n: p.file_bytes for n, (_, p) in whose.items()}, stop):
+        if isinstance(found, str):
+            unread[whose[name][0]] = found
+        else:
+            counts[name] = found
+    return counts, tuple(unread.items())
+
+
+def _collection(unit: Unit, filed: Sequence[Chunk], counts: Mapping[str, "Counts"]) -> Collection:
+    files = [
+        File(
+            name=part.name,
+            documents=part.documents,
+            bytes=part.file_bytes,
+            sha256=part.sha256,
+            present=counts[part.name].present if part.name in counts else {},
+            census=counts[part.name].census if part.name in counts else {},
+        )
+        for chunk in filed
+        for part in parts_of(chunk)
+    ]
+    whole = [chunk.file for chunk in filed if chunk.file is not None]
     return Collection(
         namespace=unit.id,
         type=unit.type,
@@ -104,26 +136,28 @@ def _collection(
     )
 
 
-def _file(part: Part) -> File:
-    return File(name=part.name, documents=part.documents, bytes=part.file_bytes, sha256=part.sha256)
-
-
-def _empty(to: Export, spec: JobSpec, unit: Unit, stop: StopToken) -> File:
-    """The one file of a collection without documents; its name is the same in every attempt."""
-    recipe = recipe_of(spec, unit, without_id=False)
+def _with_a_file(
+    to: Export, spec: JobSpec, told: Collection, units: Sequence[Unit], stop: StopToken
+) -> Collection:
+    """One of a collection without documents, where that is wanted; its name is always the same."""
+    assert spec.export is not None
+    if told.files or told.type == "view" or spec.export.empty == "none":
+        return told
+    unit = next(each for each in units if each.id == told.namespace)
+    recipe = recipe_of(spec, unit)
     name = Attempt(folder_name(unit.id), 0, to.job, 0, 0, recipe.suffix).name()
     draft = to.store.draft(name)
     _, size, sha256 = writer_of(recipe, unit.id, to.worker_memory)(draft).close()
     to.store.put_file(name, draft, stop)
-    return File(name=name, documents=0, bytes=size, sha256=sha256)
+    file = File(name=name, documents=0, bytes=size, sha256=sha256)
+    return told.model_copy(update={"files": (file,)})
 
 
 def _manifest(
     to: Export, effect: Effect, collections: Sequence[Collection], beside: Unnamed
 ) -> Manifest:
     """With the time of the one that stands there, if it is of this job: that was the end."""
-    before = standing(to.store)
-    facts = to.facts()
+    before, facts = standing(to.store), to.facts()
     missing = tuple(_missing(effect, collections))
     told = {
         "cluster_time": effect.cluster_time,

@@ -1,11 +1,12 @@
 """The recipe of a unit: not beside its class, as what a process that converts imports is little."""
 
 from executors.export.model import Recipe
+from executors.export.selection import projection_of
 from statemachine.events import JobSpec
 from statemachine.state import Unit
 
 
-def recipe_of(spec: JobSpec, unit: Unit, *, without_id: bool) -> Recipe:
+def recipe_of(spec: JobSpec, unit: Unit) -> Recipe:
     form = spec.export
     assert form is not None
     return Recipe(
@@ -15,5 +16,5 @@ def recipe_of(spec: JobSpec, unit: Unit, *, without_id: bool) -> Recipe:
         types=form.types,
         columns=unit.columns,
         partition=form.partition,
-        without_id=without_id,
+        without_id=projection_of(spec).without_id,
     )

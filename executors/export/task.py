@@ -13,7 +13,6 @@ from executors.export.model import Recipe
 from executors.export.names import attempt_at
 from executors.export.place import Export
 from executors.export.recipes import recipe_of
-from executors.export.selection import projection_of
 from executors.export.writers import writer_of
 from executors.folder import folder_name
 from executors.pace import Pace
@@ -48,7 +47,7 @@ def export_chunk(
     unit, chunk = effect.unit, effect.chunk
     assert unit is not None and chunk is not None
     read = as_called(client, unit, spec)
-    recipe = recipe_of(spec, unit, without_id=projection_of(spec).without_id)
+    recipe = recipe_of(spec, unit)
     attempt = attempt_at(chunk, to.job, effect.epoch, effect.attempt, recipe.suffix)
     blocks = _read(client, read, effect, spec, stop, pace)
     with (
