@@ -22,7 +22,7 @@ from executors.protocol import Stopped, StopToken
 from executors.rawbson import elements, id_of, int32, int64
 from executors.rows import rows
 from executors.select import wanted_of
-from executors.source import data_of
+from executors.source import data_of, gives_measurements, read_at
 from executors.survey import measure
 from statemachine.events import JobSpec
 from statemachine.state import Unit
@@ -60,7 +60,8 @@ def plan(
     capped: bool,
     read_preference: str = "primary",
 ) -> Planned:
-    """Boundaries for the unit. A capped collection stays whole: it keeps its insertion order.
+    """Boundaries for the unit. A capped collection stays whole: it keeps its insertion order; so
+    does a time series whose measurements are read: they have no index by `_id`.
 
     Chunks are cut by what has to be read: where only some of the documents are wanted, the others
     are passed over, which takes as long. The estimate is of those wanted. Raises `PyMongoError`,
@@ -70,11 +71,11 @@ def plan(
     documents, size = measure(client, database, collection)
     chunks = max(1, ceil(documents / spec.chunk_docs), ceil(size / spec.chunk_bytes))
     db = client.get_database(database)
-    found = _Rows(client, database, collection, read_preference, stop)
+    found = _Rows(client, *read_at(unit, spec), read_preference, stop)
     query = wanted_of(unit.id, spec)
     wanted = documents if query is None else round(_wanted(found, query, documents))
-    if capped or chunks == 1:
-        return Planned((), wanted, natural=capped)
+    if (whole := capped or gives_measurements(unit, spec)) or chunks == 1:
+        return Planned((), wanted, natural=whole)
     chunks = min(chunks, MAX_CHUNKS)
     if _is_counted(documents, size, chunks) and _are_even(found, documents, size):
         edges = _counted(found, ceil(documents / chunks))

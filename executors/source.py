@@ -16,6 +16,16 @@ def data_of(namespace: str, kind: str) -> tuple[str, str]:
     return database, BUCKETS + collection if kind == "timeseries" else collection
 
 
+def gives_measurements(unit: Unit, spec: JobSpec) -> bool:
+    """Whether a job reads what went into a time series, and not the buckets that keep it."""
+    return spec.kind == "export" and unit.type == "timeseries"
+
+
+def read_at(unit: Unit, spec: JobSpec) -> tuple[str, str]:
+    """Database and collection in which a job reads the documents of a unit."""
+    return split(unit.id) if gives_measurements(unit, spec) else data_of(unit.id, unit.type)
+
+
 def range_of(
     unit: Unit,
     chunk: Chunk,
@@ -26,7 +36,7 @@ def range_of(
     since: str = "",
 ) -> Range:
     """What to read of the source for a chunk."""
-    database, collection = data_of(unit.id, unit.type)
+    database, collection = read_at(unit, spec)
     return Range(
         database,
         collection,
@@ -38,5 +48,5 @@ def range_of(
         projection=projection_of(spec).fields,
         cluster_time=cluster_time,
         since=since,
-        uuid=unit.uuid,
+        uuid="" if gives_measurements(unit, spec) else unit.uuid,
     )

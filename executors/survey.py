@@ -230,7 +230,8 @@ def refuse_unsupported(entry: Namespace, spec: JobSpec) -> None:
         raise CannotMigrate(entry.name, f"a {entry.type} collection")
     if entry.type == "timeseries" and not entry.uuid:
         raise CannotMigrate(entry.name, "a time-series collection without a collection of buckets")
-    if entry.type == "timeseries" and query_of(entry.name, spec.queries) is not None:
+    buckets = entry.type == "timeseries" and spec.kind != "export"
+    if buckets and query_of(entry.name, spec.queries) is not None:
         raise QueryOfBuckets(entry.name)
     if spec.consistency == "snapshot" and bson.decode(entry.options, RAW).get("capped"):
         raise NoSnapshot(entry.name)
