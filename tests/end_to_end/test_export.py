@@ -2,6 +2,9 @@
 
 import gzip
 import json
+import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +12,8 @@ import pytest
 import zstandard
 
 from tests.conftest import Pair
-from tests.end_to_end.test_main_job import Terminal
+from tests.end_to_end.test_main_job import Terminal, until
+from tests.objectstores import S3
 
 
 @pytest.fixture
@@ -76,3 +80,169 @@ def test_a_look_before_an_export(terminal: Terminal, shop: Any, tmp_path: Path) 
     assert [each["code"] for each in found["findings"]] == ["EEXPORT011"]
     assert (found["ok"], found["out"]) == (False, f"file:{tmp_path}")
     assert terminal("check", "-d", "nobody", "--out", str(tmp_path / "c")).returncode == 2
+
+
+def export(terminal: Terminal, out: Path | str, *words: str, code: int = 0) -> str:
+    """As JSON lines, of database shop; what it said."""
+    words = words if "--format" in words else ("--format", "jsonl", *words)
+    done = terminal("export", "-d", "shop", "--out", str(out), *words)
+    assert done.returncode == code, done.stderr
+    return done.stderr
+
+
+def test_which_documents_and_what_of_them(terminal: Terminal, shop: Any, tmp_path: Path) -> None:
+    """G3: query, projection, globs, form, compression, and nothing for what is empty."""
+    words = ("--query", '*.orders={"n": 3}', "--projection", '{"n": 1, "_id": 0}')
+    form = ("--json-form", "relaxed", "--compression", "gzip", "--empty", "none")
+    export(terminal, tmp_path / "out", *words, *form, "--ns-exclude", "shop.c*")
+    assert documents(tmp_path / "out") == [{"n": 3}] * 43
+    told = manifest(tmp_path / "out")
+    assert {each["namespace"]: len(each["files"]) for each in told["collections"]} == {
+        "shop.big": 0,
+        "shop.empty": 0,
+        "shop.orders": 1,
+    }
+    assert all(path.suffix == ".gz" for path in (tmp_path / "out").rglob("part-*"))
+    wrong = terminal("export", "-d", "shop", "-c", "orders", "--out", str(tmp_path / "x"),
+                     "--format", "jsonl", "--query", '{"$no": 1}')  # fmt: skip
+    assert (wrong.returncode, "ESOURCE004" in wrong.stderr) == (2, True)
+
+
+@pytest.mark.deep
+def test_what_lies_there_is_not_overwritten_unasked(
+    terminal: Terminal, shop: Any, tmp_path: Path
+) -> None:
+    """An export that stands is replaced when that was asked for, once the new one is whole."""
+    out = tmp_path / "out"
+    export(terminal, out, "-c", "customers")
+    before = manifest(out)
+    assert "EEXPORT012" in export(terminal, out, "-c", "customers", code=1)
+    assert manifest(out) == before
+    shop.customers.delete_many({"_id": {"$ne": "c0"}})
+    export(terminal, out, "-c", "customers", "--overwrite")
+    assert [each["_id"] for each in documents(out)] == ["c0"]
+    assert len(list(out.rglob("part-*"))) == 1
+    (out / "foreign.txt").write_text("mine")
+    assert "EEXPORT011" in export(terminal, out, "-c", "customers", "--overwrite", code=1)
+    assert (out / "foreign.txt").exists()
+
+
+@pytest.mark.deep
+def test_exports_of_what_is_new(terminal: Terminal, shop: Any, tmp_path: Path) -> None:
+    """G4: each repeated export goes on where the one before it ended; together they are all."""
+    out = tmp_path / "out"
+    words = ("-c", "orders", "--since", "_id", "--dated")
+    export(terminal, out, *words)
+    assert len(documents(out)) == 300
+    assert "nothing new" in export(terminal, out, *words)
+    shop.orders.insert_many([{"_id": n, "n": n % 7} for n in range(300, 310)])
+    time.sleep(1.1)  # the folder is called by the second
+    export(terminal, out, *words)
+    assert sorted(each["_id"]["$numberInt"] for each in documents(out)) == sorted(
+        str(n) for n in range(310)
+    )
+    folders = sorted(path.parent for path in out.rglob("_SUCCESS"))
+    assert len(folders) == 2
+    told = manifest(folders[1])
+    assert (told["above"], told["documents"]) == (manifest(folders[0])["upto"], 10)
+    shop.orders.insert_one({"_id": "text"})
+    assert "EEXPORT031" in export(terminal, out, *words, code=2)
+    assert "EEXPORT030" in export(terminal, out, "--since", "_id", code=2)
+    said = export(terminal, out, "-c", "customers", "--since", "name", code=2)
+    assert "EEXPORT031" in said
+
+
+@pytest.mark.deep
+def test_an_unfinished_export_is_continued(terminal: Terminal, shop: Any, tmp_path: Path) -> None:
+    """G4: by the same words, whatever their day; in another form it is another job."""
+    out = tmp_path / "out"
+    words = ("export", "-d", "shop", "--format", "jsonl", "--out", str(out), "--chunk-docs", "10")
+    run = terminal.begin(*words, "--dated", "--read-docs-per-s", "100", "--workers", "1")
+    until(lambda: terminal.kinds().count("dump_completed") > 2)
+    run.send_signal(signal.SIGKILL)
+    run.communicate()
+    job = terminal.json("status")["job"]
+    done = terminal(*words, "--dated", "--read-docs-per-s", "0", "--workers", "2")
+    assert done.returncode == 0, done.stderr
+    assert f"continuing the unfinished job {job}" in done.stderr
+    found = [json.dumps(each["_id"]) for each in documents(out)]
+    assert len(set(found)) == len(found) == 305
+    report = terminal.json("status")
+    assert report["export"]["files"] == len(list(out.rglob("part-*"))) - 1, "one is of nothing"
+    timeline = terminal("inspect", "timeline").stdout
+    assert "shop.orders: completed" in timeline
+    story = terminal("inspect", "explain", "shop.orders").stdout
+    assert "to export collections of" in story
+
+
+def test_named_by_the_environment(terminal: Terminal, shop: Any, tmp_path: Path) -> None:
+    """G5: a pipeline that is described by its document's names runs with no flag."""
+    source = terminal.environment.pop("FERRYLOG_SOURCE")
+    terminal.environment |= {
+        "MONGO_URI": source,
+        "MONGO_DB": "shop",
+        "MONGO_COLLECTION": "customers",
+        "OUTPUT_FORMAT": "jsonl",
+        "CHUNK_SIZE": "2",
+        "MAX_WORKERS": "2",
+        "MAX_MEMORY_USAGE_GB": "0.5",
+        "FERRYLOG_OUT": str(tmp_path / "out"),
+    }
+    done = terminal("export")
+    assert done.returncode == 0, done.stderr
+    report = terminal.json("status")
+    assert [unit["namespace"] for unit in report["units"]] == ["shop.customers"]
+    assert report["units"][0]["chunks"]["total"] >= 2
+    assert report["settings"]["worker_memory"] == 1 << 29
+    assert terminal("check").returncode == 0
+    assert terminal("resume").returncode == 0, "of a job that has ended it says so again"
+
+
+def test_no_key_is_shown_or_kept(terminal: Terminal, shop: Any, tmp_path: Path) -> None:
+    """G5: nor is a URL taken that holds one."""
+    for out in ("s3://key:hidden-word@bucket/x", "az://box/x?sig=hidden-word"):
+        said = export(terminal, out, code=2)
+        assert "ESTORE001" in said
+        assert "hidden-word" not in said
+    assert not terminal.journal.exists()
+    terminal.environment["MONGO_USERNAME"] = "ann"
+    terminal.environment["MONGO_PASSWORD"] = "hidden-word"
+    for words in (("check",), ("export", "--out", str(tmp_path / "out"))):
+        done = terminal(*words, "-d", "shop")
+        assert done.returncode != 0
+        assert "ECONN003" in done.stdout + done.stderr
+        assert "hidden-word" not in done.stdout + done.stderr
+    assert not terminal.journal.exists()
+
+
+@pytest.mark.deep
+def test_code_of_ones_own(terminal: Terminal, shop: Any, tmp_path: Path) -> None:
+    """A15: what it does not let through is named and kept, and the export is told not to be
+    complete."""
+    code = tmp_path / "code.py"
+    code.write_text("def f(d):\n    assert d['_id'] != 'c3'\n    return {**d, 'new': 1}\n")
+    out = tmp_path / "out"
+    said = export(terminal, out, "-c", "customers", "--transform", f"{code}:f",
+                  "--max-malformed", "50", code=3)  # fmt: skip
+    assert "with rejects" in said
+    assert {each["_id"] for each in documents(out)} == {"c0", "c1", "c2", "c4"}
+    assert all("new" in each for each in documents(out))
+    told = manifest(out)
+    assert (told["complete"], told["rejected"], (out / "_SUCCESS").exists()) == (False, 1, False)
+    letters = terminal.json("dead-letters", "list")["letters"]
+    assert [each["code"] for each in letters] == ["ETRANSFORM011"]
+    assert "c3" in terminal("dead-letters", "show", str(letters[0]["id"])).stdout
+
+
+@pytest.mark.deep
+def test_to_a_store(terminal: Terminal, shop: Any, s3: S3) -> None:
+    """G3, G6: the same words with a URL; it is looked at before."""
+    terminal.environment |= {name: value for name, value in os.environ.items() if "AWS" in name}
+    words = ("-d", "shop", "--format", "jsonl", "--out", f"{s3.url}/x")
+    looked = terminal("check", *words)
+    assert looked.returncode == 0, looked.stdout
+    assert terminal("check", *words[:-1], "s3://no-such-bucket/x").returncode == 1
+    done = terminal("export", *words)
+    assert done.returncode == 0, done.stderr
+    assert f"in {s3.url}/x" in done.stderr
+    assert terminal("status").stderr.count("SECRET") == 0
