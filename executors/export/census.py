@@ -25,7 +25,7 @@ from executors.export.selection import projection_of
 from executors.plan import plan
 from executors.protocol import StopToken
 from executors.rawbson import documents, id_of, last_of
-from executors.source import range_of
+from executors.source import gives_measurements, range_of
 from executors.transforms.heldback import Through
 from statemachine.events import JobSpec
 from statemachine.state import Chunk, Unit
@@ -90,7 +90,12 @@ def census(
 
 def _range(unit: Unit, spec: JobSpec, read_preference: str, cluster_time: str) -> Range:
     everything = Chunk(
-        ChunkId(f"{unit.id}#0"), unit.id, lower=None, upper=None, documents=0, natural=False
+        ChunkId(f"{unit.id}#0"),
+        unit.id,
+        lower=None,
+        upper=None,
+        documents=0,
+        natural=gives_measurements(unit, spec),
     )
     return range_of(
         unit, everything, spec, read_preference=read_preference, cluster_time=cluster_time
@@ -140,7 +145,8 @@ class _Sieve:
                 with self._lock:
                     useful = _admit(self._places, block)
                 if 2 * useful < block.documents:
-                    after = to_key(id_of(last_of(block.data)))
+                    if not what.natural:  # which is read from its beginning again
+                        after = to_key(id_of(last_of(block.data)))
                     break
             else:
                 return
