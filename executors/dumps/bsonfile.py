@@ -70,7 +70,7 @@ def salvaged(
 
 
 def unpack(
-    file: BinaryIO,
+    stream: BinaryIO,
     name: str,
     folder: Path,
     relative: str,
@@ -82,14 +82,13 @@ def unpack(
     salvage: bool = False,
     whole: bool = False,
 ) -> Iterator[Part | Damage]:
-    """As `parts` or `salvaged`, for a file that holds gzip: its documents go into chunk files
+    """As `parts` or `salvaged`, for what cannot be sought in: its documents go into chunk files
     `<relative>/<n>-0.flb` of `folder`, one per part, durable when the part is yielded.
 
-    The same file makes the same chunk files again. Damage of the gzip itself is `DamagedDump`, in
-    a salvage the end of what can be read.
+    The same documents make the same chunk files again. What the stream raises is raised; damage of
+    a gzip, in a salvage, is the end of what can be read.
     """
     limits = _Limits.of(documents, bytes_, whole)
-    stream = plain(file, True, name)
     walker = _Walker(stream, name, stop, limits, deep=objcheck or salvage, salvage=salvage)
     feed = _Feed(walker.runs())
     place = inside(folder, relative)

@@ -55,6 +55,14 @@ DETAILS: Final = {
     "EDUMP090": "an increment where a full dump is expected",
     "EDUMP091": "a full dump where an increment is expected",
     "EDUMP092": "rows of documents that are gone, where there can be none",
+    # JSONL.
+    "EDUMP100": "a line that is no document of Extended JSON",
+    "EDUMP101": "an export that was not finished",
+    "EDUMP102": "the zstd stream ends too early",
+    "EDUMP103": "the zstd stream is damaged, or its checksum does not match",
+    "EDUMP104": "a file of an export that is missing, or of another size than its manifest says",
+    "EDUMP105": "a file of an export that does not have the SHA-256 its manifest says",
+    "EDUMP106": "a file of an export that holds more or fewer documents than its manifest says",
 }
 """What each code of damage means, beside those of BSON (`structure`)."""
 

@@ -41,9 +41,7 @@ def parsed(text: bytes) -> _Object:
     """The one JSON object of `text`. Raises `ValueError`, `TooDeep`; `TypeError` where the JSON
     is something else."""
     try:
-        value = json.loads(
-            text.decode("utf-8-sig"), object_pairs_hook=tuple, parse_constant=_no_constant
-        )
+        value = _DECODER.decode(text.decode("utf-8-sig"))
     except RecursionError:
         raise TooDeep(f"nested deeper than {MAX_DEPTH} levels") from None
     if not isinstance(value, tuple):
@@ -69,6 +67,9 @@ def element_as_json(kind: int, value: bytes, texts: "Texts | None" = None) -> st
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON")
+
+
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=tuple, parse_constant=_no_constant)
 
 
 def _element(name: str, value: object, depth: int) -> bytes:

@@ -27,7 +27,7 @@ def plain(file: BinaryIO, gzip: bool, name: str = "") -> BinaryIO:
     What is readable is read before damage is raised: `DamagedDump`, whose offset is one of the
     unpacked bytes.
     """
-    return cast("BinaryIO", _Unpacked(_members(file, name))) if gzip else file
+    return cast("BinaryIO", Pieces(_members(file, name))) if gzip else file
 
 
 def is_gzip(file: BinaryIO) -> bool:
@@ -49,7 +49,7 @@ def _looks_like_bson(file: BinaryIO, head: bytes) -> bool:
     return end[:1] == b"\0" and (len(end) == 1 or (len(end) == 5 and end[4] in (0, 1)))
 
 
-class _Unpacked(io.RawIOBase):
+class Pieces(io.RawIOBase):
     """Pieces as a stream."""
 
     def __init__(self, pieces: Iterator[bytes]) -> None:

@@ -8,8 +8,8 @@ from executors.protocol import StopToken
 from statemachine.events import IndexSpec
 from statemachine.words import Key
 
-Layout = Literal["chunks", "mongodump", "file"]
-"""ferrylog's own; mongodump's directory; one `.bson` file."""
+Layout = Literal["chunks", "mongodump", "file", "jsonl"]
+"""ferrylog's own; mongodump's directory; one `.bson` file; JSONL, an export or one file."""
 Type = Literal["collection", "view", "timeseries"]
 
 
@@ -68,6 +68,17 @@ class Damage:
 
 
 @dataclass(frozen=True, slots=True)
+class TextFile:
+    """A file of JSONL; what is not known of it is not looked at."""
+
+    name: str
+    """Relative to the root."""
+    bytes: int
+    documents: int | None = None
+    sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Dumped:
     """One namespace of a dump."""
 
@@ -85,6 +96,8 @@ class Dumped:
     gzip: bool = False
     parts: tuple[Part, ...] = ()
     """Of ferrylog's own layout."""
+    texts: tuple[TextFile, ...] = ()
+    """Of JSONL, in order."""
     whole: bool = False
     """Of an increment: its parts hold all documents, not only those that changed."""
     documents: int = 0
@@ -136,5 +149,6 @@ __all__ = [
     "NeverStops",
     "Part",
     "StopToken",
+    "TextFile",
     "Type",
 ]

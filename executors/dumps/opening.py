@@ -5,6 +5,7 @@ from pathlib import Path
 from executors.dumps.archive import MAGIC
 from executors.dumps.beneath import not_regular, open_file
 from executors.dumps.errors import NoDump
+from executors.dumps.exported import is_export, is_text, read_export, read_text
 from executors.dumps.gunzip import is_gzip, plain
 from executors.dumps.manifest import MANIFEST, read_manifest
 from executors.dumps.model import Dump
@@ -20,7 +21,8 @@ def open_dump(
     collection: str | None = None,
     salvage: bool = False,
 ) -> Dump:
-    """The dump at `path`: ferrylog's own, mongodump's directory, or one `.bson` file.
+    """The dump at `path`: ferrylog's own, mongodump's directory, an export of JSONL, or one `.bson`
+    or JSONL file.
 
     `database` and `collection` say what of a directory to read, and what a single file is.
     Names, metadata and the set of files are in order when this returns; no document was looked
@@ -36,20 +38,24 @@ def open_dump(
         return _open_file(path.resolve(), database, collection)
     if (path / MANIFEST).is_file():
         return read_manifest(path, alone=salvage)
+    if is_export(path):
+        return read_export(path, salvage=salvage)
     return read_directory(path, database=database, collection=collection)
 
 
 def _open_file(path: Path, database: str | None, collection: str | None) -> Dump:
     if not path.is_file():
         raise not_regular(str(path))
-    if kind_of(path.name)[1] != "data":
+    if kind_of(path.name)[1] != "data" and not is_text(path.name):
         raise _no_bson(path)
     if database is None or collection is None:
         raise NoDump(
             str(path),
-            "one .bson file does not say what it is of",
+            "one file does not say what it is of",
             remedy="name database and collection with -d and -c",
         )
+    if is_text(path.name):
+        return read_text(path, database=database, collection=collection)
     return read_file(path, database=database, collection=collection)
 
 
@@ -60,5 +66,6 @@ def _no_bson(path: Path) -> NoDump:
         return NoDump(str(path), "an archive of mongodump", remedy=f"name it with --archive {path}")
     return NoDump(
         str(path),
-        "a file that does not have .bson extension, where a directory is expected",
+        "a file that does not have .bson extension, nor one of JSONL, where a directory is "
+        "expected",
     )

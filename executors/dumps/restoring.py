@@ -15,6 +15,7 @@ from executors.dumps.beneath import open_file
 from executors.dumps.bsonfile import parts, salvaged, unpack
 from executors.dumps.chunksalvage import salvage_chunk
 from executors.dumps.errors import DamagedDump
+from executors.dumps.exported import text_blocks, unpack_texts
 from executors.dumps.gunzip import plain
 from executors.dumps.manifest import MANIFEST, check_file, read_facts
 from executors.dumps.model import Damage, Dump, Dumped, Part
@@ -173,7 +174,9 @@ class DumpSource:
         dump, _ = self._dump(stop)
         each = _named(dump, unit)
         mine = self.mine(unit, stop)
-        return partial(_documents, dump.root, each, stop, mine) if each.data else partial(iter, ())
+        if not each.data and not each.texts:
+            return partial(iter, ())
+        return partial(_documents, dump.root, each, stop, mine)
 
     def _dump(self, stop: StopToken) -> tuple[Dump, tuple[Damage, ...]]:
         with self._lock:
@@ -223,9 +226,24 @@ class DumpSource:
                 LOOKING,
             ):
                 yield from checked
+        elif each.texts:
+            for found in self._unpacked(dump, each, stop):
+                yield found, "work"
         elif each.data:
             for found in self._walked(dump, each, stop):
                 yield found, "work" if each.gzip else "dump"
+
+    def _unpacked(self, dump: Dump, each: Dumped, stop: StopToken) -> Iterator[Part | Damage]:
+        """Of JSONL."""
+        spec = self._spec
+        size = {"documents": spec.chunk_docs, "bytes_": spec.chunk_bytes}
+        for found in unpack_texts(
+            dump, each, self._folder, **size, stop=stop, salvage=spec.salvage
+        ):
+            if isinstance(found, Part):
+                path = self._folder / found.file
+                self._holds(path, found, mark_of(path))
+            yield found
 
     def _walked(self, dump: Dump, each: Dumped, stop: StopToken) -> Iterator[Part | Damage]:
         """Of a file of mongodump."""
@@ -235,7 +253,7 @@ class DumpSource:
         with open_file(dump.root, name) as file:
             if each.gzip:
                 for found in unpack(
-                    file,
+                    plain(file, True, name),
                     name,
                     self._folder,
                     folder_name(each.namespace),
@@ -298,6 +316,14 @@ def _documents(
     root: Path, each: Dumped, stop: StopToken, mine: Mine | None = None
 ) -> Iterator[bytes]:
     """Raises `Stopped`, and `DamagedDump`: the file may have changed since it was looked at."""
+    for block in text_blocks(root, each, stop) if each.texts else _blocks(root, each, stop):
+        for document in documents(block):
+            key = None if mine is None else key_of(document)
+            if mine is None or key is None or belongs(mine, key):
+                yield document
+
+
+def _blocks(root: Path, each: Dumped, stop: StopToken) -> Iterator[bytes]:
     with open_file(root, each.data) as file, plain(file, each.gzip, each.data) as whole:
         rest = b""
         while piece := whole.read(BLOCK_BYTES):
@@ -305,10 +331,7 @@ def _documents(
                 raise Stopped
             block = rest + piece
             row = walk(block)
-            for document in documents(block[: row.end]):
-                key = None if mine is None else key_of(document)
-                if mine is None or key is None or belongs(mine, key):
-                    yield document
+            yield block[: row.end]
             rest = block[row.end :]
             if row.flaw:
                 break

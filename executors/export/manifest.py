@@ -98,19 +98,23 @@ def as_bytes(manifest: Manifest) -> bytes:
 
 def read_manifest(store: Store) -> Manifest:
     """Raises `BadManifest`, `NoObject`, what the store raises."""
-    raw = store.get(MANIFEST)
+    return parsed(store.get(MANIFEST), store.url)
+
+
+def parsed(raw: bytes, url: str) -> Manifest:
+    """`url`: where it lies. Raises `BadManifest`."""
     try:
         told = json.loads(raw)
         if not isinstance(told, dict) or told.get("schema") != SCHEMA:
-            raise BadManifest(store.url, f"its schema is not {SCHEMA}")
+            raise BadManifest(url, f"its schema is not {SCHEMA}")
         told["schema_"] = told.pop("schema")
         return Manifest.model_validate(told)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise BadManifest(store.url, f"{where}: {first['msg']}") from None
+        raise BadManifest(url, f"{where}: {first['msg']}") from None
     except (ValueError, RecursionError) as error:
-        raise BadManifest(store.url, f"no JSON: {str(error)[:100]}") from None
+        raise BadManifest(url, f"no JSON: {str(error)[:100]}") from None
 
 
 def standing(store: Store) -> Manifest | None:

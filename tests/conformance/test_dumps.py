@@ -18,7 +18,7 @@ from bson.codec_options import CodecOptions, DatetimeConversion
 from executors.boundaries import from_text
 from executors.chunkfile import read_blocks
 from executors.dumps.beneath import open_file
-from executors.dumps.bsonfile import parts, salvaged, unpack
+from executors.dumps.bsonfile import parts, plain, salvaged, unpack
 from executors.dumps.errors import DamagedDump, NoDump
 from executors.dumps.model import Damage, Dump, Dumped, NeverStops, Part
 from executors.dumps.mongodump import read_directory
@@ -190,7 +190,7 @@ def test_the_documents_of_a_dump_are_read_to_the_byte(
                     list(parts(file, each.data, **SIZE))
                 continue
             if each.gzip:
-                found = list(unpack(file, each.data, tmp_path, each.namespace, **SIZE))
+                found = list(unpack(plain(file, True), each.data, tmp_path, each.namespace, **SIZE))
                 got = b"".join(
                     block.data
                     for part in found

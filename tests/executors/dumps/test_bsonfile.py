@@ -201,7 +201,9 @@ def test_a_search_goes_on_over_windows(monkeypatch: pytest.MonkeyPatch) -> None:
 def _unpacked(folder: Path, data: bytes, **how: Any) -> tuple[list[bytes], list[Part | Damage]]:
     """The documents of the chunk files, and what was yielded."""
     how = {"documents": 4, "bytes_": 1 << 30, "stop": NEVER} | how
-    found = list(unpack(io.BytesIO(data), "db/c.bson.gz", folder, "db.c", **how))
+    found = list(
+        unpack(plain(io.BytesIO(data), True, "db/c.bson.gz"), "db/c.bson.gz", folder, "db.c", **how)
+    )
     docs: list[bytes] = []
     for n, part in enumerate(each for each in found if isinstance(each, Part)):
         assert part.file == f"db.c/{n}-0.flb"
