@@ -62,6 +62,8 @@ def meant(error: Exception, url: str, name: str) -> StoreError:
     where = f"{url}/{name}" if name else url
     if "builder error" in told:
         return BadEndpoint(url, why)
+    if "Received redirect" in told:
+        return OtherRegion(url, why)
     if any(each in told for each in _KEEPERS):
         return NoCredentials(url, why)
     if (by_code := _by_code(code, url, where, why)) is not None:
@@ -70,7 +72,7 @@ def meant(error: Exception, url: str, name: str) -> StoreError:
         return NoObject(where)
     if not status and "HTTP error" in told:  # the network's, not the store's
         return StoreUnavailable(where, why)
-    return _by_status(int(status or 0), where, why)
+    return _by_status(int(status or 0), url, where, why)
 
 
 def _by_code(code: str, url: str, where: str, why: str) -> StoreError | None:
@@ -90,12 +92,14 @@ def _by_code(code: str, url: str, where: str, why: str) -> StoreError | None:
     return None
 
 
-def _by_status(status: int, where: str, why: str) -> StoreError:
+def _by_status(status: int, url: str, where: str, why: str) -> StoreError:
     match status:
-        case 400 if why.endswith("400"):
-            return StoreDenied(where, f"{why}, which is all that HEAD tells of bad credentials")
+        case 400 if why == "400":
+            return StoreDenied(where, "400, all that HEAD tells of wrong or expired credentials")
         case 401 | 403:
             return StoreDenied(where, why)
+        case 404:
+            return NoBucket(url)
         case 507:
             return StoreFull(where, why)
         case 408 | 409:

@@ -111,12 +111,15 @@ class StoreUnavailable(StoreError):
 
 
 class StoreRefused(StoreError):
-    """Any other answer."""
+    """Any other answer: to no object in particular, whatever it was asked for."""
 
-    code = "ESTORE011"
+    code, cause = "ESTORE011", Cause.FATAL
 
     def __init__(self, where: str, why: str) -> None:
-        super().__init__(f"the store refused what was asked of {where}: {why}")
+        super().__init__(
+            f"the store refused what was asked of {where}: {why}",
+            remedy="see what the store's own logs and settings say; then `ferrylog resume`",
+        )
 
 
 class TransferBroken(StoreError):

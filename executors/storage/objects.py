@@ -17,7 +17,13 @@ from obstore.store import AzureStore, GCSStore, S3Store
 from executors.folder import folder_name
 from executors.protocol import Stopped, StopToken
 from executors.storage.answers import meant
-from executors.storage.errors import NoObject, ObjectExists, StoreError, TransferBroken
+from executors.storage.errors import (
+    NoBucket,
+    NoObject,
+    ObjectExists,
+    StoreError,
+    TransferBroken,
+)
 from executors.storage.names import checked
 from executors.storage.protocol import Found
 
@@ -46,7 +52,7 @@ class Objects:
 
     def put(self, name: str, data: bytes, *, replace: bool = False) -> Found:
         checked(name)
-        with self._asking(name):
+        with self._putting(name):
             try:
                 done = obstore.put(
                     self._store,
@@ -145,7 +151,7 @@ class Objects:
         if not replace and self.head(name) is not None:
             return self._same(name, file, size)
         part = max(PART, size // MOST_PARTS + 1)
-        with self._asking(name):
+        with self._putting(name):
             obstore.put(
                 self._store,
                 name,
@@ -163,7 +169,9 @@ class Objects:
         """The object, if it has these bytes: a request whose answer was lost, or an attempt that
         was. Raises `ObjectExists`."""
         found = self.head(name)
-        if found is None or found.size != size:
+        if found is None:
+            raise TransferBroken(f"{self.url}/{name}", "another one put it at the same time")
+        if found.size != size:
             raise ObjectExists(f"{self.url}/{name}")
         for at in range(0, size, PART):
             if self.read(name, at, PART) != file.read(PART):
@@ -173,6 +181,15 @@ class Objects:
     def _remove(self, names: Sequence[str]) -> None:
         with self._asking(names[0]):
             obstore.delete(self._store, names)
+
+    @contextmanager
+    def _putting(self, name: str) -> Iterator[None]:
+        """What is not found then is the bucket."""
+        try:
+            with self._asking(name):
+                yield
+        except NoObject:
+            raise NoBucket(self.url) from None
 
     @contextmanager
     def _asking(self, name: str) -> Iterator[None]:

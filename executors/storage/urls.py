@@ -56,8 +56,8 @@ class StoreUrl:
 
 
 def is_url(text: str) -> bool:
-    """Whether it is a URL, and no path."""
-    return _SCHEME.fullmatch(text) is not None
+    """Whether it is a URL, and no path: `dump:1` is one."""
+    return _split(text) is not None
 
 
 def normal_url(text: str) -> str:
@@ -86,10 +86,10 @@ def open_store(text: str, work_folder: Path) -> Store:
 
 
 def _parsed(text: str) -> StoreUrl | Path:
-    found = _SCHEME.fullmatch(text)
+    found = _split(text)
     if found is None:
         return Path(text).absolute()
-    scheme, rest = found[1].lower(), found[2]
+    scheme, rest = found
     if scheme == "file":
         return _file(rest)
     if scheme not in CLOUDS or not rest.startswith("//"):
@@ -108,6 +108,14 @@ def _parsed(text: str) -> StoreUrl | Path:
     if not _BUCKET.fullmatch(bucket):
         raise BadStoreUrl("it names no bucket or container")
     return StoreUrl(scheme, bucket, _prefix(prefix))
+
+
+def _split(text: str) -> tuple[str, str] | None:
+    found = _SCHEME.fullmatch(text)
+    if found is None:
+        return None
+    scheme, rest = found[1].lower(), found[2]
+    return (scheme, rest) if scheme in ("file", *CLOUDS) or rest.startswith("//") else None
 
 
 def _file(rest: str) -> Path:

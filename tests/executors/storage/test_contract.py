@@ -15,13 +15,14 @@ import pytest
 from executors.protocol import Stopped
 from executors.storage.checking import check_store
 from executors.storage.errors import BadObjectName, NoObject, ObjectExists
-from executors.storage.objects import AT_ONCE, PART
+from executors.storage.objects import AT_ONCE
 from executors.storage.protocol import Found, Store
 from executors.storage.urls import normal_url, open_store
 from tests.objectstores import speak_gs_to
 
 NEVER = threading.Event()
-LARGE = AT_ONCE + PART + 5
+LARGE = AT_ONCE + 5
+"""Three parts."""
 ODD = (
     "a b/ü ö/日本 %41 100%/x.parquet",
     "q?x#y&z=+~*'()[]{}\"<>",
