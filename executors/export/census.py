@@ -3,7 +3,8 @@
 The first few documents propose; from then on the server itself passes over all that fit what was
 found so far, range by range, and sends those that do not. They widen it, and the server is asked
 anew for what lies behind them: each document is looked at once. Where the server does not hold what
-is exported, because a projection or code of the user's own makes it, all documents come here.
+is exported, because a projection or code of the user's own makes it, or has no ranges of it, as of
+the measurements of a time series, all documents come here.
 """
 
 from collections.abc import Iterator
@@ -64,20 +65,10 @@ def census(
     hidden = ("_id",) if projection.without_id else ()
     places = Places(spec.export.types, hidden)
     whole = _range(unit, spec, read_preference, cluster_time)
-    if through is None and seen is not None:
-        wide = {"chunk_docs": RANGE_DOCUMENTS, "chunk_bytes": RANGE_BYTES}
-        planned = plan(
-            client,
-            unit,
-            spec.model_copy(update=wide),
-            stop,
-            capped=False,
-            read_preference=read_preference,
-        )
-        edges = (None, *planned.boundaries, None)
-        ranges = [replace(whole, lower=lower, upper=upper) for lower, upper in pairwise(edges)]
+    if through is None and seen is not None and not whole.natural:
+        ranges, count = _ranges(client, unit, spec, whole, stop)
         _Sieve(client, places, seen, spec.export.types, stop).look(ranges)
-        return Censused(to_text(places.columns()), planned.documents)
+        return Censused(to_text(places.columns()), count)
     blocks = read_range(client, whole, stop)
     if through is not None:
         blocks = through(blocks, _left_to_the_export, stop)
@@ -86,6 +77,24 @@ def census(
         count += block.documents
         _admit(places, block)
     return Censused(to_text(places.columns()), count)
+
+
+def _ranges(
+    client: MongoClient[Any], unit: Unit, spec: JobSpec, whole: Range, stop: StopToken
+) -> tuple[list[Range], int]:
+    """The whole in parts, and about how many documents they hold."""
+    wide = {"chunk_docs": RANGE_DOCUMENTS, "chunk_bytes": RANGE_BYTES}
+    planned = plan(
+        client,
+        unit,
+        spec.model_copy(update=wide),
+        stop,
+        capped=False,
+        read_preference=whole.read_preference,
+    )
+    edges = (None, *planned.boundaries, None)
+    ranges = [replace(whole, lower=lower, upper=upper) for lower, upper in pairwise(edges)]
+    return ranges, planned.documents
 
 
 def _range(unit: Unit, spec: JobSpec, read_preference: str, cluster_time: str) -> Range:
@@ -145,8 +154,7 @@ class _Sieve:
                 with self._lock:
                     useful = _admit(self._places, block)
                 if 2 * useful < block.documents:
-                    if not what.natural:  # which is read from its beginning again
-                        after = to_key(id_of(last_of(block.data)))
+                    after = to_key(id_of(last_of(block.data)))
                     break
             else:
                 return

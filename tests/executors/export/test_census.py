@@ -387,6 +387,14 @@ def test_capped_collections_too(source: Client) -> None:
     assert kinds(source) == {"n": "json"}
 
 
+def test_a_time_series_is_its_measurements(source: Client) -> None:
+    """All of them: the server cannot cut them into ranges."""
+    source.shop.create_collection("c", timeseries={"timeField": "at", "metaField": "of"})
+    many = [{"at": WHEN, "of": {"k": n % 3}, "v": 1.5} for n in range(600)]
+    source.shop.c.insert_many([*many, {"at": WHEN, "of": {"k": 4}, "v": "s", "w": 1}])
+    assert kinds(source) == {"at": "timestamp", "of": {"k": "int32"}, "v": "json", "w": "int32"}
+
+
 def test_a_stop_ends_it(source: Client) -> None:
     fill(source, [{"n": n} for n in range(9)])
     for looks in (0, 1):  # at the first documents, at the question
