@@ -70,6 +70,7 @@ def read_export(folder: Path, *, salvage: bool = False) -> Dump:
         namespaces=tuple(
             _dumped(each.namespace, tuple(_text(folder, each, salvage=salvage)))
             for each in sorted(manifest.collections, key=lambda each: each.namespace)
+            if each.type != "view" or each.files
         ),
         server_version=manifest.server_version,
         consistency=manifest.consistency,
@@ -127,7 +128,7 @@ def _text(folder: Path, each: Collection, *, salvage: bool) -> Iterator[TextFile
 
 def _must_be_whole(folder: Path, manifest: Manifest) -> None:
     """Raise `DamagedDump` unless it is finished, and all its files are there."""
-    if not (folder / SUCCESS).is_file():
+    if manifest.complete and not (folder / SUCCESS).is_file():
         raise _unfinished(folder, f"no {SUCCESS} beside its manifest")
     for each in manifest.collections:
         for file in each.files:
@@ -157,6 +158,7 @@ def _notes(manifest: Manifest) -> Iterator[str]:
         yield "relaxed Extended JSON: whole numbers come as int32 or int64, by their size"
     if manifest.projection or manifest.queries or manifest.since or manifest.transform:
         yield "the export holds what was selected or made of the documents, not all of them"
-    if manifest.rejected:
-        yield f"{manifest.rejected} documents were rejected by the export, and are not in it"
-    yield from manifest.missing
+    for each in manifest.collections:
+        if each.type != "collection" and each.files:
+            yield f"{each.namespace} was a {each.type}, and comes as a collection"
+    yield from (f"not in the export: {each}" for each in manifest.missing)

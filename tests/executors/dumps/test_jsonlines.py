@@ -277,7 +277,14 @@ def test_what_an_export_does_not_hold_is_told(tmp_path: Path) -> None:
     dump = exported(
         tmp_path / "e", json_form="relaxed", rejected=3, projection="{}", missing=("x",)
     )
-    assert [note.split()[0] for note in dump.notes] == ["an", "relaxed", "the", "3", "x"]
+    assert [note.split()[0] for note in dump.notes] == ["an", "relaxed", "the", "not"]
+
+
+def test_one_that_ended_without_some_documents_is_taken(tmp_path: Path) -> None:
+    """Its manifest tells which; nothing else would mark its end."""
+    exported(tmp_path / "e", complete=False, missing=("shop.a: 1 documents are rejected",))
+    (tmp_path / "e" / SUCCESS).unlink()
+    assert "1 documents are rejected" in open_dump(tmp_path / "e").notes[-1]
 
 
 def test_parquet_is_for_other_readers(tmp_path: Path) -> None:
