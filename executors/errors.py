@@ -195,6 +195,19 @@ class CannotMigrate(OperatorError):
         )
 
 
+class NotExported(OperatorError):
+    """What is no collection of documents."""
+
+    code, exit_code = "EEXPORT042", 2
+
+    def __init__(self, namespace: str, kind: str, why: str) -> None:
+        super().__init__(
+            f"{namespace} is a {kind}: {why}",
+            remedy=f"leave it out with --ns-exclude {namespace!r}, or export a collection that "
+            "$out or $merge makes of it",
+        )
+
+
 class NoSnapshot(OperatorError):
     """One time for all documents was asked for, and cannot be had."""
 

@@ -6,6 +6,7 @@ A finding is an `OperatorError`; nothing is raised here except by a broken conne
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
+from typing import Any
 
 from bson.raw_bson import RawBSONDocument
 from pymongo.errors import OperationFailure, PyMongoError
@@ -19,6 +20,7 @@ from executors.errors import (
     BadQuery,
     CannotMigrate,
     NoSnapshot,
+    NotExported,
     NothingToRead,
     OlderServer,
     OtherCollection,
@@ -30,6 +32,8 @@ from executors.errors import (
     TargetNotEmpty,
 )
 from executors.expiry import expires
+from executors.export.errors import BadProjection
+from executors.export.selection import projection_of
 from executors.increments.catalogue import entries_of
 from executors.increments.chain import open_chain
 from executors.increments.follow import refuse_unfollowable
@@ -182,10 +186,11 @@ def _of_source(
     if not spec.incremental:  # what is gone since is a change like others
         findings += _missed([each.name for each in found], spec, source.where)
         findings += _of_queries(source, spec, found)
+        findings += _of_projection(source, spec, found)
     for entry in found:
         try:
             refuse_unsupported(entry, spec)
-        except (CannotMigrate, NoSnapshot, QueryOfBuckets) as error:
+        except (CannotMigrate, NoSnapshot, NotExported, QueryOfBuckets) as error:
             findings.append(error)
     names = targets_of([entry.name for entry in found], spec)
     carried = [Needed(entry.name, names[entry.name], entry.type) for entry in found]
@@ -212,16 +217,32 @@ def _of_queries(
         if not named and glob != "*":
             yield NothingToRead(f"the query for {glob}", source.where)
         for each in named[:1]:
-            database, collection = split(each.name)
-            find = {"find": collection, "filter": RawBSONDocument(from_text(text))}
-            try:
-                source.client.get_database(database).command(
-                    "explain", find, verbosity="queryPlanner"
-                )
-            except OperationFailure as error:
-                if error.code == NOT_AUTHORISED:
-                    raise
-                yield BadQuery(glob, source.where, classify(error)[2])
+            if why := _refused(source, each, {"filter": RawBSONDocument(from_text(text))}):
+                yield BadQuery(glob, source.where, why)
+
+
+def _of_projection(
+    source: Deployment, spec: JobSpec, found: Sequence[Namespace]
+) -> Iterator[OperatorError]:
+    fields = projection_of(spec).fields
+    if fields is None:
+        return
+    for each in [each for each in found if each.type != "view"][:1]:
+        if why := _refused(source, each, {"projection": RawBSONDocument(fields)}):
+            yield BadProjection(why)
+
+
+def _refused(source: Deployment, entry: Namespace, how: dict[str, Any]) -> str:
+    """Why the server would not run such a `find`; empty: it would."""
+    database, collection = split(entry.name)
+    find = {"find": collection, **how}
+    try:
+        source.client.get_database(database).command("explain", find, verbosity="queryPlanner")
+    except OperationFailure as error:
+        if error.code == NOT_AUTHORISED:
+            raise
+        return classify(error)[2]
+    return ""
 
 
 def _of_target(

@@ -11,7 +11,7 @@ from pymongo.errors import OperationFailure
 
 from executors.batches import RAW, UNKNOWN_FIELD
 from executors.boundaries import to_text
-from executors.errors import CannotMigrate, NoSnapshot, QueryOfBuckets
+from executors.errors import CannotMigrate, NoSnapshot, NotExported, QueryOfBuckets
 from executors.expiry import expires
 from executors.protocol import Stopped, StopToken
 from executors.select import (
@@ -20,6 +20,7 @@ from executors.select import (
     carried,
     is_literal,
     is_servers,
+    name_of,
     query_of,
     refuse_servers_own,
     renamed,
@@ -73,8 +74,8 @@ def survey(
 ) -> Surveyed:
     """Everything a job with this spec has to carry, and what it leaves where it is.
 
-    Raises `CannotMigrate`, `NoSnapshot` and `QueryOfBuckets` for what would have to be left behind
-    without being told to, `OperatorError` for a selection or renames that cannot be,
+    Raises `CannotMigrate`, `NoSnapshot`, `NotExported`, `QueryOfBuckets` for what would have to be
+    left behind without being told to, `OperatorError` for a selection or renames that cannot be,
     `PyMongoError`, `Stopped`.
     """
     notes: list[str] = []
@@ -88,6 +89,8 @@ def survey(
         refuse_unsupported(entry, spec)
         units.append(_unit(client, entry, targets[entry.name]))
         notes += _dangling(entry, targets[entry.name], spec)
+        if spec.kind == "export" and entry.type == "view":
+            notes.append(f"{entry.name} is a view and is not exported")
     since = _now(client) if spec.consistency == "snapshot" else ""
     users, roles = (0, 0) if spec.users else _left_behind(client, notes)
     return Surveyed(tuple(units), since, users, roles, tuple(notes), since=before)
@@ -225,7 +228,7 @@ def _unit(client: MongoClient[Any], entry: Namespace, target: str) -> FoundUnit:
 
 
 def refuse_unsupported(entry: Namespace, spec: JobSpec) -> None:
-    """Raises `CannotMigrate`, `NoSnapshot`, `QueryOfBuckets`."""
+    """Raises `CannotMigrate`, `NoSnapshot`, `NotExported`, `QueryOfBuckets`."""
     if entry.type not in KINDS:
         raise CannotMigrate(entry.name, f"a {entry.type} collection")
     if entry.type == "timeseries" and not entry.uuid:
@@ -233,8 +236,19 @@ def refuse_unsupported(entry: Namespace, spec: JobSpec) -> None:
     buckets = entry.type == "timeseries" and spec.kind != "export"
     if buckets and query_of(entry.name, spec.queries) is not None:
         raise QueryOfBuckets(entry.name)
+    if spec.kind == "export":
+        _refuse_unexported(entry, spec)
     if spec.consistency == "snapshot" and bson.decode(entry.options, RAW).get("capped"):
         raise NoSnapshot(entry.name)
+
+
+def _refuse_unexported(entry: Namespace, spec: JobSpec) -> None:
+    """A view that nobody named by its name is left out with a note. Raises `NotExported`."""
+    if entry.type == "timeseries":
+        why = "what it stores are buckets, which are not its documents"
+        raise NotExported(entry.name, "time-series collection", why)
+    if entry.type == "view" and any(name_of(glob) == entry.name for glob in spec.include):
+        raise NotExported(entry.name, "view", "it has no index by which it could be read in chunks")
 
 
 def described(client: MongoClient[Any], entry: Namespace) -> tuple[list[bytes], bytes]:

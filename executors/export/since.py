@@ -36,7 +36,7 @@ PLACES: Final = re.compile(r"((?:\d{4}-\d\d-\d\d/)?(\d{8}T\d{6}Z))/" + re.escape
 
 
 class NotOneCollection(OperatorError):
-    code, exit_code = "EEXPORT030", 2
+    code, exit_code = "EEXPORT040", 2
 
     def __init__(self, names: Sequence[str]) -> None:
         found = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
@@ -50,7 +50,7 @@ class NotOneCollection(OperatorError):
 class NotOnlyGrowing(OperatorError):
     """A query for greater values passes over such documents without a word."""
 
-    code, exit_code = "EEXPORT031", 2
+    code, exit_code = "EEXPORT041", 2
 
     def __init__(self, namespace: str, field: str, key: str) -> None:
         super().__init__(

@@ -103,9 +103,26 @@ def test_which_documents_and_what_of_them(terminal: Terminal, shop: Any, tmp_pat
         "shop.orders": 1,
     }
     assert all(path.suffix == ".gz" for path in (tmp_path / "out").rglob("part-*"))
-    wrong = terminal("export", "-d", "shop", "-c", "orders", "--out", str(tmp_path / "x"),
-                     "--format", "jsonl", "--query", '{"$no": 1}')  # fmt: skip
-    assert (wrong.returncode, "ESOURCE004" in wrong.stderr) == (2, True)
+    assert "shop.big is a view and is not exported" in terminal("status").stdout
+    assert terminal("verify").returncode == 2, "an export is nothing to compare with"
+
+
+@pytest.mark.deep
+def test_what_cannot_be_exported_is_refused(terminal: Terminal, shop: Any, tmp_path: Path) -> None:
+    """Before anything is written or journaled, with what helps."""
+    shop.create_collection("series", timeseries={"timeField": "t"})
+    for words, code in (
+        (("-c", "orders", "--query", '{"$no": 1}'), "ESOURCE004"),
+        (("-c", "orders", "--projection", '{"a": 1, "b": 0}'), "EEXPORT013"),
+        (("-c", "orders", "--projection", '{"_id.x": 1}'), "EEXPORT013"),
+        (("-c", "big"), "EEXPORT042"),
+        ((), "EEXPORT042"),
+        (("-c", "nothing"), "ESOURCE001"),
+        (("-c", "orders", "--transform", "no.such:thing"), "ETRANSFORM001"),
+    ):
+        assert code in export(terminal, tmp_path / "x", *words, code=2)
+    assert not (tmp_path / "x").exists()
+    assert "no job" in terminal("status").stderr
 
 
 @pytest.mark.deep
@@ -146,10 +163,10 @@ def test_exports_of_what_is_new(terminal: Terminal, shop: Any, tmp_path: Path) -
     told = manifest(folders[1])
     assert (told["above"], told["documents"]) == (manifest(folders[0])["upto"], 10)
     shop.orders.insert_one({"_id": "text"})
-    assert "EEXPORT031" in export(terminal, out, *words, code=2)
-    assert "EEXPORT030" in export(terminal, out, "--since", "_id", code=2)
+    assert "EEXPORT041" in export(terminal, out, *words, code=2)
+    assert "EEXPORT040" in export(terminal, out, "--since", "_id", code=2)
     said = export(terminal, out, "-c", "customers", "--since", "name", code=2)
-    assert "EEXPORT031" in said
+    assert "EEXPORT041" in said
 
 
 @pytest.mark.deep
