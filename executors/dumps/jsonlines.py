@@ -23,7 +23,7 @@ from executors.dumps.gunzip import plain
 from executors.dumps.model import Damage, TextFile
 from executors.protocol import Stopped, StopToken
 from executors.rawbson import wrap
-from executors.structure import LARGEST
+from executors.structure import DEEPEST, LARGEST, flaw
 
 LONGEST: Final = 128 << 20
 """Bytes of a line: a document of 16 MiB takes six times that where each byte is escaped."""
@@ -171,6 +171,8 @@ def _document(line: bytes | None, name: str, at: int) -> bytes:
         raw = wrap(b"\x07_id\0" + _id_for(name, at, line) + raw[4:-1])
     if len(raw) > LARGEST:
         raise ValueError(f"a document of {len(raw)} bytes, {LARGEST} is the most")
+    if line.count(b"{") + line.count(b"[") > DEEPEST and (wrong := flaw(raw)) and not wrong.whole:
+        raise ValueError(wrong.why)
     return raw
 
 

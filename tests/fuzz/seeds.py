@@ -12,6 +12,8 @@ import zstandard
 from fastcrc import crc64
 
 from executors.dumps.archive import END, MAGIC
+from executors.export.jsonl import lines
+from executors.export.jsontext import texts_of
 from executors.flaws import Code
 from tests.conformance.corpus import bson_files, files, invalid_bson, valid_bson
 from tests.executors.bsons import FLAWED, ID, IDS, SOUND, document, text
@@ -121,6 +123,15 @@ def _archive() -> Iterator[bytes]:
     yield from (path.read_bytes() for path in files("*.archive"))
 
 
+def _jsonlines() -> Iterator[bytes]:
+    told = [text for case in valid_bson() for text in texts_of([case.bson], "canonical")]
+    yield from (text.encode() for text in told if isinstance(text, str))
+    for form in ("canonical", "relaxed"):
+        for compression in ("none", "gzip", "zstd"):
+            yield lines(_ROW, form, compression).data
+    yield b'\xef\xbb\xbf{"_id":1}\r\n\n{"a":{"$date":"2024-01-02T03:04:05Z"}}\n'
+
+
 _OF: Final = {
     "structure": _structure,
     "bsonfile": _bsonfile,
@@ -129,4 +140,6 @@ _OF: Final = {
     "manifest": _manifest,
     "chunkfile": _chunkfile,
     "archive": _archive,
+    "jsonlines": _jsonlines,
+    "jsontext": _structure,
 }

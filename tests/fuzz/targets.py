@@ -8,6 +8,7 @@ import hashlib
 import io
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -15,8 +16,12 @@ from executors.chunkfile import MAX_BLOCK_BYTES, DamagedFile, blocks_of
 from executors.dumps import archive as archives
 from executors.dumps import archivesalvage, archivestream, bsonfile, gunzip, jsonmeta, manifest
 from executors.dumps.errors import DamagedDump, NoDump
-from executors.dumps.model import Damage, NeverStops, Part
+from executors.dumps.extjson import as_bson, parsed
+from executors.dumps.jsonlines import Lines
+from executors.dumps.model import Damage, NeverStops, Part, TextFile
+from executors.export.jsontext import texts_of
 from executors.flaws import Code
+from executors.rawbson import documents
 from executors.structure import envelope_flaw, flaw, resync, walk
 from tests.fuzz.agreement import disagreement
 
@@ -111,6 +116,31 @@ def archive(data: bytes) -> None:
         assert rescued == read and not damage
 
 
+def jsonlines(data: bytes) -> None:
+    """Every line a document, or named; a salvage leaves out nothing else."""
+    (_ROOT / "c.jsonl").write_bytes(data)
+    file, damage, read = TextFile("c.jsonl", len(data)), list[Damage](), None
+    with suppress(DamagedDump):
+        read = b"".join(Lines(_ROOT, file, NeverStops()).blocks())
+    rescued = b"".join(Lines(_ROOT, file, NeverStops(), damage).blocks())
+    assert (read is None) == bool(damage)
+    assert read is None or read == rescued
+    for each in documents(rescued):
+        _must_be_whole(each)
+
+
+def jsontext(data: bytes) -> None:
+    """A document is said in one line that means the same, or is a misfit."""
+    if envelope_flaw(data) or int.from_bytes(data[:4], "little") != len(data):
+        return
+    texts_of([data], "relaxed")
+    [text] = texts_of([data], "canonical")
+    if isinstance(text, str):
+        assert text.splitlines() == [text]
+        again = as_bson(parsed(text.encode()))
+        assert again == data or texts_of([again], "canonical") == [text]
+
+
 def _parts(data: bytes, *, salvage: bool) -> list[Part | Damage] | None:
     file, stop = io.BytesIO(data), NeverStops()
     try:
@@ -167,4 +197,6 @@ TARGETS: Final[dict[str, Callable[[bytes], None]]] = {
     "manifest": manifest_,
     "chunkfile": chunkfile,
     "archive": archive,
+    "jsonlines": jsonlines,
+    "jsontext": jsontext,
 }
