@@ -12,25 +12,31 @@ a dump is whole does not say that a server takes it: only a restore does.
 import multiprocessing
 import signal
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures import TimeoutError as StillRunning
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing.synchronize import Event as SharedEvent
 from pathlib import Path
 from typing import Final, get_args
 
 from executors.dumps.archive import MAGIC
-from executors.dumps.beneath import entries, open_file
+from executors.dumps.beneath import Entry, entries, open_file
 from executors.dumps.errors import DamagedDump, NoDump
+from executors.dumps.fileset import Lying
 from executors.dumps.gunzip import is_gzip
-from executors.dumps.manifest import MANIFEST, read_facts, read_manifest
-from executors.dumps.model import NeverStops, Part, StopToken
+from executors.dumps.manifest import MANIFEST, Facts, read_facts, read_manifest
+from executors.dumps.model import Dump, NeverStops, Part, StopToken
 from executors.dumps.opening import open_dump
+from executors.dumps.stored import in_store, read_stored
 from executors.increments.model import INCREMENTS
 from executors.look import Finding, Looked, Stage, Work, look
 from executors.protocol import Stopped
+from executors.storage.errors import NoObject
+from executors.storage.protocol import Store
 from executors.subset import WHOLE, Subset
 
 STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
@@ -89,13 +95,58 @@ def examine_dump(
 
     Raises `NoDump` where there is none, `Stopped`.
     """
+    report = _Report(subset)
+    return _examined(_works(path, report), report, workers, stop or NeverStops())
+
+
+def examine_stored(
+    store: Store,
+    folder: Path,
+    *,
+    subset: Subset = WHOLE,
+    workers: int = 1,
+    stop: StopToken | None = None,
+) -> Examination:
+    """The same of a dump in a store: its chunk files come to the `folder`, a few at a time, and go
+    when they were looked at. Raises `NoDump`, `StoreError`, `OSError`, `Stopped`."""
     stop = stop or NeverStops()
     report = _Report(subset)
-    works = _works(path, report)
-    chosen = subset.of_files({work.file: work.bytes for work in works})
-    for looked in _looks([work for work in works if work.file in chosen], workers, stop):
+    read, lying = partial(read_stored, store, alone=True), partial(in_store, store)
+
+    def fetch(work: Work) -> None:
+        path = work.root / work.file
+        path.parent.mkdir(exist_ok=True)
+        with suppress(NoObject):  # gone since it was listed: the look finds nothing there
+            store.fetch(work.file, path, stop)
+
+    works = _chunks(folder, report, read, lying)
+    return _examined(works, report, workers, stop, _Nearby(fetch, _remove))
+
+
+def _examined(
+    works: Sequence[Work],
+    report: "_Report",
+    workers: int,
+    stop: StopToken,
+    nearby: "_Nearby | None" = None,
+) -> Examination:
+    chosen = report.subset.of_files({work.file: work.bytes for work in works})
+    wanted = [work for work in works if work.file in chosen]
+    for looked in _looks(wanted, workers, stop, nearby or _Nearby()):
         report.hear(looked)
     return report.told()
+
+
+def _remove(work: Work) -> None:
+    (work.root / work.file).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Nearby:
+    """How what is looked at comes and goes; what lies in a folder is there and stays."""
+
+    bring: Callable[[Work], None] = lambda _: None
+    let_go: Callable[[Work], None] = lambda _: None
 
 
 def _works(path: Path, report: "_Report") -> list[Work]:
@@ -104,7 +155,7 @@ def _works(path: Path, report: "_Report") -> list[Work]:
         raise NoDump(str(path), "no such file or directory")
     if path.is_dir():
         if (path / MANIFEST).exists():
-            return _chunks(path, report)
+            return _chunks(path, report, partial(_read, path), partial(_lying, path))
         return _directory(path, report)
     path = path.resolve()
     report.came("manifest", "files")
@@ -124,18 +175,25 @@ def _is_archive(path: Path) -> bool:
     raise NoDump(str(path), "neither a .bson file nor an archive")
 
 
-def _chunks(root: Path, report: "_Report") -> list[Work]:
+def _read(root: Path) -> tuple[Dump, Facts]:
+    return read_manifest(root, alone=True), read_facts(root)
+
+
+def _chunks(
+    root: Path, report: "_Report", read: Callable[[], tuple[Dump, Facts]], lying: Lying
+) -> list[Work]:
+    """Of ferrylog's own layout. `root`: where its files are looked at."""
     report.came("manifest")
     try:
-        dump = read_manifest(root, alone=True)
+        dump, facts = read()
     except DamagedDump as error:
         report.hear_of("manifest", error)
         return []
-    lacks = [f"{each.file}: {each.why}" for each in read_facts(root).damage]
+    lacks = [f"{each.file}: {each.why}" for each in facts.damage]
     report.notes = (*dump.notes, *lacks)
     parts = {part.file: part for each in dump.namespaces for part in each.parts}
     report.came("files")
-    report.file_set(parts, _lying(root, {file.partition("/")[0] for file in parts}))
+    report.file_set(parts, lying({file.partition("/")[0] for file in parts}))
     return [
         Work(root, part.file, part.file_bytes, part)
         for part in parts.values()
@@ -143,14 +201,14 @@ def _chunks(root: Path, report: "_Report") -> list[Work]:
     ]
 
 
-def _lying(root: Path, folders: set[str]) -> Iterator[tuple[str, str, int]]:
-    """Name, kind and size of what lies in the folder and in those folders of it."""
+def _lying(root: Path, folders: AbstractSet[str]) -> Iterator[tuple[str, Entry]]:
+    """What lies in the folder and in those folders of it, whatever it is."""
     for entry in entries(root):
         if entry.name not in folders or entry.kind != "directory":
-            yield entry.name, entry.kind, entry.bytes
+            yield entry.name, entry
             continue
         for inner in entries(root, entry.name):
-            yield f"{entry.name}/{inner.name}", inner.kind, inner.bytes
+            yield f"{entry.name}/{inner.name}", inner
 
 
 def _directory(root: Path, report: "_Report") -> list[Work]:
@@ -168,9 +226,9 @@ def _directory(root: Path, report: "_Report") -> list[Work]:
 
 def _data_files(root: Path) -> Iterator[tuple[str, int]]:
     folders = {entry.name for entry in entries(root) if entry.kind == "directory"}
-    for name, kind, size in _lying(root, folders):
-        if kind == "file" and name.endswith(_DATA):
-            yield name, size
+    for name, entry in _lying(root, folders):
+        if entry.kind == "file" and name.endswith(_DATA):
+            yield name, entry.bytes
 
 
 @dataclass(slots=True)
@@ -208,13 +266,13 @@ class _Report:
             self.add(finding)
         self._found.update(looked.left)
 
-    def file_set(self, parts: Mapping[str, Part], lying: Iterator[tuple[str, str, int]]) -> None:
+    def file_set(self, parts: Mapping[str, Part], lying: Iterator[tuple[str, Entry]]) -> None:
         missing = dict(parts)
-        for name, kind, size in lying:
+        for name, entry in lying:
             part = missing.pop(name, None)
-            if (code_why := _of_file(name, kind, size, part)) is not None:
+            if (code_why := _of_file(name, entry, part)) is not None:
                 self.add(Finding("files", name, None, *code_why))
-            if part is not None and kind != "file":
+            if part is not None and entry.kind != "file":
                 self.gone.add(name)
         for name in missing:
             self.gone.add(name)
@@ -245,22 +303,24 @@ class _Report:
         return not self._came[stage] and self._found["manifest"] > 0
 
 
-def _of_file(name: str, kind: str, size: int, part: Part | None) -> tuple[str, str] | None:
+def _of_file(name: str, entry: Entry, part: Part | None) -> tuple[str, str] | None:
     """What is wrong with a file that lies there: code and reason."""
-    if kind == "other" or (part is not None and kind != "file"):
+    if entry.kind == "other" or (part is not None and entry.kind != "file"):
         return "EDUMP010", "not a regular file"
     if part is None:
         known = name in (MANIFEST, INCREMENTS)
         return None if known else ("EDUMP065", "the manifest does not name it")
-    if size != part.file_bytes:
-        return "EDUMP064", f"has {size} bytes, and the manifest says {part.file_bytes}"
+    if entry.bytes != part.file_bytes:
+        return "EDUMP064", f"has {entry.bytes} bytes, and the manifest says {part.file_bytes}"
     return None
 
 
 # --- in many processes -----------------------------------------------------------------------
 
 
-def _looks(works: Sequence[Work], workers: int, stop: StopToken) -> Iterator[Looked]:
+def _looks(
+    works: Sequence[Work], workers: int, stop: StopToken, nearby: _Nearby
+) -> Iterator[Looked]:
     """In the order of the works, whoever does them. Raises `Stopped`.
 
     A look at documents is Python and holds the interpreter: threads would take turns.
@@ -270,16 +330,26 @@ def _looks(works: Sequence[Work], workers: int, stop: StopToken) -> Iterator[Loo
         for work in works:
             if stop.is_set():
                 raise Stopped
+            nearby.bring(work)
             yield look(work, stop)
+            nearby.let_go(work)
         return
     with _pool(workers) as pool:
-        pending: deque[Future[Looked]] = deque()
+        pending: deque[tuple[Work, Future[Looked]]] = deque()
+
+        def first() -> Looked:
+            work, future = pending.popleft()
+            looked = _result(future, stop)
+            nearby.let_go(work)
+            return looked
+
         for work in works:
-            pending.append(pool.submit(_look_there, work))
+            nearby.bring(work)
+            pending.append((work, pool.submit(_look_there, work)))
             if len(pending) > _AHEAD * workers:
-                yield _result(pending.popleft(), stop)
+                yield first()
         while pending:
-            yield _result(pending.popleft(), stop)
+            yield first()
 
 
 @contextmanager

@@ -43,7 +43,7 @@ def read_stored(store: Store, *, alone: bool = False) -> tuple[Dump, Facts]:
     """
     form, identity = _manifest(store)
     must_be_full(form)
-    lying = None if alone else partial(_lying, store)
+    lying = None if alone else partial(in_store, store)
     dump = opened(NOWHERE, form, identity, lying, (MANIFEST, INCREMENTS), url=store.url)
     return dump, form.facts
 
@@ -57,6 +57,18 @@ def lying_in(store: Store) -> Iterator[tuple[str, Entry]]:
     """Every whole object, by its name."""
     for found in store.list():
         yield found.name, Entry(found.name, "file", found.size)
+
+
+def in_store(store: Store, folders: AbstractSet[str]) -> Iterator[tuple[str, Entry]]:
+    """As `fileset.in_folder`: of other folders there is but the name."""
+    others: set[str] = set()
+    for name, entry in lying_in(store):
+        top, below, _ = name.partition("/")
+        if top in folders or not below:
+            yield name, entry
+        elif top not in others:
+            others.add(top)
+            yield top, Entry(top, "directory", 0)
 
 
 def holds_chain(store: Store) -> bool:
@@ -108,13 +120,3 @@ def _must_be_reachable(store: Store) -> None:
     next(iter(store.list()), None)
 
 
-def _lying(store: Store, folders: AbstractSet[str]) -> Iterator[tuple[str, Entry]]:
-    """As `fileset.in_folder`: other folders are told by their names."""
-    others: set[str] = set()
-    for name, entry in lying_in(store):
-        top, below, _ = name.partition("/")
-        if top in folders or not below:
-            yield name, entry
-        elif top not in others:
-            others.add(top)
-            yield top, Entry(top, "directory", 0)

@@ -1,7 +1,6 @@
 """`ferrylog verify`: source against target, chunk by chunk; a job of its own, so it resumes."""
 
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Annotated, Final, Literal
 
 import typer
@@ -61,8 +60,8 @@ def verify(
     target: o.Target = None,
     target_uri_file: o.TargetFile = None,
     from_: Annotated[
-        Path | None,
-        typer.Option("--from", metavar="DIR", help="A dump alone, whatever made it."),
+        str | None,
+        typer.Option("--from", metavar="DIR|URL", help="A dump alone, whatever made it."),
     ] = None,
     read_data_subset: Annotated[
         str,
@@ -103,6 +102,12 @@ def verify(
                 "tell what the target should hold",
                 remedy="a job compares each chunk with the target as it goes, unless --no-verify "
                 f"was given: `ferrylog inspect events {done} --kind verify_completed`",
+            )
+        if spec.export is not None:
+            raise Usage(
+                f"job {done} is an export: what it wrote was counted and summed as it was written",
+                remedy="its _manifest.json has the SHA-256 of each file; canonical JSON lines come "
+                "back with `ferrylog restore --from`",
             )
         if PIPE in (spec.source, spec.target):
             raise Usage(

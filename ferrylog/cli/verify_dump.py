@@ -2,17 +2,21 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 import typer
 from pydantic import Field
 
-from executors.examination import Examination, Examined, examine_dump
+from executors.examination import Examination, Examined, examine_dump, examine_stored
 from executors.look import Finding
+from executors.storage.urls import open_store
 from executors.subset import Subset
+from ferrylog.cli.ends import end_at
 from ferrylog.cli.options import Common
 from ferrylog.redact import one_line
 from ferrylog.views.model import Report
+from statemachine.state import DUMP, is_stored
 
 UNTRIED = "only a restore shows that a server takes it"
 STAGES = {
@@ -55,16 +59,25 @@ class VerifyDumpReport(Report):
     notes: tuple[str, ...]
 
 
-def verify_dump(path: Path, common: Common, subset: str, workers: int) -> None:
-    """Look at a dump without a server, in so many processes; exit 4 when something is wrong."""
-    report = _report(path, examine_dump(path, subset=Subset.parse(subset), workers=workers))
+def verify_dump(dump: str, common: Common, subset: str, workers: int) -> None:
+    """Look at the dump at a path or a URL without a server, in so many processes; exit 4 when
+    something is wrong."""
+    end, part = end_at(dump), Subset.parse(subset)
+    if is_stored(end):
+        with TemporaryDirectory(prefix="ferrylog-") as folder:
+            store = open_store(end, Path(folder))
+            found = examine_stored(store, Path(folder), subset=part, workers=workers)
+    else:
+        path = Path(end.removeprefix(DUMP))
+        found = examine_dump(path, subset=part, workers=workers)
+    report = _report(end.removeprefix(DUMP), found)
     typer.echo(report.as_json() if common.json else "\n".join(_lines(report)))
     raise typer.Exit(0 if report.equal else 4)
 
 
-def _report(path: Path, found: Examination) -> VerifyDumpReport:
+def _report(dump: str, found: Examination) -> VerifyDumpReport:
     return VerifyDumpReport(
-        dump=str(path),
+        dump=dump,
         equal=found.sound,
         subset=found.subset,
         files=found.files,

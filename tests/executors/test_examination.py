@@ -428,7 +428,7 @@ def test_processes_find_what_one_finds(tmp_path: Path, monkeypatch: pytest.Monke
 
 def run(path: Path, capsys: pytest.CaptureFixture[str], *, json_: bool) -> tuple[int, str]:
     with pytest.raises(typer.Exit) as end:
-        verify_dump(path, Common(Path("none.db"), json_, 0, False), "", 2)
+        verify_dump(str(path), Common(Path("none.db"), json_, 0, False), "", 2)
     return end.value.exit_code, capsys.readouterr().out
 
 
