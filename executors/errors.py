@@ -196,13 +196,13 @@ class CannotMigrate(OperatorError):
 
 
 class NotExported(OperatorError):
-    """What is no collection of documents."""
+    """A view."""
 
     code, exit_code = "EEXPORT042", 2
 
-    def __init__(self, namespace: str, kind: str, why: str) -> None:
+    def __init__(self, namespace: str) -> None:
         super().__init__(
-            f"{namespace} is a {kind}: {why}",
+            f"{namespace} is a view: it has no index by which it could be read in chunks",
             remedy=f"leave it out with --ns-exclude {namespace!r}, or export a collection that "
             "$out or $merge makes of it",
         )

@@ -236,19 +236,16 @@ def refuse_unsupported(entry: Namespace, spec: JobSpec) -> None:
     buckets = entry.type == "timeseries" and spec.kind != "export"
     if buckets and query_of(entry.name, spec.queries) is not None:
         raise QueryOfBuckets(entry.name)
-    if spec.kind == "export":
-        _refuse_unexported(entry, spec)
+    if spec.kind == "export" and entry.type == "view":
+        _refuse_named(entry, spec)
     if spec.consistency == "snapshot" and bson.decode(entry.options, RAW).get("capped"):
         raise NoSnapshot(entry.name)
 
 
-def _refuse_unexported(entry: Namespace, spec: JobSpec) -> None:
+def _refuse_named(entry: Namespace, spec: JobSpec) -> None:
     """A view that nobody named by its name is left out with a note. Raises `NotExported`."""
-    if entry.type == "timeseries":
-        why = "what it stores are buckets, which are not its documents"
-        raise NotExported(entry.name, "time-series collection", why)
-    if entry.type == "view" and any(name_of(glob) == entry.name for glob in spec.include):
-        raise NotExported(entry.name, "view", "it has no index by which it could be read in chunks")
+    if any(name_of(glob) == entry.name for glob in spec.include):
+        raise NotExported(entry.name)
 
 
 def described(client: MongoClient[Any], entry: Namespace) -> tuple[list[bytes], bytes]:

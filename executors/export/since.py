@@ -13,7 +13,6 @@ from pymongo import MongoClient
 
 from executors.batches import RAW
 from executors.boundaries import to_text
-from executors.errors import QueryOfBuckets
 from executors.export.manifest import Manifest, standing
 from executors.export.names import MANIFEST
 from executors.protocol import StopToken
@@ -150,8 +149,6 @@ def _the_one(client: MongoClient[Any], spec: JobSpec) -> Namespace:
     found = [each for each in catalogue(client, spec) if each.type != "view"]
     if len(found) != 1:
         raise NotOneCollection([each.name for each in found])
-    if found[0].type != "collection":
-        raise QueryOfBuckets(found[0].name)
     return found[0]
 
 
