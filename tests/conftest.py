@@ -87,6 +87,8 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
     for name in [name for name in os.environ if name.startswith(OF_THE_CLOUDS)]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)  # nobody's own keys
+    monkeypatch.setenv("AWS_CONFIG_FILE", os.devnull)
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:

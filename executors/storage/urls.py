@@ -16,6 +16,7 @@ from executors.storage.errors import BadStoreUrl, NoCredentials
 from executors.storage.local import Local
 from executors.storage.names import wrong
 from executors.storage.objects import Objects
+from executors.storage.profile import of_profile
 from executors.storage.protocol import Store
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def open_store(text: str, work_folder: Path) -> Store:
         return Local(parsed)
     try:
         return Objects(_OPENS[parsed.scheme](parsed), parsed.text, work_folder)
-    except (BaseError, ValueError, OSError) as error:
+    except (BaseError, ValueError, FileNotFoundError) as error:
         why = str(error).partition("\n")[0]
         raise NoCredentials(parsed.text, re.sub(r"\"[^\"]*\"", "…", why)[:200]) from None
 
@@ -143,6 +144,7 @@ def _s3(url: StoreUrl) -> S3Store:
         prefix=url.prefix or None,
         client_options=_client("AWS"),
         retry_config=RETRIES,
+        config=of_profile(url.text),
     )
 
 

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from executors.storage.errors import BadStoreUrl
+from executors.storage.errors import BadStoreUrl, NoCredentials
 from executors.storage.local import Local
 from executors.storage.objects import Objects
+from executors.storage.profile import of_profile
 from executors.storage.urls import is_url, local_folder, normal_url, open_store
 from tests.objectstores import NOT_SECRET, S3, speak_gs_to
 
@@ -93,3 +94,40 @@ def test_opened(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
         store = open_store(url, tmp_path)
         assert isinstance(store, kind) and store.url == normal_url(url)
         assert NOT_SECRET not in repr(store) and "c2Vj" not in repr(store)
+
+
+PROFILES = f"""
+[default]
+aws_access_key_id = AKIAferrylogtest
+aws_secret_access_key = {NOT_SECRET}
+
+[sso]
+sso_start_url = https://example.invalid
+"""
+
+
+def test_keys_of_a_profile(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Amazon's own tools find them; what the environment holds comes first."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"):
+        monkeypatch.delenv(name)
+    keys, settings = tmp_path / "credentials", tmp_path / "config"
+    keys.write_text(PROFILES)
+    settings.write_text("[default]\nregion = eu-north-1\n")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(keys))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(settings))
+    assert of_profile(s3.url) == {
+        "access_key_id": "AKIAferrylogtest",
+        "secret_access_key": NOT_SECRET,
+        "region": "eu-north-1",
+    }
+    assert open_store(s3.url, tmp_path).put("one", b"1").size == 1
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "another")
+    assert of_profile(s3.url) == {}
+    for profile in ("sso", "none"):
+        monkeypatch.setenv("AWS_PROFILE", profile)
+        with pytest.raises(NoCredentials, match=profile):
+            open_store(s3.url, tmp_path)
+    keys.write_text(f"aws_secret_access_key {NOT_SECRET}")
+    with pytest.raises(NoCredentials) as told:
+        open_store(s3.url, tmp_path)
+    assert NOT_SECRET not in str(told.value)
