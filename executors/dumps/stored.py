@@ -118,5 +118,3 @@ def _must_be_reachable(store: Store) -> None:
     """Raise `StoreError` where it is the whole bucket that is gone: a listing tells it, of one
     object nobody does."""
     next(iter(store.list()), None)
-
-

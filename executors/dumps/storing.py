@@ -10,7 +10,7 @@ from executors.dumps.model import Dumped
 from executors.dumps.stored import lying_in, read_stored, stored_facts
 from executors.errors import OutExists
 from executors.storage.errors import NoObject, ObjectExists
-from executors.storage.protocol import Store
+from executors.storage.protocol import Found, Store
 from statemachine.effects import Effect
 from statemachine.words import ChunkId
 
@@ -93,12 +93,20 @@ def put_manifest(
     return sha256
 
 
+def claimed_in(store: Store, job: str) -> list[Found]:
+    """What lies there of a dump that the job claimed and did not finish; nothing of what is
+    another's, or whole. Raises `StoreError`."""
+    if holder_in(store) != job or maker_in(store) is not None:
+        return []
+    return [each for each in store.list() if _is_of_attempt(each.name) or each.name == CLAIM]
+
+
 def remove_claimed(store: Store, job: str) -> None:
-    """Of a dump that the job claimed and will not finish: its chunk files, then the claim."""
-    if holder_in(store) == job and maker_in(store) is None:
-        store.remove(name for name, _ in lying_in(store) if _is_of_attempt(name))
-        store.remove_drafts()
-        store.remove([CLAIM])
+    """Of such a dump, which the job will not finish, all; the claim last. Raises `StoreError`."""
+    names = [each.name for each in claimed_in(store, job)]
+    store.remove(name for name in names if name != CLAIM)
+    store.remove_drafts()
+    store.remove(name for name in names if name == CLAIM)
 
 
 def _standing(

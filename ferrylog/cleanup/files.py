@@ -20,7 +20,7 @@ from ferrylog.cleanup.items import Found, Freed, Item, Left
 from ferrylog.cleanup.standing import Standing, cannot_return, work_folders
 from ferrylog.jobs import spec_of
 from journal.sqlite import SqliteJournal
-from statemachine.state import DUMP, State
+from statemachine.state import DUMP, State, is_stored
 from statemachine.words import JobId, JobStatus
 
 JOB_FORM: Final = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}", re.ASCII)
@@ -199,7 +199,7 @@ def _half_made_dumps(standing: Standing, now_ms: int) -> Found:
     """A dump that failed leaves a claim and chunk files where it was to lie; only with the claim in
     this job's name, and without a manifest, are they of no use to anybody."""
     spec = spec_of(standing.journal, standing.job)
-    if spec.kind != "dump":
+    if spec.kind != "dump" or is_stored(spec.target):
         return
     for folder in claimed(Path(spec.target.removeprefix(DUMP)), standing.job):
         if standing.past.state.status is not JobStatus.FAILED:

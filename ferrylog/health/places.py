@@ -16,7 +16,7 @@ from ferrylog.views.spans import size
 from journal.lease import held
 from journal.opening import work_path
 from statemachine.errors import FerrylogError, OperatorError
-from statemachine.state import DUMP, State
+from statemachine.state import DUMP, State, is_stored, keeps_files
 
 RESERVE_BYTES: Final = 64 << 20
 """That a journal may grow by before anybody looks again."""
@@ -126,7 +126,8 @@ def _needs(looked: Looked) -> dict[Path, int]:
         if state.status not in AT_WORK or state.spec is None:
             continue
         needs[looked.path.parent] = RESERVE_BYTES
-        if state.spec.kind == "dump" and state.spec.target != f"{DUMP}-":
+        on_disk_here = state.spec.target.startswith(DUMP) and state.spec.target != f"{DUMP}-"
+        if keeps_files(state.spec) and on_disk_here:
             out = Path(state.spec.target.removeprefix(DUMP))
             needs[out] = needs.get(out, 0) + _to_come(state)
         named = state.settings.work_dir if state.settings is not None else ""
@@ -141,11 +142,18 @@ def _to_come(state: State) -> int:
 
 
 def _on_the_way(state: State) -> int:
-    """Chunk files between dump and restore."""
+    """Chunk files between dump and restore, or on their way to a store or from there."""
     spec, settings = state.spec, state.settings
-    if spec is None or settings is None or spec.kind != "migrate" or spec.mode == "direct":
+    if spec is None or settings is None:
         return 0
-    return min(_to_come(state), max(0, settings.files_ahead - state.files) * spec.chunk_bytes)
+    files = 0
+    if keeps_files(spec) and is_stored(spec.target):
+        files = settings.dump_workers
+    elif spec.kind == "migrate" and spec.mode != "direct":
+        files = max(0, settings.files_ahead - state.files)
+    elif spec.kind == "restore" and is_stored(spec.source):
+        files = settings.files_ahead
+    return min(_to_come(state), files * spec.chunk_bytes)
 
 
 def chains(looked: Looked, roots: Sequence[Path]) -> Iterator[Issue]:
