@@ -80,7 +80,7 @@ def require_types(path: str, kind: Kind, types: Types, found: Iterable[type]) ->
     allowed = _ALLOWED[types][kind]
     if not allowed.issuperset(found):
         wrong = min(set(found) - allowed, key=lambda each: each.__name__)
-        raise Unfit.value(path, kind, _BEYOND.get(wrong) or NAMES.get(wrong, wrong.__name__))
+        raise Unfit.value(path, kind, _TOLD[wrong])
 
 
 def require_values(path: str, kind: Kind, found: Iterable[type], values: Sequence[Any]) -> None:
@@ -116,7 +116,11 @@ def _inexact(value: Any) -> bool:
     return type(value) is Int64 and abs(value) > EXACT
 
 
-_BEYOND: Final[Mapping[type, str]] = {DatetimeMS: "a date beyond the years 1 to 9999"}
+_TOLD: Final[Mapping[type, str]] = {
+    **NAMES,
+    DatetimeMS: "a date beyond the years 1 to 9999",
+    Code: "code",
+}
 _SAME: Final[dict[Kind, frozenset[type]]] = {
     "string": frozenset({str}),
     "bool": frozenset({bool}),

@@ -84,6 +84,7 @@ class ParquetFile:
             write_page_checksum=True,
             metadata_collector=self._written,
         )
+        self._sink.rest()
 
     def add(self, piece: Piece) -> None:
         """Raises `OSError`."""
@@ -116,7 +117,10 @@ class ParquetFile:
         return self._documents, self._sink.size, self._sink.digest.hexdigest()
 
     def discard(self) -> None:
+        """Whatever state it is in."""
         self._sink.closed = True
+        with suppress(Exception):
+            self._sink.rest()
         with suppress(Exception):
             self._writer.close()
 
