@@ -141,6 +141,8 @@ def _ordered(pattern: bytes, options: bytes) -> bytes:
 
 
 _PIECES: Final = 32
+_FEW: Final = 8
+"""Objects of one shape for which it does not pay to look at their fields one by one."""
 _NESTED: Final = (0x03, 0x04)
 _SCOPED: Final = 0x0F
 _UNSAYABLE: Final = "\0"
@@ -186,17 +188,25 @@ class _Values:
         return _grouped(values, map(type, values), self.of)
 
     def _objects(self, values: Sequence[dict[str, Any]]) -> list[str]:
-        if len(set(map(tuple, values))) == 1:
+        shapes = len(set(map(tuple, values)))
+        if shapes == 1:
             return self._alike(values)
-        return _grouped(values, map(tuple, values), self._alike)
+        if shapes * _FEW <= len(values):
+            return _grouped(values, map(tuple, values), self._alike)
+        return self._unlike(values)
 
     def _alike(self, values: Sequence[dict[str, Any]]) -> list[str]:
         """Objects with the same names in the same order."""
         template = self._template(tuple(values[0]))
-        if "%s" not in template:
+        if not values[0]:
             return [template] * len(values)
         columns = map(self.of, zip(*map(dict.values, values), strict=True))
         return list(map(template.__mod__, zip(*columns, strict=True)))
+
+    def _unlike(self, values: Sequence[dict[str, Any]]) -> list[str]:
+        """Hardly any has the names of another: all their values are one column."""
+        texts = iter(self.of([*chain.from_iterable(map(dict.values, values))]))
+        return [self._template(tuple(each)) % tuple(islice(texts, len(each))) for each in values]
 
     def _arrays(self, values: Sequence[list[Any]]) -> list[str]:
         items = iter(self.of([*chain.from_iterable(values)]))
@@ -227,7 +237,7 @@ def _grouped(
 
 def _template(names: tuple[str, ...], reserved: frozenset[str]) -> str:
     if not reserved.isdisjoint(names):
-        return _UNSAYABLE
+        return _UNSAYABLE + "%s" * len(names)
     return "{" + ",".join(f"{quoted(name).replace('%', '%%')}:%s" for name in names) + "}"
 
 
@@ -242,20 +252,22 @@ def _strings(values: Sequence[str]) -> list[str]:
 
 
 def _doubles(values: Sequence[float]) -> Iterable[str]:
-    return map('{"$numberDouble":"%s"}'.__mod__, map(_number, values))
+    return map('{"$numberDouble":"%s"}'.__mod__, _numbers(values))
 
 
 def _plain_doubles(values: Sequence[float]) -> Iterable[str]:
     if all(map(math.isfinite, values)):
-        return map(repr, values)
-    return [repr(each) if math.isfinite(each) else next(iter(_doubles([each]))) for each in values]
+        return _numbers(values)
+    return [next(iter((_numbers if math.isfinite(each) else _doubles)([each]))) for each in values]
 
 
-def _number(value: float) -> str:
-    text = repr(value)
-    if "e" in text:
-        return text.replace("e", "E")
-    return text if math.isfinite(value) else text.replace("nan", "NaN").replace("inf", "Infinity")
+def _numbers(values: Sequence[float]) -> list[str]:
+    texts = list(map(repr, values))
+    together = "".join(texts)
+    if "e" in together or "n" in together:
+        texts = [each.replace("e", "E").replace("nan", "NaN") for each in texts]
+        texts = [each.replace("inf", "Infinity") for each in texts]
+    return texts
 
 
 def _dates(values: Sequence[datetime]) -> Iterable[str]:
