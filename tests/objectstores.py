@@ -1,5 +1,6 @@
 """Object stores on loopback, each a process of its own: moto's S3 server."""
 
+import base64
 import signal
 import subprocess
 import sys
@@ -79,6 +80,14 @@ def speak_gs_to(endpoint: str, environment: pytest.MonkeyPatch) -> None:
     environment.setenv("GOOGLE_BASE_URL", endpoint)
     environment.setenv("GOOGLE_ALLOW_HTTP", "true")
     environment.setenv("GOOGLE_BEARER_TOKEN", NOT_SECRET)
+
+
+def speak_az_to(endpoint: str, environment: pytest.MonkeyPatch) -> None:
+    """The same for `az://`."""
+    environment.setenv("AZURE_STORAGE_ENDPOINT", endpoint)
+    environment.setenv("AZURE_ALLOW_HTTP", "true")
+    environment.setenv("AZURE_STORAGE_ACCOUNT", "account")
+    environment.setenv("AZURE_STORAGE_KEY", base64.b64encode(NOT_SECRET.encode()).decode())
 
 
 def speak_to(endpoint: str, environment: pytest.MonkeyPatch) -> None:

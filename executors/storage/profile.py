@@ -22,12 +22,12 @@ OTHERS: Final = (
 
 
 def of_profile(url: str) -> "S3Config":
-    """Keys and region of `AWS_PROFILE`, or of the default one. Nothing, where there are no such
-    files: then the machine is asked. Raises `NoCredentials` for a profile that was named and holds
-    no keys, as those of single sign-on do."""
-    named = os.environ.get("AWS_PROFILE", "")
-    if not named and any(each in os.environ for each in OTHERS):
+    """Keys and region of `AWS_PROFILE`, or of the default one. Nothing, where the environment holds
+    keys, and where there are no such files: then the machine is asked. Raises `NoCredentials` for
+    a profile that was named and holds no keys, as those of single sign-on do."""
+    if any(each in os.environ for each in OTHERS):
         return {}
+    named = os.environ.get("AWS_PROFILE", "")
     name = named or "default"
     secrets = _section("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials", name, url)
     config = "default" if name == "default" else f"profile {name}"

@@ -1,7 +1,8 @@
-"""What every store promises, asked of a folder, of moto's S3, and of `xmlstore` as Google.
+"""What every store promises, asked of a folder, of moto's S3, and of `xmlstore` as Google
+and Azure.
 
-`xmlstore` is our own reading of what Google publishes: it shows that the promise is kept towards
-such a server, not that the cloud is one.
+The latter are our own reading of what those publish: they show that the promise is kept towards
+such servers, not that a cloud is one.
 """
 
 import os
@@ -18,7 +19,7 @@ from executors.storage.errors import BadObjectName, NoObject, ObjectExists
 from executors.storage.objects import AT_ONCE
 from executors.storage.protocol import Found, Store
 from executors.storage.urls import normal_url, open_store
-from tests.objectstores import speak_gs_to
+from tests.objectstores import speak_az_to, speak_gs_to
 
 NEVER = threading.Event()
 LARGE = AT_ONCE + 5
@@ -40,14 +41,17 @@ BAD = (
 )  # fmt: skip
 
 
-@pytest.fixture(params=["local", "s3", "xml-gs"])
+@pytest.fixture(params=["local", "s3", "xml-gs", "xml-az"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     if request.param == "local":
         return open_store((tmp_path / "out put").as_uri(), tmp_path / "work")
     if request.param == "s3":
         return open_store(f"{request.getfixturevalue('s3').url}/pre fix", tmp_path / "work")
-    speak_gs_to(request.getfixturevalue("xml").endpoint, monkeypatch)
-    return open_store("gs://bucket/pre fix", tmp_path / "work")
+    if request.param == "xml-gs":
+        speak_gs_to(request.getfixturevalue("xml").endpoint, monkeypatch)
+        return open_store("gs://bucket/pre fix", tmp_path / "work")
+    speak_az_to(request.getfixturevalue("azure").endpoint, monkeypatch)
+    return open_store("az://bucket/pre fix", tmp_path / "work")
 
 
 def names(store: Store, prefix: str = "") -> list[str]:

@@ -184,7 +184,7 @@ def test_an_object_that_came_shorter_than_it_was_sent(store: Store, xml: XmlStor
     def shorten(method: str, path: str) -> Answer | None:
         for parts in xml.uploads.values():
             if method == "POST" and "uploadId" in path:
-                parts.pop(2)
+                parts.pop("2")
         return None
 
     xml.fault = shorten

@@ -123,6 +123,7 @@ def test_keys_of_a_profile(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert open_store(s3.url, tmp_path).put("one", b"1").size == 1
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "another")
     assert of_profile(s3.url) == {}
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     for profile in ("sso", "none"):
         monkeypatch.setenv("AWS_PROFILE", profile)
         with pytest.raises(NoCredentials, match=profile):

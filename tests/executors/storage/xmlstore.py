@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, Final
 from urllib.parse import parse_qs, unquote, urlsplit
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
@@ -22,6 +22,8 @@ Answer = tuple[int, str]
 Fault = Callable[[str, str], Answer | None]
 """Of a method and a path with its query."""
 NONE: Fault = lambda method, path: None  # noqa: E731
+PAGE: Final = 3
+"""Objects of one answer to a list: few, so that a test needs the next one."""
 
 
 @dataclass
@@ -31,7 +33,7 @@ class XmlStore:
     port: int = 0
     buckets: set[str] = field(default_factory=lambda: {"bucket"})
     objects: dict[str, bytes] = field(default_factory=dict)
-    uploads: dict[str, dict[int, bytes]] = field(default_factory=dict)
+    uploads: dict[str, dict[str, bytes]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     fault: Fault = NONE
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -41,55 +43,37 @@ class XmlStore:
         return f"http://127.0.0.1:{self.port}"
 
 
-@contextmanager
-def xml_store() -> Iterator[XmlStore]:
-    store = XmlStore()
-
-    class Bound(_Handler):
-        here = store
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Bound)
-    server.daemon_threads = True
-    store.port = server.server_port
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    try:
-        yield store
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     here: XmlStore
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # header and body are two writes
 
     def do_PUT(self) -> None:
-        body, key, query = self._asked()
-        if self._faulty(key):
+        self._asked()
+        if self._faulty():
             return None
         with self.here.lock:
-            if "uploadId" in query:
-                upload = self.here.uploads.get(query["uploadId"])
+            if "uploadId" in self.query:
+                upload = self.here.uploads.get(self.query["uploadId"])
                 if upload is None:
                     return self._say(404, "NoSuchUpload")
-                upload[int(query["partNumber"])] = body
-            elif self._only_new() and key in self.here.objects:
+                upload[self.query["partNumber"]] = self.body
+            elif self._only_new() and self.key in self.here.objects:
                 return self._say(412, "PreconditionFailed")
             else:
-                self.here.objects[key] = body
-        return self._say(200, headers=_described(body))
+                self.here.objects[self.key] = self.body
+        return self._say(200, headers=described(self.body))
 
     def do_GET(self) -> None:
-        _, key, query = self._asked()
-        if self._faulty(key):
+        self._asked()
+        if self._faulty():
             return None
-        if "/" not in key:
-            return self._list(key, query)
-        data = self.here.objects.get(key)
+        if "/" not in self.key:
+            return self._list(self.key)
+        data = self.here.objects.get(self.key)
         if data is None:
             return self._say(404, "NoSuchKey")
-        headers = _described(data)
+        headers = described(data)
         if asked := self.headers.get("Range"):
             first, _, last = asked.removeprefix("bytes=").partition("-")
             if int(first) >= len(data):
@@ -103,77 +87,86 @@ class _Handler(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_DELETE(self) -> None:
-        _, key, query = self._asked()
-        if self._faulty(key):
+        self._asked()
+        if self._faulty():
             return None
         with self.here.lock:
-            if "uploadId" in query:
-                self.here.uploads.pop(query["uploadId"], None)
+            if "uploadId" in self.query:
+                self.here.uploads.pop(self.query["uploadId"], None)
                 return self._say(204)
-            if self.here.objects.pop(key, None) is None:
+            if self.here.objects.pop(self.key, None) is None:
                 return self._say(404, "NoSuchKey")
         return self._say(204)
 
     def do_POST(self) -> None:
-        body, key, query = self._asked()
-        if self._faulty(key):
+        self._asked()
+        if self._faulty():
             return None
         with self.here.lock:
-            if "delete" in query:
-                return self._delete(key, body)
-            if "uploads" in query:
+            if "delete" in self.query:
+                return self._delete(self.key)
+            if "uploads" in self.query:
                 number = f"upload-{len(self.here.asked)}"
                 self.here.uploads[number] = {}
                 tag = "InitiateMultipartUploadResult"
                 return self._xml(tag, f"<UploadId>{number}</UploadId>")
-            parts = self.here.uploads.pop(query["uploadId"], None)
+            parts = self.here.uploads.pop(self.query["uploadId"], None)
             if parts is None:
                 return self._say(404, "NoSuchUpload")
-            self.here.objects[key] = b"".join(parts[number] for number in sorted(parts))
-            etag = _described(self.here.objects[key])["ETag"]
+            self.here.objects[self.key] = b"".join(parts[each] for each in sorted(parts, key=int))
+            etag = described(self.here.objects[self.key])["ETag"]
             return self._xml("CompleteMultipartUploadResult", f"<ETag>{escape(etag)}</ETag>")
 
     def log_message(self, *args: Any) -> None:
         pass
 
-    def _asked(self) -> tuple[bytes, str, dict[str, str]]:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        parts = urlsplit(self.path)
-        query = {name: each[0] for name, each in parse_qs(parts.query, True).items()}
-        self.here.asked.append(f"{self.command} {self.path}")
-        return body, unquote(parts.path).strip("/"), query
+    def page(self, bucket: str, after: str) -> tuple[list[str], bool]:
+        """Keys of one answer to a list; whether there are more."""
+        prefix = f"{bucket}/{self.query.get('prefix', '')}"
+        names = sorted(
+            each for each in self.here.objects if each.startswith(prefix) and each > after
+        )
+        return names[:PAGE], len(names) > PAGE
 
-    def _faulty(self, key: str) -> bool:
+    def decoded(self, path: str) -> str:
+        return unquote(path).strip("/")
+
+    def _asked(self) -> None:
+        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = urlsplit(self.path)
+        self.key = self.decoded(parts.path)
+        self.query = {name: each[0] for name, each in parse_qs(parts.query, True).items()}
+        self.here.asked.append(f"{self.command} {self.path}")
+
+    def _faulty(self) -> bool:
         answer = self.here.fault(self.command, self.path)
-        if answer is None and key.partition("/")[0] not in self.here.buckets:
+        if answer is None and self.key.partition("/")[0] not in self.here.buckets:
             answer = (404, "NoSuchBucket")
         if answer is not None:
             self._say(*answer)
         return answer is not None
 
     def _only_new(self) -> bool:
-        on_s3 = self.headers.get("If-None-Match") == "*"
-        return on_s3 or self.headers.get("x-goog-if-generation-match") == "0"
+        elsewhere = self.headers.get("If-None-Match") == "*"
+        return elsewhere or self.headers.get("x-goog-if-generation-match") == "0"
 
-    def _list(self, bucket: str, query: dict[str, str]) -> None:
-        prefix, most = f"{bucket}/{query.get('prefix', '')}", 3
-        names = sorted(each for each in self.here.objects if each.startswith(prefix))
-        names = [each for each in names if each > query.get("continuation-token", "")]
+    def _list(self, bucket: str) -> None:
+        names, more = self.page(bucket, self.query.get("continuation-token", ""))
         rows = "".join(
             f"<Contents><Key>{escape(each.partition('/')[2])}</Key>"
             f"<LastModified>2026-01-01T00:00:00.000Z</LastModified>"
-            f"<ETag>{escape(_described(self.here.objects[each])['ETag'])}</ETag>"
+            f"<ETag>{escape(described(self.here.objects[each])['ETag'])}</ETag>"
             f"<Size>{len(self.here.objects[each])}</Size></Contents>"
-            for each in names[:most]
+            for each in names
         )
-        more = len(names) > most
         rows += f"<IsTruncated>{str(more).lower()}</IsTruncated>"
         if more:
-            rows += f"<NextContinuationToken>{escape(names[most - 1])}</NextContinuationToken>"
+            rows += f"<NextContinuationToken>{escape(names[-1])}</NextContinuationToken>"
         self._xml("ListBucketResult", rows)
 
-    def _delete(self, bucket: str, body: bytes) -> None:
-        keys = [str(each.text) for each in ET.fromstring(body).iter() if each.tag.endswith("Key")]
+    def _delete(self, bucket: str) -> None:
+        tree = ET.fromstring(self.body)
+        keys = [str(each.text) for each in tree.iter() if each.tag.endswith("Key")]
         for key in keys:
             self.here.objects.pop(f"{bucket}/{key}", None)
         gone = "".join(f"<Deleted><Key>{escape(key)}</Key></Deleted>" for key in keys)
@@ -202,7 +195,27 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
 
-def _described(data: bytes) -> dict[str, str]:
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *args: Any) -> None:
+        """Whoever asked has gone: that is what some tests are about."""
+
+
+@contextmanager
+def xml_store(handler: type[Handler] = Handler) -> Iterator[XmlStore]:
+    store = XmlStore()
+    bound = type("Bound", (handler,), {"here": store})
+    server = _Server(("127.0.0.1", 0), bound)
+    server.daemon_threads = True
+    store.port = server.server_port
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield store
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def described(data: bytes) -> dict[str, str]:
     digest = hashlib.md5(data, usedforsecurity=False).hexdigest()
     return {
         "ETag": f'"{digest}"',
