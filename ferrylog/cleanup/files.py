@@ -18,6 +18,7 @@ from executors.rejected import rejected_path
 from executors.select import is_own, split
 from ferrylog.cleanup.items import Found, Freed, Item, Left
 from ferrylog.cleanup.standing import Standing, cannot_return, work_folders
+from ferrylog.cleanup.stores import half_made_in_store
 from ferrylog.jobs import spec_of
 from journal.sqlite import SqliteJournal
 from statemachine.state import DUMP, State, is_stored
@@ -65,6 +66,7 @@ def lying_files(journal: SqliteJournal, among: Among, now_ms: int) -> Found:
                 yield from _of_unknown(folder, among, now_ms, shared=shared)
     for standing in among.jobs.values():
         yield from _half_made_dumps(standing, now_ms)
+        yield from half_made_in_store(standing, now_ms)
 
 
 def _job_folders(work: Path) -> list[Path]:

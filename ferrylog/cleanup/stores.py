@@ -6,13 +6,11 @@ from executors.dumps.stored import NOWHERE
 from executors.dumps.storing import claimed_in, remove_claimed
 from executors.export.place import root_of
 from executors.export.unfinished import left_by, remove_left
-from executors.storage.protocol import Store
 from executors.storage.urls import open_store
 from ferrylog.cleanup.items import Found, Freed, Item, Left
 from ferrylog.cleanup.standing import Standing
 from ferrylog.jobs import spec_of
 from statemachine.errors import OperatorError
-from statemachine.events import JobSpec
 from statemachine.state import is_stored, keeps_files
 from statemachine.words import JobStatus
 
@@ -30,19 +28,13 @@ def half_made_in_store(standing: Standing, now_ms: int) -> Found:
     place = root_of(spec) if exports else spec.target
     try:
         store = open_store(place, NOWHERE)
-        sizes = _sizes(store, spec, standing.job)
+        there = left_by(store, standing.job) if exports else claimed_in(store, standing.job)
     except (OperatorError, OSError) as error:
         yield Left("files", place, f"what job {standing.job} left cannot be looked at: {error}")
         return
-    if sizes:
+    if there:
         why = f"job {standing.job} failed before its {spec.kind} was whole"
-        freed = Freed(bytes=sum(sizes), files=len(sizes))
+        freed = Freed(bytes=sum(each.size for each in there), files=len(there))
         remove = partial(remove_left if exports else remove_claimed, store, standing.job)
         age_ms = now_ms - standing.last_ms
         yield Item("files", store.url, age_ms, why, freed, remove, standing.job)
-
-
-def _sizes(store: Store, spec: JobSpec, job: str) -> list[int]:
-    if spec.export is None:
-        return claimed_in(store, job)
-    return [found.size for found in left_by(store, job)]

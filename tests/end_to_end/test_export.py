@@ -261,3 +261,31 @@ def test_to_a_store(terminal: Terminal, shop: Any, s3: S3) -> None:
     assert done.returncode == 0, done.stderr
     assert f"in {s3.url}/x" in done.stderr
     assert terminal("status").stderr.count("SECRET") == 0
+
+
+@pytest.mark.deep
+def test_what_a_failed_export_left_is_cleaned_up(
+    terminal: Terminal, shop: Any, pair: Pair, s3: S3, tmp_path: Path
+) -> None:
+    """M4, I44: what no manifest will ever name goes, nothing else does; a store that cannot be
+    looked into is told."""
+    terminal.environment |= {name: value for name, value in os.environ.items() if "AWS" in name}
+    words = ("--chunk-docs", "50", "--workers", "1", "--on-exhausted", "fail-job")
+    for out in (str(tmp_path / "out"), f"{s3.url}/x"):
+        begun = terminal.begin("export", "-d", "shop", "--format", "jsonl", "--out", out,
+                               "--read-docs-per-s", "50", *words)  # fmt: skip
+        before = terminal.kinds().count("dump_completed")
+        until(lambda before=before: terminal.kinds().count("dump_completed") > before + 1)
+        shop.orders.rename("gone")
+        assert begun.wait(60) == 1
+        begun.communicate()
+        shop.gone.rename("orders")
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    assert list((tmp_path / "out").rglob("part-*"))
+    found = terminal.json("cleanup", "--only", "files", "--older-than", "files=0s", "--dry-run")
+    there = {each["what"] for each in found["removed"]}
+    assert there >= {f"file://{tmp_path}/out", f"{s3.url}/x"}
+    terminal.environment["AWS_ENDPOINT_URL"] = "http://127.0.0.1:9"
+    swept = terminal.json("cleanup", "--only", "files", "--older-than", "files=0s")
+    assert [each["what"] for each in swept["left"]] == [f"{s3.url}/x"]
+    assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["mine.txt"]
