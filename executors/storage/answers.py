@@ -13,6 +13,7 @@ from executors.storage.errors import (
     NoBucket,
     NoCredentials,
     NoObject,
+    OddObject,
     OtherRegion,
     StoreDenied,
     StoreError,
@@ -62,6 +63,8 @@ def meant(error: Exception, url: str, name: str) -> StoreError:
     where = f"{url}/{name}" if name else url
     if "builder error" in told:
         return BadEndpoint(url, why)
+    if "object with invalid path" in told:
+        return OddObject(url, why)
     if "Received redirect" in told:
         return OtherRegion(url, why)
     if any(each in told for each in _KEEPERS):

@@ -179,5 +179,17 @@ class BadEndpoint(StoreError):
         )
 
 
+class OddObject(StoreError):
+    """Not ours, and in the way: the stores' client lists all beneath a prefix or nothing."""
+
+    code, cause = "ESTORE017", Cause.FATAL
+
+    def __init__(self, url: str, why: str) -> None:
+        super().__init__(
+            f"an object beneath {url} has a name that cannot be listed: {why}",
+            remedy="take another prefix, or remove that object; then `ferrylog resume`",
+        )
+
+
 WARNINGS: Final = (IgnoresConditions,)
 """Findings in spite of which a job may run."""

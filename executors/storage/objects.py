@@ -123,7 +123,7 @@ class Objects:
             for several in obstore.list(self._store, folder or None, chunk_size=1000):
                 for each in several:
                     found = _found(each)
-                    if found.name.startswith(prefix):
+                    if found.name and found.name.startswith(prefix):  # "": the folder as such
                         yield found
 
     def remove(self, names: Iterable[str]) -> None:

@@ -28,6 +28,7 @@ from executors.storage.errors import (
     NoBucket,
     NoCredentials,
     ObjectExists,
+    OddObject,
     StoreError,
     StoreUnavailable,
     TransferBroken,
@@ -218,6 +219,15 @@ def test_no_such_bucket(s3: S3, tmp_path: Path) -> None:
         with pytest.raises(NoBucket):
             ask()
     assert store.head("one") is None, "HEAD tells no more"
+
+
+def test_what_others_put_there(store: Store, xml: XmlStore) -> None:
+    """A folder that a console made is none of its objects; a key that no path can be is told of."""
+    xml.objects |= {"bucket/out/": b"", "bucket/out/sub/": b"", "bucket/out/theirs": b"t"}
+    assert sorted(each.name for each in store.list()) == ["sub", "theirs"]
+    xml.objects["bucket/out/a//b"] = b"t"
+    with pytest.raises(OddObject, match="empty path segment"):
+        list(store.list())
 
 
 def test_nobody_listens(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
