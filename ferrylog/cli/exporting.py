@@ -150,7 +150,8 @@ class Form:
     partition: Annotated[
         str | None,
         typer.Option(
-            metavar="FIELD[:year|month|day]", help="Folders FIELD=value, by a field or its date."
+            metavar="FIELD[:year|month|day]",
+            help="Of Parquet: folders FIELD=value, by a field or its date.",
         ),
     ] = None
     dated: Annotated[
@@ -176,6 +177,8 @@ class Form:
             raise Usage("--types is for --format parquet", remedy="see --json-form")
         if self.json_form is not None and self.format is not Format.JSONL:
             raise Usage("--json-form is for --format jsonl", remedy="see --types")
+        if self.partition is not None and self.format is not Format.PARQUET:
+            raise Usage("--partition is for --format parquet", remedy="leave it out")
         return ExportSpec(
             format=self.format.value,
             types=(self.types or Types.EXCHANGE).value,

@@ -138,6 +138,7 @@ def test_where_an_export_of_its_day_lies(given: Given) -> None:
         ("--projection", "name"),
         ("--partition", "at:week"),
         ("--partition", ""),
+        ("--partition", "country", "--format", "jsonl"),
         ("--since", "$at"),
         ("--since", "a..b"),
         ("--worker-memory", "much"),
