@@ -39,7 +39,7 @@ from executors.storage.urls import open_store
 from statemachine.words import Cause
 from tests.end_to_end.forwarder import Forwarder
 from tests.executors.storage.xmlstore import Answer, XmlStore
-from tests.objectstores import NOT_SECRET, S3, speak_gs_to, speak_to
+from tests.objectstores import NOT_SECRET, S3, speak_az_to, speak_gs_to, speak_to
 
 NEVER = threading.Event()
 LARGE = AT_ONCE + 5
@@ -258,6 +258,27 @@ def test_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, xml: Xm
         open_store("gs://bucket", tmp_path)
     with pytest.raises(NoCredentials):
         open_store("az://container", tmp_path)
+
+
+def test_a_signed_address_is_not_told(
+    azure: XmlStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """I24: Azure's signature stands in the address of each request, which errors repeat."""
+    _hurry(monkeypatch)
+    speak_az_to(azure.endpoint, monkeypatch)
+    monkeypatch.delenv("AZURE_STORAGE_KEY")
+    monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", f"sv=2024-01-01&sig={NOT_SECRET}")
+    store = open_store("az://bucket/out", tmp_path)
+    store.put("one", b"1")
+    assert NOT_SECRET in azure.asked[-1]
+    speak_az_to("http://127.0.0.1:1", monkeypatch)
+    monkeypatch.delenv("AZURE_STORAGE_KEY")
+    nobody = open_store("az://bucket/out", tmp_path)
+    for status in (403, 404, 409, 418, 503):
+        azure.fault = lambda method, path, status=status: (status, "")  # type: ignore[misc]
+        for asked in (store, nobody):
+            (found,) = check_store(asked)
+            assert NOT_SECRET not in f"{found}{found.remedy}" and found.__suppress_context__
 
 
 def test_a_store_that_never_answers(
