@@ -29,6 +29,7 @@ MIN_DATE: Final = -62_135_596_800_000
 """Milliseconds: the first of year 1, as far as readers go back."""
 MAX_DATE: Final = 253_402_300_799_999
 """The last of year 9999."""
+NO_FIELD: Final = Column("_id", "_id", "json")
 UUID_HEAD: Final = b"\x10\0\0\0\4"
 
 _KINDS: Final[dict[int, Kind]] = {
@@ -100,9 +101,10 @@ class Places:
         return self.version > before
 
     def columns(self) -> tuple[Column, ...]:
-        """`_id` first, the others as they were met. Raises `TooManyColumns`."""
+        """`_id` first, the others as they were met; where there are none, one: some readers
+        take no file without columns. Raises `TooManyColumns`."""
         fields = sorted(self.top, key=lambda name: name != "_id")
-        columns = tuple(_columns({name: self.top[name] for name in fields}))
+        columns = tuple(_columns({name: self.top[name] for name in fields})) or (NO_FIELD,)
         if (leaves := sum(each.leaves() for each in columns)) > MAX_COLUMNS:
             raise TooManyColumns(f"{leaves} columns", MAX_COLUMNS)
         return columns
