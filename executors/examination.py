@@ -26,10 +26,11 @@ from typing import Final, get_args
 from executors.dumps.archive import MAGIC
 from executors.dumps.beneath import Entry, entries, open_file
 from executors.dumps.errors import DamagedDump, NoDump
+from executors.dumps.exported import is_text
 from executors.dumps.fileset import Lying
 from executors.dumps.gunzip import is_gzip
 from executors.dumps.manifest import MANIFEST, Facts, read_facts, read_manifest
-from executors.dumps.model import Dump, NeverStops, Part, StopToken
+from executors.dumps.model import Dump, NeverStops, Part, StopToken, TextFile
 from executors.dumps.opening import open_dump
 from executors.dumps.stored import in_store, read_stored
 from executors.increments.model import INCREMENTS
@@ -90,8 +91,8 @@ def examine_dump(
     workers: int = 1,
     stop: StopToken | None = None,
 ) -> Examination:
-    """Look at a dump directory, ferrylog's own or mongodump's, a `.bson` file or an archive, in so
-    many processes. Memory does not grow with the dump.
+    """Look at a dump directory, ferrylog's own or mongodump's, an export of JSONL, a file of BSON
+    or JSONL, or an archive, in so many processes. Memory does not grow with the dump.
 
     Raises `NoDump` where there is none, `Stopped`.
     """
@@ -159,6 +160,9 @@ def _works(path: Path, report: "_Report") -> list[Work]:
         return _directory(path, report)
     path = path.resolve()
     report.came("manifest", "files")
+    if is_text(path.name):
+        text = TextFile(path.name, path.stat().st_size)
+        return [Work(path.parent, text.name, text.bytes, text=text)]
     return [Work(path.parent, path.name, path.stat().st_size, archive=_is_archive(path))]
 
 
@@ -212,7 +216,7 @@ def _lying(root: Path, folders: AbstractSet[str]) -> Iterator[tuple[str, Entry]]
 
 
 def _directory(root: Path, report: "_Report") -> list[Work]:
-    """mongodump's. One that cannot be opened is looked at all the same, file by file."""
+    """mongodump's, or an export. One that cannot be opened is looked at all the same, by files."""
     report.came("manifest", "files")
     try:
         dump = open_dump(root)
@@ -221,7 +225,11 @@ def _directory(root: Path, report: "_Report") -> list[Work]:
         return [Work(root, file, size) for file, size in _data_files(root)]
     report.notes = dump.notes
     files = [each.data for each in dump.namespaces if each.data]
-    return [Work(root, file, (root / file).stat().st_size) for file in files]
+    texts = [text for each in dump.namespaces for text in each.texts]
+    return [
+        *(Work(root, file, (root / file).stat().st_size) for file in files),
+        *(Work(root, text.name, text.bytes, text=text) for text in texts),
+    ]
 
 
 def _data_files(root: Path) -> Iterator[tuple[str, int]]:

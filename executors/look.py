@@ -20,7 +20,8 @@ from executors.dumps.archivestream import Source
 from executors.dumps.beneath import open_file
 from executors.dumps.bsonfile import is_gzip, plain, salvaged
 from executors.dumps.errors import DamagedDump
-from executors.dumps.model import Damage, Part, StopToken
+from executors.dumps.jsonlines import Lines
+from executors.dumps.model import Damage, Part, StopToken, TextFile
 from executors.protocol import Stopped
 from executors.rawbson import int32
 from executors.structure import envelope_flaw, flaw, walk
@@ -28,9 +29,9 @@ from executors.structure import envelope_flaw, flaw, walk
 Stage = Literal["manifest", "files", "digests", "structure"]
 MAX_FOUND: Final = 100
 """Findings told one by one of one file."""
-CHECKSUMS: Final = ("EDUMP02", "EDUMP089")
+CHECKSUMS: Final = ("EDUMP02", "EDUMP089", "EDUMP102", "EDUMP103", "EDUMP105")
 """How codes begin that say that a checksum does not match, or cannot be reached: of gzip, of a
-namespace in an archive."""
+namespace in an archive, of zstd, of a file of an export."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ class Work:
     part: Part | None = None
     """Of a chunk file: what the manifest says of it."""
     archive: bool = False
+    text: TextFile | None = None
+    """Of a file of JSONL."""
 
 
 @dataclass(slots=True)
@@ -92,6 +95,8 @@ def look(work: Work, stop: StopToken) -> Looked:
             _chunk_file(work, work.part, looked, stop)
         elif work.archive:
             _archive(work, looked, stop)
+        elif work.text is not None:
+            _text(work.root, work.text, looked, stop)
         else:
             _bson_file(work, looked, stop)
     except DamagedDump as error:
@@ -178,6 +183,19 @@ def _archive(work: Work, looked: Looked, stop: StopToken) -> None:
                 looked.hear(damage.pop(0))
         for each in damage:
             looked.hear(each)
+
+
+def _text(root: Path, text: TextFile, looked: Looked, stop: StopToken) -> None:
+    looked.digested = bool(text.sha256) or text.name.lower().endswith((".gz", ".zst"))
+    damage: list[Damage] = []
+    for block in Lines(root, text, stop, damage).blocks():
+        looked.documents += walk(block).documents
+        looked.bytes += len(block)
+        for each in damage:
+            looked.hear(each)
+        damage.clear()
+    for each in damage:
+        looked.hear(each)
 
 
 def _stoppable(read: Callable[[int], bytes], stop: StopToken) -> Callable[[int], bytes]:

@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -42,7 +43,8 @@ class Lines:
     def __init__(
         self, root: Path, file: TextFile, stop: StopToken, damage: list[Damage] | None = None
     ) -> None:
-        """`damage`: takes what is no document, which is passed over; `None`: it is raised."""
+        """`damage`: takes what is no document, lines in a row as one, which is passed over;
+        `None`: it is raised."""
         self._root, self._file, self._stop, self._damage = root, file, stop, damage
 
     def blocks(self) -> Iterator[bytes]:
@@ -90,7 +92,12 @@ class Lines:
     def _tell(self, error: DamagedDump, size: int) -> None:
         if self._damage is None:
             raise error
-        self._damage.append(Damage(error.file, error.at or 0, size, error.detail, error.why))
+        told = Damage(error.file, error.at or 0, size, error.detail, error.why)
+        last = self._damage[-1] if self._damage else None
+        if last and size and last.code == told.code and last.at + last.bytes + 1 == told.at:
+            self._damage[-1] = replace(last, bytes=told.at + size - last.at)
+        else:
+            self._damage.append(told)
 
 
 class _Hashed:

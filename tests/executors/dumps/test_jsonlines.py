@@ -20,6 +20,7 @@ from executors.dumps.jsonlines import Lines
 from executors.dumps.model import Damage, Dump, NeverStops, Part, TextFile
 from executors.dumps.named import what_lies_there
 from executors.dumps.opening import open_dump
+from executors.examination import examine_dump
 from executors.export.jsonl import Compression, lines
 from executors.export.manifest import Collection, File, Manifest, as_bytes
 from executors.export.names import CLAIM, MANIFEST, SUCCESS
@@ -108,6 +109,12 @@ def test_a_line_that_is_no_document_is_named(
     found, damage = salvaged(ONE + line + b"\n" + ONE, tmp_path)
     assert len(found) == 2
     assert [(each.at, each.code) for each in damage] == [(len(ONE), "EDUMP100")]
+
+
+def test_bad_lines_in_a_row_are_one_damage(tmp_path: Path) -> None:
+    found, damage = salvaged(ONE + b"a\nbb\nc\n" + ONE + b"d\n", tmp_path)
+    assert len(found) == 2
+    assert [(each.at, each.bytes) for each in damage] == [(10, 6), (27, 1)]
 
 
 def test_an_array_of_documents_is_told_apart(tmp_path: Path) -> None:
@@ -262,6 +269,23 @@ def test_a_changed_file_is_found_when_it_is_read(tmp_path: Path) -> None:
     file.write_bytes(data[: file.stat().st_size].ljust(file.stat().st_size, b"\0"))
     with pytest.raises(DamagedDump):
         unpacked(dump, tmp_path / "w")
+
+
+def test_an_export_is_looked_at_by_itself(tmp_path: Path) -> None:
+    """To its last line, as any dump is."""
+    exported(tmp_path / "e")
+    found = examine_dump(tmp_path / "e")
+    assert (found.sound, found.files, found.documents) == (True, 2, len(DOCS))
+    file = min((tmp_path / "e" / "shop.a").iterdir())
+    file.write_bytes(bytes([*file.read_bytes()[:-4], 0, 0, 0, 0]))
+    found = examine_dump(tmp_path / "e")
+    assert {each.code for each in found.findings} == {"EDUMP103"}
+    (tmp_path / "c.jsonl").write_bytes(ONE + b"x\n" + ONE)
+    alone = examine_dump(tmp_path / "c.jsonl")
+    assert [(each.stage, each.code, each.at) for each in alone.findings] == [
+        ("structure", "EDUMP100", len(ONE))
+    ]
+    assert alone.documents == 2
 
 
 def test_what_is_there_of_an_export_can_be_salvaged(tmp_path: Path) -> None:
