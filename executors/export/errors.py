@@ -1,9 +1,6 @@
 """What an operator can get wrong about an export, and what it can meet; each with its remedy."""
 
-from typing import ClassVar
-
 from statemachine.errors import FerrylogError, OperatorError
-from statemachine.words import Cause
 
 
 class TooManyColumns(OperatorError):
@@ -31,7 +28,6 @@ class NoConverter(OperatorError):
     """A process that converts died twice with the same block."""
 
     code = "EEXPORT010"
-    cause: ClassVar = Cause.TRANSIENT
 
     def __init__(self, why: str) -> None:
         super().__init__(

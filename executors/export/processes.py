@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from executors.export.worker import receive, send
 from executors.protocol import Stopped, StopToken
 
 AHEAD: Final = 2
-"""Blocks of one chunk under way: one that is converted, one that waits."""
+"""Blocks of one chunk that are converted or wait for it, while one more is read."""
 LOOK_S: Final = 0.2
 """Between two looks at the stop token."""
 END_S: Final = 1.0
@@ -64,12 +64,16 @@ class Processes:
         """Each block with what became of it, in order. Raises what the reader of the blocks raises,
         `NoConverter`, `Stopped`."""
         waiting: deque[_Sent] = deque()
-        for block in blocks:
-            waiting.append(self._send(recipe, block))
-            if len(waiting) > AHEAD:
+        try:
+            for block in blocks:
+                waiting.append(self._send(recipe, block))
+                if len(waiting) > AHEAD:
+                    yield _back(waiting.popleft(), stop)
+            while waiting:
                 yield _back(waiting.popleft(), stop)
-        while waiting:
-            yield _back(waiting.popleft(), stop)
+        finally:
+            for sent in waiting:
+                sent.answer.cancel()
 
     def _send(self, recipe: Recipe, block: Block) -> "_Sent":
         try:
@@ -96,11 +100,11 @@ class Processes:
     def _process(self) -> "_Process":
         found: _Process | None = getattr(self._own, "process", None)
         if found is None:
-            found = _Process()
             with self._lock:
-                self._running.add(found)
                 if self._closed:
-                    found.kill()
+                    raise Stopped
+                found = _Process()
+                self._running.add(found)
             self._own.process = found
         return found
 
@@ -126,6 +130,8 @@ def _back(sent: _Sent, stop: StopToken) -> tuple[Block, Converted]:
         except NotYet:
             if sent.answer.done():  # what was asked for took too long itself
                 raise
+        except CancelledError:
+            raise Stopped from None
 
 
 class _Process:

@@ -9,7 +9,10 @@ import pickle
 import signal
 import struct
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
+from importlib.abc import MetaPathFinder
+from types import ModuleType
 from typing import IO, Any, Final
 
 from executors.export.convert import convert
@@ -23,16 +26,37 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for those who began it
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer
+    sys.meta_path.insert(0, _NoPandas())
     with suppress(BrokenPipeError):  # nobody waits for the answer any more
         while (question := receive(sys.stdin.buffer)) is not None:
             send(out, _answer(*question))
+
+
+class _NoPandas(MetaPathFinder):
+    """pyarrow imports it where it is installed, to see whether a list is one of its series: half of
+    a process's memory."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> None:
+        if name == "pandas":
+            raise ModuleNotFoundError(name=name)
 
 
 def _answer(recipe: Recipe, block: bytes) -> Converted | Exception:
     try:
         return convert(recipe, block)
     except Exception as error:  # noqa: BLE001 — raised again where it was asked for
-        return error
+        return _sendable(error)
+
+
+def _sendable(error: Exception) -> Exception:
+    """Some are not made again from what they say."""
+    try:
+        again: Exception = pickle.loads(pickle.dumps(error))  # noqa: S301 — as below
+    except Exception:  # noqa: BLE001 — whatever is wrong with its making
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return again
 
 
 def send(pipe: IO[bytes], what: object) -> None:
