@@ -222,7 +222,7 @@ def test_targets_as_a_job_keeps_them(out: str, target: str) -> None:
         "s3://key:hidden-word@bucket/x",
         "az://box/x?sig=hidden-word",
         "https://u:hidden-word@host/bucket",
-        "ftp:hidden-word",
+        "ftp://hidden-word/x",
     ],
 )
 def test_urls_with_keys_are_refused_without_a_word(out: str) -> None:
