@@ -10,6 +10,7 @@ from typing import Final
 from executors.storage.errors import (
     BadEndpoint,
     CredentialsExpired,
+    KeeperSilent,
     NoBucket,
     NoCredentials,
     NoObject,
@@ -25,8 +26,7 @@ from executors.storage.errors import (
 
 NO_BUCKET: Final = ("NoSuchBucket", "ContainerNotFound", "InvalidBucketName", "ContainerDisabled")
 EXPIRED: Final = (
-    "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken",
-    "AccessTokenExpired", "invalid_grant",
+    "ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "AccessTokenExpired",
 )  # fmt: skip
 FULL: Final = (
     "QuotaExceeded", "InsufficientStorage", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded",
@@ -39,13 +39,17 @@ BROKEN: Final = (
 """The upload is gone, cut, garbled, or met another one: a new one may do."""
 ELSEWHERE: Final = ("PermanentRedirect", "AuthorizationHeaderMalformed", "TemporaryRedirect")
 DENIED: Final = (
-    "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "RequestTimeTooSkewed",
-    "AuthorizationFailure", "AuthenticationFailed", "AllAccessDisabled", "AccountProblem",
+    "AccessDenied", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch",
+    "RequestTimeTooSkewed", "AuthorizationFailure", "AuthenticationFailed", "AllAccessDisabled",
+    "AccountProblem",
 )  # fmt: skip
 SLOW: Final = (
     "SlowDown", "ServerBusy", "TooManyRequests", "RequestLimitExceeded", "OperationTimedOut",
 )  # fmt: skip
-_KEEPERS: Final = ("169.254.169.254", "169.254.170.", "metadata.google.internal", "oauth2", "/sts")
+_KEEPER: Final = re.compile(
+    r"https?://(?:169\.254\.|metadata\.google\.|oauth2\.|accounts\.google\.|sts\.|login\.microsoft"
+    r"|[^/\s]+/latest/(?:api/token|meta-data))"
+)
 """Who is asked for credentials when the environment holds none, or a role."""
 _STATUS: Final = re.compile(r"status code: (\d{3})")
 _CODE: Final = re.compile(r"<Code>(\w{1,80})</Code>|\"error\": ?\"(\w{1,80})\"")
@@ -67,8 +71,9 @@ def meant(error: Exception, url: str, name: str) -> StoreError:
         return OddObject(url, why)
     if "Received redirect" in told:
         return OtherRegion(url, why)
-    if any(each in told for each in _KEEPERS):
-        return NoCredentials(url, why)
+    if _KEEPER.search(told):
+        silent = not status or status == "429" or status >= "500"
+        return KeeperSilent(url, why) if silent else NoCredentials(url, why)
     if (by_code := _by_code(code, url, where, why)) is not None:
         return by_code
     if isinstance(error, FileNotFoundError):

@@ -91,6 +91,12 @@ class NoCredentials(StoreError):
         )
 
 
+class KeeperSilent(NoCredentials):
+    """Who keeps them for this machine did not answer: in the middle of a job it may pass."""
+
+    cause = Cause.UNAVAILABLE
+
+
 class StoreFull(StoreError):
     code, cause = "ESTORE009", Cause.FATAL
 

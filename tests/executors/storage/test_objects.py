@@ -113,6 +113,14 @@ def test_what_passes_at_once_is_no_failure(store: Store, xml: XmlStore, answer: 
     assert store.get("one") == b"1" and not left
 
 
+def test_a_name_is_no_answer(xml: XmlStore, store: Store, tmp_path: Path) -> None:
+    """Errors repeat it: it must not be read as what a keeper of credentials says."""
+    xml.fault = lambda method, path: (503, "SlowDown")
+    for name in ("sts.x/oauth2/1", "169.254.169.254/latest/meta-data", "latest/api/token"):
+        with pytest.raises(StoreUnavailable):
+            store.put(name, b"1")
+
+
 def test_requests_are_repeated_twice_at_most(store: Store, xml: XmlStore) -> None:
     """More is the journal's affair."""
     xml.fault = lambda method, path: (503, "SlowDown")
@@ -249,10 +257,13 @@ def test_http_is_not_spoken_unasked(
 def test_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, xml: XmlStore) -> None:
     """The machine's own are asked for where the environment has none."""
     _hurry(monkeypatch)
-    monkeypatch.setenv("AWS_METADATA_ENDPOINT", f"{xml.endpoint}/169.254.169.254")
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", xml.endpoint)
     monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
-    with pytest.raises(NoCredentials):
-        open_store("s3://bucket", tmp_path).get("one")
+    for status, cause in ((404, Cause.FATAL), (503, Cause.UNAVAILABLE)):
+        xml.fault = lambda method, path, status=status: (status, "")  # type: ignore[misc]
+        with pytest.raises(NoCredentials) as told:
+            open_store("s3://bucket", tmp_path).get("one")
+        assert told.value.cause is cause
     monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT", str(tmp_path / "none.json"))
     with pytest.raises(NoCredentials):
         open_store("gs://bucket", tmp_path)
