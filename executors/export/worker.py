@@ -9,10 +9,8 @@ import pickle
 import signal
 import struct
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
 from importlib.abc import MetaPathFinder
-from types import ModuleType
 from typing import IO, Any, Final
 
 from executors.export.convert import convert
@@ -26,19 +24,17 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for those who began it
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer
-    sys.meta_path.insert(0, _NoPandas())
+    sys.meta_path.insert(0, NoPandas())
     with suppress(BrokenPipeError):  # nobody waits for the answer any more
         while (question := receive(sys.stdin.buffer)) is not None:
             send(out, _answer(*question))
 
 
-class _NoPandas(MetaPathFinder):
+class NoPandas(MetaPathFinder):
     """pyarrow imports it where it is installed, to see whether a list is one of its series: half of
     a process's memory."""
 
-    def find_spec(
-        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> None:
+    def find_spec(self, name: str, *_: object) -> None:
         if name == "pandas":
             raise ModuleNotFoundError(name=name)
 
