@@ -7,7 +7,8 @@ bytes, and read back: what canonical text cannot say is a misfit, and never anot
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import struct
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -29,7 +30,7 @@ from executors.dumps.extjson import (
     element_as_json,
     parsed,
 )
-from executors.rawbson import elements, int64
+from executors.rawbson import elements, int32, int64, wrap
 from executors.structure import flaw
 
 Form = Literal["canonical", "relaxed"]
@@ -112,23 +113,25 @@ def _comes_back(raw: bytes, text: str) -> bool:
         return False
 
 
-def _settled(raw: bytes) -> bytes:
-    """The document with the usual bytes for what has several encodings: each NaN, decimals that are
-    not in their canonical form, options of an expression in any order."""
-    found = bytearray(raw)
-    for kind, begin, end in _several(raw, 0, len(raw)):
-        found[begin:end] = _USUAL[kind](raw[begin:end])
-    return bytes(found)
+def _settled(document: bytes, *, array: bool = False) -> bytes:
+    """With the usual bytes for what has several encodings: each NaN, decimals that are not in their
+    canonical form, options of an expression in any order, whatever names the items of an array
+    have."""
+    body = []
+    for place, (kind, name, begin, end) in enumerate(elements(document)):
+        value = document[begin:end]
+        if kind in (_DOCUMENT, _ARRAY):
+            value = _settled(value, array=kind == _ARRAY)
+        elif kind in _USUAL:
+            value = _USUAL[kind](value)
+        body.append(b"%c%b\0%b" % (kind, b"%d" % place if array else name, value))
+    return wrap(b"".join(body))
 
 
-def _several(raw: bytes, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
-    for kind, _, at, after in elements(raw, begin, end):
-        if kind in _USUAL:
-            yield kind, at, after
-        elif kind in _NESTED:
-            yield from _several(raw, at, after)
-        elif kind == _SCOPED:
-            yield from _several(raw, at + 8 + int.from_bytes(raw[at + 4 : at + 8], "little"), after)
+def _settled_code(value: bytes) -> bytes:
+    scope = 8 + int32(value, 4)[0]
+    body = value[4:scope] + _settled(value[scope:])
+    return struct.pack("<i", len(body) + 4) + body
 
 
 def _one_line(text: str) -> str:
@@ -143,8 +146,8 @@ def _ordered(pattern: bytes, options: bytes) -> bytes:
 _PIECES: Final = 32
 _FEW: Final = 8
 """Objects of one shape for which it does not pay to look at their fields one by one."""
-_NESTED: Final = (0x03, 0x04)
-_SCOPED: Final = 0x0F
+_DOCUMENT: Final = 0x03
+_ARRAY: Final = 0x04
 _UNSAYABLE: Final = "\0"
 """In the place of a text: none holds NUL."""
 _NAN: Final = b"\0\0\0\0\0\0\xf8\x7f"
@@ -152,6 +155,7 @@ _DOUBLE: Final = b"\x10\0\0\0\x01v\0%b\0"
 _USUAL: Final[Mapping[int, Callable[[bytes], bytes]]] = {
     0x01: lambda value: _NAN if math.isnan(_double(value)) else value,
     0x0B: lambda value: _ordered(*value.split(b"\0")[:2]),
+    0x0F: _settled_code,
     0x13: lambda value: Decimal128(str(Decimal128.from_bid(value))).bid,
 }
 
