@@ -188,6 +188,89 @@ def test_what_was_changed_is_never_restored(
 
 
 @pytest.mark.deep
+def test_a_restore_is_taken_back_by_what_the_store_holds(
+    dumped: tuple[Pair, str], tmp_path: Path
+) -> None:
+    """What was not compared is held against its file, which is fetched once more."""
+    pair, url = dumped
+    ferrylog = beside(tmp_path, "again", pair)
+    assert ferrylog("restore", "--from", url, "--no-verify").returncode == 0
+    assert not left_by(ferrylog.journal)
+    back = ferrylog("rollback")
+    assert back.returncode == 0, back.stderr
+    assert "shop" not in pair.target_client.list_database_names()
+    assert not left_by(ferrylog.journal)
+
+
+@pytest.mark.deep
+def test_several_targets_read_one_dump(dumped: tuple[Pair, str], tmp_path: Path) -> None:
+    """I22: together they hold it, each document once; the dry run of one writes nothing."""
+    pair, url = dumped
+    ferrylog = beside(tmp_path, "again", pair)
+    assert ferrylog("restore", "--from", url, "--dry-run").returncode == 0
+    assert "shop" not in pair.target_client.list_database_names()
+    pair.source_client.drop_database("shop")
+    both = ("--target", pair.source.uri, "--target", pair.target.uri)
+    assert ferrylog("restore", "--from", url, *both).returncode == 0
+    ids = [each["_id"] for each in pair.source_client.shop.c.find()]
+    others = [each["_id"] for each in pair.target_client.shop.c.find()]
+    assert ids and others
+    assert sorted(ids + others) == list(range(1000))
+    assert not left_by(ferrylog.journal)
+
+
+@pytest.mark.deep
+def test_the_source_is_compared_with_the_store(dumped: tuple[Pair, str], tmp_path: Path) -> None:
+    """A25: `verify` of the job that made it: the source against what lies in the store."""
+    pair, url = dumped
+    ferrylog = Terminal(tmp_path, pair)
+    same = ferrylog("verify")
+    assert same.returncode == 0, same.stdout
+    pair.source_client.shop.c.delete_one({"_id": 3})
+    other = ferrylog("verify", "--json")
+    assert other.returncode == 4
+    [one] = json.loads(other.stdout)["units"][0]["differing"]
+    assert (one["what"], "3" in one["key"]) == ("extra", True)
+    assert not left_by(ferrylog.journal)
+    assert url in ferrylog("status").stdout
+
+
+@pytest.mark.deep
+def test_google_by_what_it_shares_with_s3(pair: Pair, gs: str, tmp_path: Path) -> None:
+    """The same code behind `gs://`; what is not proven of it stands in docs/stores.md."""
+    pair.source_client.shop.c.insert_many([{"_id": n, "x": "y" * 100} for n in range(500)])
+    ferrylog, url = Terminal(tmp_path, pair), f"{gs}/dump"
+    assert ferrylog("dump", "--out", url, *SMALL).returncode == 0
+    assert ferrylog("verify", "--from", url).returncode == 0
+    assert ferrylog("restore", "--from", url).returncode == 0
+    must_be_the_same(pair)
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("dump", "--incremental"), "without increments"),
+        (("dump", "--layout", "mongodump"), "without increments"),
+        (("restore", "--salvage"), "read once"),
+        (("restore", "--objcheck"), "read once"),
+        (("restore", "--at", "2026-01-01T00:00:00Z"), "increments are not restored"),
+        (("restore", "--to-increment", "1"), "increments are not restored"),
+        (("restore",), "no manifest.json beneath it"),
+        (("verify",), "no manifest.json beneath it"),
+    ],
+)
+def test_what_a_store_does_not_take_is_refused(
+    words: tuple[str, ...], why: str, pair: Pair, s3: S3, bucket: Any, tmp_path: Path
+) -> None:
+    """At once, with what helps, and nothing was written."""
+    ferrylog, end = Terminal(tmp_path, pair), "--out" if words[0] == "dump" else "--from"
+    refused = ferrylog(*words, end, f"{s3.url}/there")
+    assert refused.returncode == 2
+    assert why in refused.stderr and "→" in refused.stderr
+    assert names(bucket) == []
+
+
+@pytest.mark.deep
 def test_a_bucket_that_goes_pauses_and_comes_back(
     pair: Pair, s3: S3, bucket: Any, tmp_path: Path
 ) -> None:
