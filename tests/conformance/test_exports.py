@@ -345,7 +345,8 @@ was read back. Each row is a collection; what decides a column of Parquet is exp
 * *exact*: what was read back is the document of the source, byte for byte. From Parquet with what
   the file says of its columns: of which field each is, and of which kind.
 * *same value*: the same canonical Extended JSON; the bytes are the usual ones where BSON has
-  several for one value (a NaN's payload, a decimal's unusual form, the options of an expression).
+  several for one value (a NaN's payload, a decimal's unusual form, options of an expression, names
+  of an array's items).
 * *another type, same value*: the number or the text is the same, its type in BSON is not told.
 * *null is missing*: Parquet has one null for both.
 * *rejected*: kept whole in the file of rejected documents, named in the journal, exit 3.
