@@ -218,7 +218,7 @@ class ChunkTasks:
         assert chunk.file is not None
         if self._ends.dump is None:
             return inside(self._folder, chunk.file.name)
-        return self._ends.dump.path(unit, chunk.file, stop)
+        return self._ends.dump.path(unit, chunk.file, stop, pace=self._pace)
 
 
 @contextmanager

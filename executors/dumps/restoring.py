@@ -25,6 +25,7 @@ from executors.dumps.unpack import unpack_archive
 from executors.fingerprint import key_of
 from executors.folder import folder_name, inside
 from executors.metadata import expires
+from executors.pace import UNLIMITED, Pace
 from executors.placement import Mine, Places, belongs
 from executors.plan import is_capped
 from executors.protocol import Stopped, StopToken
@@ -67,7 +68,7 @@ class DumpSource:
         self._lock = Lock()
         self._unpacking = Lock()
 
-    def path(self, unit: Unit, file: ChunkFile, stop: StopToken) -> Path:
+    def path(self, unit: Unit, file: ChunkFile, stop: StopToken, *, pace: Pace = UNLIMITED) -> Path:
         """Where a chunk's file lies. One that was unpacked, or lies in a store, may be gone or not
         be here yet: it comes again, with the same bytes (I24). Raises as `survey`, `DamagedFile`
         for one in a store that is not what it was, `OSError`."""
@@ -75,7 +76,7 @@ class DumpSource:
             return inside(self._dump(stop)[0].root, file.name)
         path = inside(self._folder, file.name)
         if file.place == "store":
-            self._fetch(file, path, stop)
+            self._fetch(file, path, stop, pace)
         else:
             self._must_lie_there(unit, path, stop)
         return path
@@ -129,7 +130,7 @@ class DumpSource:
         """The dump itself. Raises as `survey`."""
         return self._dump(stop)[0]
 
-    def _fetch(self, file: ChunkFile, path: Path, stop: StopToken) -> None:
+    def _fetch(self, file: ChunkFile, path: Path, stop: StopToken, pace: Pace) -> None:
         """What lies there was fetched whole by this process: see `_open`."""
         self._dump(stop)
         if path.exists():
@@ -137,6 +138,7 @@ class DumpSource:
         assert self._store is not None
         size, sha256 = file.file_bytes, file.sha256
         name = file.name.removeprefix(f"{FETCHED}/")
+        pace.files(size, stop)
         fetch_chunk(self._store, name, path, stop, file_bytes=size, sha256=sha256)
         self.unchanged.holds(path, 0, size, sha256, mark_of(path))
 

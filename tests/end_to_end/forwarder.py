@@ -26,9 +26,13 @@ class Forwarder:
         self.armed = True
 
     @property
+    def port(self) -> int:
+        return int(self._listener.getsockname()[1])
+
+    @property
     def uri(self) -> str:
         """Direct: else a driver would ask the server for its own address and go there."""
-        return f"mongodb://127.0.0.1:{self._listener.getsockname()[1]}/?directConnection=true"
+        return f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
 
     def __enter__(self) -> Self:
         threading.Thread(target=self._accept, daemon=True).start()

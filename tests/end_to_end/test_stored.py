@@ -11,6 +11,7 @@ import pytest
 
 from tests.conftest import Pair
 from tests.end_to_end import every_kind, oracle
+from tests.end_to_end.forwarder import Forwarder
 from tests.end_to_end.test_dump_kills import COUNTS, TO_DUMP, fight, loaded  # noqa: F401 — a fixture
 from tests.end_to_end.test_main_job import Terminal, left_by, until
 from tests.objectstores import NOT_SECRET, S3, make_bucket
@@ -268,6 +269,28 @@ def test_what_a_store_does_not_take_is_refused(
     assert refused.returncode == 2
     assert why in refused.stderr and "→" in refused.stderr
     assert names(bucket) == []
+
+
+@pytest.mark.deep
+def test_an_outage_of_the_store_is_waited_out_or_paused(
+    pair: Pair, s3: S3, bucket: Any, tmp_path: Path
+) -> None:
+    """A20: nobody is to blame, no chunk is given up; `resume` goes on where the store is back."""
+    pair.source_client.shop.c.insert_many([{"_id": n, "x": "y" * 100} for n in range(3000)])
+    ferrylog, url = Terminal(tmp_path, pair), f"{s3.url}/dump"
+    slow = ("--patience", "1", "--read-docs-per-s", "1000")
+    with Forwarder(s3.port, b"no such bytes", lambda: None) as wire:
+        endpoint = f"http://127.0.0.1:{wire.port}"
+        ferrylog.environment["AWS_ENDPOINT_URL"] = endpoint
+        going = ferrylog.begin("dump", "--out", url, *SMALL, *slow)
+        _until_kind(ferrylog, "dump_completed")
+    _, said = going.communicate(timeout=100)
+    assert (going.returncode, "ESTORE010" in said) == (5, True), said
+    assert "dead_lettered" not in ferrylog.kinds()
+    ferrylog.environment["AWS_ENDPOINT_URL"] = s3.endpoint
+    assert ferrylog("resume", "--read-docs-per-s", "0").returncode == 0
+    assert ferrylog("verify", "--from", url).returncode == 0
+    assert ferrylog("verify").returncode == 0
 
 
 @pytest.mark.deep

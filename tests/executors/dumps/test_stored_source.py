@@ -1,5 +1,6 @@
 """A dump in a store as the source of a job: what is fetched, when, and what of it stays (I24)."""
 
+from errno import ENOSPC
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,8 @@ from executors.chunkfile import DamagedFile
 from executors.dumps.errors import DamagedDump
 from executors.dumps.named import identity_of
 from executors.dumps.restoring import FETCHED, DumpSource
+from executors.pace import Unlimited
+from executors.protocol import StopToken
 from executors.storage.urls import open_store
 from statemachine.state import ChunkFile
 from statemachine.stimuli import PlannedFiles
@@ -93,3 +96,26 @@ def test_what_is_counted_for_one_of_several_targets_does_not_stay(url: str, tmp_
     found = [sum(each.file.documents for each in planned(dump).files) for dump in places]
     assert sum(found) == 12
     assert not [path for n in range(2) for path in (tmp_path / f"{n}").rglob("*.flb")]
+
+
+class FullDisk(Unlimited):
+    """Tells what was asked for, and has no room."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def files(self, size: int, stop: StopToken) -> None:
+        self.asked.append(size)
+        raise OSError(ENOSPC, "no room")
+
+
+def test_a_full_disk_takes_no_more_files(url: str, tmp_path: Path) -> None:
+    """F4: what stays free of the disk is asked before each file, and not for one that is here."""
+    dump, pace = source(url, tmp_path / "work"), FullDisk()
+    one, two = (each.file for each in planned(dump).files)
+    brought(dump, one)
+    dump.path(plain_unit(NAMES[0]), one, Looks(), pace=pace)
+    with pytest.raises(OSError, match="no room"):
+        dump.path(plain_unit(NAMES[0]), two, Looks(), pace=pace)
+    assert pace.asked == [two.file_bytes]
+    assert not (tmp_path / "work" / two.name).exists()
