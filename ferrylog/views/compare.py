@@ -154,7 +154,12 @@ def _facts(past: Past, line: TimelineReport, forecast: Forecast | None) -> Itera
     state = past.state
     for section, model in (("spec", state.spec), ("settings", state.settings)):
         for name, value in model.model_dump(mode="json").items() if model is not None else ():
-            yield (section, name), _plain(value)
+            if isinstance(value, dict):  # of a job that exports: in which form
+                yield from _in(
+                    section, **{f"{name}_{inner}": each for inner, each in value.items()}
+                )
+            else:
+                yield (section, name), _plain(value)
     units = [_unit(state, unit) for unit in state.units.values()]
     sums = {name: sum(int(unit[name] or 0) for unit in units) for name in SUMS}
     yield from _in(

@@ -62,7 +62,17 @@ def _mapped(unit: Unit, form: ExportSpec) -> MappedReport:
         namespace=unit.id,
         columns=sum(column.leaves() for column in columns),
         as_text={kind: tuple(names) for kind, names in found.items()},
+        renamed=dict(_renamed(columns)),
     )
+
+
+def _renamed(columns: Sequence[Column], above: str = "") -> Iterator[tuple[str, str]]:
+    for column in columns:
+        field = above + column.field
+        if column.name != column.field and column.field:
+            yield field, column.name
+        inner = (column.element,) if column.element is not None else column.members
+        yield from _renamed(inner, f"{field}." if column.members else above)
 
 
 def _leaves(columns: Sequence[Column], above: str = "") -> Iterator[tuple[str, Column]]:
@@ -98,7 +108,9 @@ def lines(report: StatusReport) -> Iterator[str]:
     for unit in export.units:
         text = "; ".join(f"{_shown(names)} ({kind})" for kind, names in unit.as_text.items())
         told = f", as text: {text}" if text else ""
-        yield f"  {unit.namespace}: {unit.columns:,} columns{told}"
+        names = [f"{name} for {field}" for field, name in unit.renamed.items()]
+        called = f", called {_shown(names)}" if names else ""
+        yield f"  {unit.namespace}: {unit.columns:,} columns{told}{called}"
 
 
 def _shown(names: Sequence[str]) -> str:

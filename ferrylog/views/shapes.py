@@ -244,6 +244,8 @@ class MappedReport(Report):
     """That hold values: members of a struct count, the struct does not."""
     as_text: dict[str, tuple[str, ...]]
     """Columns whose values are written as text, by the kind of value; `json`: of any type."""
+    renamed: dict[str, str]
+    """What fields are called that readers would not take by their own names."""
 
 
 class ExportReport(Report):
