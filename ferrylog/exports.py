@@ -5,22 +5,27 @@ from functools import partial
 from pathlib import Path
 
 from executors.clients import Deployment
+from executors.export import extra
 from executors.export.manifest import Facts
 from executors.export.place import Export, refuse_taken, root_of, take
 from executors.export.processes import Processes
 from executors.storage.urls import local_folder, open_store
 from ferrylog import __version__, clock
 from statemachine.events import JobSpec, RunSettings
+from statemachine.state import takes_census
 from statemachine.words import JobId
 
 
 def export_to(
     job: JobId, spec: JobSpec, source: Deployment | None, folder: Path, settings: RunSettings
 ) -> Export | None:
-    """Nothing is asked of the store yet. `folder`: the job's, for what is on its way there."""
+    """Nothing is asked of the store yet. `folder`: the job's, for what is on its way there. Raises
+    `NoPyarrow`, `BadStoreUrl`, `NoCredentials`."""
     if spec.export is None:
         return None
     assert source is not None
+    if takes_census(spec):
+        extra.require()
     return Export(
         job,
         open_store(root_of(spec), folder),

@@ -1,4 +1,4 @@
-"""What hands type that know mongodump and mongorestore, and what says the same here."""
+"""What hands type that know MongoDB's own tools, and what says the same here."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -49,6 +49,18 @@ INSTEAD: Final[Mapping[str, str]] = {
     "--fixDottedHashIndex": "leave it out: the index is built as it was",
     "--tempUsersColl": "leave it out: --users-and-roles needs none",
     "--tempRolesColl": "leave it out: --users-and-roles needs none",
+    "--fields": "--projection '{\"name\": 1}'",
+    "-f": "--projection '{\"name\": 1}'",
+    "--fieldFile": '--projection "$(cat FILE)"',
+    "--type": "--format parquet, or jsonl; CSV does not tell types",
+    "--jsonFormat": "--json-form canonical, or relaxed",
+    "--jsonArray": "--format jsonl is one document a line; `jq -s` makes an array of them",
+    "--pretty": "--format jsonl is one document a line; `jq .` makes it pretty",
+    "--noHeaderLine": "leave it out: neither format has such a line",
+    "--assertExists": _ALWAYS,
+    "--sort": "leave it out: files hold ranges of _id in no order between them",
+    "--skip": "leave it out, or narrow --query",
+    "--limit": "leave it out, or narrow --query",
     "--compressors": "it belongs into the URI: ?compressors=zstd",
 }
 
