@@ -11,7 +11,6 @@ import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from functools import lru_cache
 from itertools import chain, islice
 from json.encoder import encode_basestring as quoted
 from typing import Any, Final, Literal
@@ -144,6 +143,9 @@ def _ordered(pattern: bytes, options: bytes) -> bytes:
 
 
 _PIECES: Final = 32
+REMEMBERED: Final = 1000
+SHORT: Final = 8 << 10
+"""Templates that are remembered, and characters of one: 8 MiB, whatever names there are."""
 _FEW: Final = 8
 """Objects of one shape for which it does not pay to look at their fields one by one."""
 _DOCUMENT: Final = 0x03
@@ -183,7 +185,8 @@ class _Values:
             list: self._arrays,
             DBRef: self._refs,
         }
-        self._template = lru_cache(4096)(lambda names: _template(names, reserved))
+        self._reserved = reserved
+        self._templates: dict[tuple[str, ...], str] = {}
 
     def of(self, values: Sequence[Any]) -> list[str]:
         kinds = set(map(type, values))
@@ -218,6 +221,17 @@ class _Values:
 
     def _refs(self, values: Sequence[DBRef]) -> list[str]:
         return self._objects([dict(each.as_doc()) for each in values])
+
+    def _template(self, names: tuple[str, ...]) -> str:
+        """How objects with these names are said: `%s` for each value."""
+        if (known := self._templates.get(names)) is not None:
+            return known
+        template = _template(names, self._reserved)
+        if len(template) <= SHORT:
+            if len(self._templates) == REMEMBERED:
+                self._templates.clear()
+            self._templates[names] = template
+        return template
 
     def _rare(self, values: Sequence[Any]) -> Iterable[str]:
         for each in values:

@@ -48,8 +48,8 @@ def restore(
         typer.Option(
             "--from",
             metavar="DIR|URL",
-            help="A dump of ferrylog or mongodump, an export of JSONL, one .bson or .jsonl file; or "
-            "s3://, gs://, az:// with bucket and prefix.",
+            help="A dump of ferrylog or mongodump, an export of JSONL, one .bson or .jsonl file; "
+            "or s3://, gs://, az:// with bucket and prefix.",
         ),
     ] = None,
     archive: Annotated[

@@ -90,6 +90,7 @@ def test_a_document_without_id_gets_the_same_one_each_time(tmp_path: Path) -> No
         (b'{"a\\u0000":1}', "NUL"),
         (b"[" * 100_000, "deeper"),
         (b'{"a":' * 300 + b"1" + b"}" * 300, "deeper"),
+        (b'{"a":' * 185 + b"1" + b"}" * 185, "180 documents"),
         (b'{"a":"' + b"x" * (17 << 20) + b'"}', "is the most"),
         (b'{"a":"' + b"x" * 300 + b'"}', "longer than"),
     ],

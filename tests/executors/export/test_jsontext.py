@@ -30,6 +30,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from executors.dumps.extjson import as_bson, parsed
+from executors.export import jsontext
 from executors.export.jsontext import LOT, Form, Misfit, canonical, canonical_element, texts_of
 from executors.rawbson import wrap
 from tests.conformance.corpus import needs_corpus, valid_bson
@@ -195,6 +196,20 @@ def test_relaxed_says_the_same_of_what_it_walks() -> None:
     [plain] = texts_of([raw], "relaxed")
     [walked] = texts_of([wrap(raw[4:-1] + SYMBOL[4:-1])], "relaxed")
     assert json.loads(str(walked)) == json.loads(str(plain)) | {"v": {"$symbol": "ab"}}
+
+
+def test_any_number_of_shapes_takes_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each document with names of its own: those that were said are not held for ever."""
+    monkeypatch.setattr(jsontext, "REMEMBERED", 3)
+    monkeypatch.setattr(jsontext, "SHORT", 100)
+    values = jsontext._Values(jsontext._CANONICAL, {}, frozenset())
+    many = [{f"f{n}": n, "x" * (n % 2 * 100): True} for n in range(20)]
+    texts = values.of(many)
+    assert [parsed(text.encode())[0] for text in texts] == [
+        (f"f{n}", (("$numberInt", str(n)),)) for n in range(20)
+    ]
+    assert len(values._templates) <= 3
+    assert all(len(each) <= 100 for each in values._templates.values())
 
 
 def test_the_deepest_document_of_servers_is_said() -> None:
