@@ -395,3 +395,23 @@ def test_killed_in_the_middle_of_an_upload(
     assert _uploads(s3) == 1
     assert store.remove_drafts() == 1
     assert put_large(store).size == LARGE
+
+
+MEASURED = """
+import os, resource
+os.truncate(draft, 20 * os.path.getsize(draft))
+store.put_file("big", draft, threading.Event())
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
+"""
+
+
+@pytest.mark.deep
+def test_memory_of_a_large_upload(s3: S3, tmp_path: Path) -> None:
+    """G8: a few parts, whatever the size."""
+    script = KILLED.rpartition("store.put_file")[0] + MEASURED
+    words = [sys.executable, "-c", script, f"{s3.url}/out", str(tmp_path), str(AT_ONCE)]
+    ran = subprocess.run(
+        words, cwd=Path(__file__).parents[3], check=False, capture_output=True, text=True
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert int(ran.stdout) < 200, "MiB, of which the program is 60 and what was written first 16"
