@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, Final, Literal
 
 from executors.dumps.beneath import open_file
 from executors.dumps.errors import NoDump, OtherDump
+from executors.dumps.exported import is_export
 from executors.dumps.manifest import MANIFEST
 from executors.dumps.model import Dump, NeverStops
 from executors.dumps.mongodump import OPLOG
@@ -72,6 +73,8 @@ def what_lies_there(path: Path) -> Literal["databases", "files"]:
     """Whether a dump names its databases, or is one `.bson` file or a directory of such."""
     if not path.is_dir():
         return "files" if path.is_file() else "databases"
+    if is_export(path):
+        return "databases"
     names = {each.name for each in path.iterdir()} - set(OPLOG)
     of_collections = any(kind_of(name)[1] for name in names)
     return "files" if of_collections and MANIFEST not in names else "databases"

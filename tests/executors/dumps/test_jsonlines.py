@@ -214,6 +214,7 @@ def unpacked(dump: Dump, folder: Path, **more: Any) -> list[Part | Damage]:
 
 def test_an_export_is_a_dump(tmp_path: Path) -> None:
     dump = exported(tmp_path / "e")
+    (tmp_path / "e" / "shop.x.bson").mkdir()  # of a collection of that name
     assert what_lies_there(tmp_path / "e") == "databases"
     assert dump.layout == "jsonl"
     assert [each.namespace for each in dump.namespaces] == ["shop.a", "shop.b"]
