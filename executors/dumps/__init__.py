@@ -1,4 +1,5 @@
-"""Dumps on disk: ferrylog's own and mongodump's, read without trust, written to be read by both.
+"""Dumps on disk and in stores: ferrylog's own and mongodump's, read without trust, written to be
+read by both.
 
 What enters: a folder, a file or a stream that somebody made, anywhere. What leaves: namespaces
 with their metadata, and parts: whole documents, checked envelope by envelope, each with its

@@ -8,9 +8,9 @@ from ferrylog.views.shapes import AnswerReport
 from ferrylog.views.spans import span
 from ferrylog.views.told import HELD, Told
 from statemachine.decide.operations import TAKING_BACK
-from statemachine.decide.schedule import held_back
+from statemachine.decide.schedule import fetched, held_back
 from statemachine.policy import POOLS, files_limit, workers_of
-from statemachine.state import State, Task
+from statemachine.state import State, Task, is_stored
 from statemachine.words import Cause, JobStatus, Pool, Status, TaskKey, TaskKind
 
 SHOWN: Final = 3
@@ -119,17 +119,29 @@ def _reasons(asked: Asked) -> Iterator[Answer]:
             f"of {left:,} units are left.",
             "",
         )
-    settings = state.settings
-    if settings is not None and state.size(TaskKind.DUMP, Status.PENDING):
-        limit = files_limit(settings)
-        if state.files >= limit:
-            yield (
-                f"{state.files} chunk files wait to be restored, and no more than {limit} may.",
-                f"ferrylog set {asked.job} restore-workers=N, or files-ahead=N",
-            )
+    yield from _folder(asked)
     letters = state.count(Status.FAILED)
     if letters:
         yield f"{_counted(letters, 'task')} given up.", "ferrylog dead-letters list"
+
+
+def _folder(asked: Asked) -> Iterator[Answer]:
+    """The work folder holds as many chunk files as it may."""
+    state = asked.state
+    if state.settings is None or state.spec is None:
+        return
+    limit = files_limit(state.settings)
+    if state.size(TaskKind.DUMP, Status.PENDING) and state.files >= limit:
+        yield (
+            f"{state.files} chunk files wait to be restored, and no more than {limit} may.",
+            f"ferrylog set {asked.job} restore-workers=N, or files-ahead=N",
+        )
+    stored = is_stored(state.spec.source) and state.size(TaskKind.RESTORE, Status.PENDING)
+    if stored and fetched(state) >= limit:
+        yield (
+            f"{fetched(state)} fetched files wait to be compared, and no more than {limit} may.",
+            f"ferrylog set {asked.job} dump-workers=N, or files-ahead=N",
+        )
 
 
 def _tasks(state: State, wanted: Status) -> Iterator[tuple[TaskKey, Task]]:

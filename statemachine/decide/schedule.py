@@ -250,9 +250,7 @@ class _Room:
         writing = state.size(TaskKind.DUMP, Status.PROCESSING)
         self._left = {TaskKind.DUMP: limit - state.files - writing}
         if is_stored(state.spec.source):
-            fetched = state.size(TaskKind.RESTORE, Status.PROCESSING)
-            fetched += sum(state.size(TaskKind.VERIFY, each) for each in OPEN)
-            self._left[TaskKind.RESTORE] = limit - fetched
+            self._left[TaskKind.RESTORE] = limit - fetched(state)
 
     def takes(self, kind: TaskKind) -> bool:
         """Whether a task of this kind may start too."""
@@ -260,6 +258,13 @@ class _Room:
             return True
         self._left[kind] -= 1
         return self._left[kind] >= 0
+
+
+def fetched(state: State) -> int:
+    """Chunk files of a store that lie in the work folder, at most: being restored, or to be
+    compared."""
+    compared = sum(state.size(TaskKind.VERIFY, each) for each in OPEN)
+    return state.size(TaskKind.RESTORE, Status.PROCESSING) + compared
 
 
 def _start(state: State, key: TaskKey) -> AnyEvent:

@@ -8,10 +8,12 @@ import pytest
 from ferrylog import clock
 from ferrylog.engine import Engine
 from ferrylog.past import Past
+from ferrylog.views.answers import Asked
+from ferrylog.views.answers import answers as answered
 from ferrylog.views.counts import Counts
 from ferrylog.views.model import exit_code, phase, status_report
 from ferrylog.views.shapes import ChunkReport, SideCounts, StatusReport
-from ferrylog.views.told import told
+from ferrylog.views.told import Told, told
 from journal.sqlite import SqliteJournal
 from statemachine.events import JobSpec
 from statemachine.state import State, Unit
@@ -32,6 +34,8 @@ from tests.ferrylog.histories import BEGIN, CHUNK, JOB, KILLED, Play, failed, re
 from tests.ferrylog.saying import Say, say_with
 from tests.simulation.simulate import Simulation
 from tests.statemachine.examples import SETTINGS, SPEC
+from tests.statemachine.story import RESTORED, UNIT
+from tests.statemachine.test_files import stored
 
 DIRECT = SPEC.model_copy(update={"mode": "direct"})
 ORDERS = UnitId("shop.orders")
@@ -322,6 +326,16 @@ def test_the_work_folder_is_full(path: Path) -> None:
     full = [each for each in told if "chunk files wait to be restored" in each.answer]
     assert full
     assert "restore-workers" in full[0].remedy
+
+
+def test_restores_wait_for_what_was_fetched_to_be_compared() -> None:
+    """A26: of a dump in a store, so many files lie in the work folder and no more."""
+    story = stored(chunks=4, files_ahead=2)
+    for n in range(2):
+        story.succeed(TaskKey(TaskKind.RESTORE, f"{UNIT}#{n}"), RESTORED)
+    idle = answered(Asked("j", story.state, Told(), running=True, now_ms=0))[0]
+    assert "2 fetched files wait to be compared, and no more than 2 may" in idle.answer
+    assert "dump-workers" in idle.remedy
 
 
 def test_dead_letters_are_a_reason(path: Path) -> None:
