@@ -4,9 +4,10 @@ from collections import Counter
 from collections.abc import Iterator
 from importlib import import_module
 
+from executors.storage.errors import StoreError
 from statemachine.errors import FerrylogError, OperatorError
 
-ABSTRACT = (OperatorError,)
+ABSTRACT = (OperatorError, StoreError)
 WHERE = ("executors.errors", "ferrylog.cli.main", "ferrylog.errors", "journal.errors")
 
 
