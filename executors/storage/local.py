@@ -9,7 +9,6 @@ import stat
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
-from threading import Lock
 from typing import BinaryIO, Final
 from uuid import uuid4
 
@@ -37,8 +36,7 @@ class Local:
         self.url = root.absolute().as_uri()
         self._root = root.absolute()
         self._durable: set[Path] = set()
-        """Directories of which the names above them are synced."""
-        self._making = Lock()
+        """Directories that a thread has made or found, and synced by their names."""
 
     def put(self, name: str, data: bytes, *, replace: bool = False) -> Found:
         place = self._made(name)
@@ -143,8 +141,7 @@ class Local:
     def _made(self, name: str) -> Path:
         """The place of that name; its directory exists, and will after a power cut."""
         place = self._place(name)
-        with self._making:
-            self._make(place.parent)
+        self._make(place.parent)
         return place
 
     def _make(self, directory: Path) -> None:

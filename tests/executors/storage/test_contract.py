@@ -254,6 +254,15 @@ def test_a_stopped_put_leaves_nothing(store: Store, looks: int) -> None:
     assert not draft.exists()
 
 
+def test_nothing_is_put_once_it_is_stopped(store: Store) -> None:
+    """I24: an attempt that was given up and wakes up later leaves nothing beside a manifest."""
+    draft = store.draft("small")
+    draft.write_bytes(b"1")
+    with pytest.raises(Stopped):
+        store.put_file("small", draft, _After(0))
+    assert store.head("small") is None and not draft.exists()
+
+
 def test_a_stopped_fetch(store: Store, tmp_path: Path) -> None:
     put_large(store, "big", bytes(LARGE))
     with pytest.raises(Stopped):

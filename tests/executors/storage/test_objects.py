@@ -145,6 +145,13 @@ def test_a_lost_answer_is_no_other_object(store: Store, xml: XmlStore) -> None:
         store.put("one", b"other")
 
 
+def test_one_that_was_there_and_is_gone(store: Store, xml: XmlStore) -> None:
+    """Another one put and removed it at the same time: a new attempt may do."""
+    xml.fault = lambda method, path: (412, "PreconditionFailed") if method == "PUT" else None
+    with pytest.raises(TransferBroken):
+        store.put("one", b"1")
+
+
 def test_a_key_that_expires_in_the_middle(store: Store, xml: XmlStore) -> None:
     """The issue's bad input: the third part meets it; nothing of the object shows, the draft is
     gone, and with a new key the same put succeeds."""
