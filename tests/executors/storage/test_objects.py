@@ -208,6 +208,20 @@ def test_an_object_that_came_shorter_than_it_was_sent(store: Store, xml: XmlStor
         put_large(store)
 
 
+def test_an_object_that_shrinks_while_it_is_fetched(
+    store: Store, xml: XmlStore, tmp_path: Path
+) -> None:
+    store.put("one", b"whole")
+
+    def shrink(method: str, path: str) -> None:
+        if method == "GET":
+            xml.objects["bucket/out/one"] = b""
+
+    xml.fault = shrink
+    with pytest.raises(TransferBroken):
+        store.fetch("one", tmp_path / "into", NEVER)
+
+
 def test_a_store_that_ignores_conditions_is_told_of(gs: str, tmp_path: Path) -> None:
     """G6: moto as Google's API; everything else of it works."""
     store = open_store(f"{gs}/out", tmp_path)
