@@ -79,7 +79,7 @@ def test_several_files_are_one_table(pair: Pair, tmp_path: Path) -> None:
 @pytest.mark.deep
 @pytest.mark.parametrize("reader", ["duckdb", "pyarrow"])
 def test_folders_of_a_field_are_a_column(pair: Pair, tmp_path: Path, reader: str) -> None:
-    """G3: Hive's layout: the value comes from the folder, escaped where it must be; null is null."""
+    """G3: the value comes from the folder, escaped where it must be; null is null."""
     folder = exported(pair, tmp_path, "--partition", "country")
     assert "country" not in dataset.dataset(next(folder.rglob("*.parquet"))).schema.names
     if reader == "duckdb":
