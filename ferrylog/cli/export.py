@@ -1,6 +1,6 @@
 """`ferrylog export`: collections to Parquet or JSON lines, in a folder or an object store."""
 
-from typing import Literal
+from typing import Annotated, Literal, NoReturn
 
 import typer
 from pydantic import Field
@@ -14,6 +14,7 @@ from ferrylog.cli.beginning import same_job, start_or_continue
 from ferrylog.cli.running import a_run, end
 from ferrylog.cli.settings import defaults
 from ferrylog.cli.together import spread
+from ferrylog.exportplan import export_plan, plan_text
 from ferrylog.jobs import journal_to_write
 from ferrylog.since import bounded
 from ferrylog.views.shapes import Report
@@ -43,6 +44,9 @@ def export(
     wanted: x.Wanted,
     code: x.Code,
     running: x.Running,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Look and count, columns too; write nothing.")
+    ] = False,
     new: o.New = False,
     journal: o.Journal = o.DEFAULT_JOURNAL,
     json: o.Json = False,
@@ -60,10 +64,13 @@ def export(
         assert side is not None
         spec = _spec(side, target, selection, left, wanted, code)
         spec = spec.model_copy(update={"compression": form.compression.value})
+        if dry_run:
+            settings = running.settings(defaults(uri))
+            _tell_plan(common, side, _new(common, side, spec, settings))
         with journal_to_write(journal) as written:
             same = None if new else same_job(written, spec)
             settings = running.settings(same[1].state.settings if same else defaults(uri))
-            if same is None and left.since:
+            if same is None:
                 spec = _new(common, side, spec, settings)
             with a_run(common, written, (side, None), settings) as run:
                 engine = start_or_continue(run, spec, same, malformed=code.max_malformed)
@@ -71,7 +78,9 @@ def export(
 
 
 def _new(common: o.Common, source: Deployment, spec: JobSpec, settings: RunSettings) -> JobSpec:
-    """Only what is new. When nothing is, says so and leaves: that is a success."""
+    """With `--since` only what is new. When nothing is, says so and leaves: that is a success."""
+    if spec.export is None or not spec.export.since:
+        return spec
     found = bounded(source, spec, work_path(common.journal), settings.read_preference)
     if found is not None:
         return found
@@ -80,6 +89,12 @@ def _new(common: o.Common, source: Deployment, spec: JobSpec, settings: RunSetti
         typer.echo(report.as_json())
     elif not common.quiet:
         typer.echo(f"nothing new beneath {spec.target}: nothing was written", err=True)
+    raise typer.Exit(0)
+
+
+def _tell_plan(common: o.Common, source: Deployment, spec: JobSpec) -> NoReturn:
+    report = export_plan(source, spec, work_path(common.journal))
+    typer.echo(report.as_json() if common.json else plan_text(report))
     raise typer.Exit(0)
 
 

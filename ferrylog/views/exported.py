@@ -36,7 +36,7 @@ def export_report(state: State) -> ExportReport | None:
         above=form.above,
         upto=form.upto,
         partition=form.partition,
-        units=tuple(_mapped(unit, form) for unit in state.units.values() if unit.columns),
+        units=tuple(mapped(unit, form) for unit in state.units.values() if unit.columns),
     )
 
 
@@ -52,7 +52,7 @@ def _files(chunk: Chunk) -> Sequence[int]:
     return [part.file_bytes for part in chunk.file.parts] or [chunk.file.file_bytes]
 
 
-def _mapped(unit: Unit, form: ExportSpec) -> MappedReport:
+def mapped(unit: Unit, form: ExportSpec) -> MappedReport:
     columns = from_text(unit.columns)
     found: dict[str, list[str]] = {}
     for name, column in _leaves(columns):
@@ -106,11 +106,15 @@ def lines(report: StatusReport) -> Iterator[str]:
         after = f" after {export.above}" if export.above else ""
         yield f"  only what is new by {export.since}:{after} up to {export.upto}"
     for unit in export.units:
-        text = "; ".join(f"{_shown(names)} ({kind})" for kind, names in unit.as_text.items())
-        told = f", as text: {text}" if text else ""
-        names = [f"{name} for {field}" for field, name in unit.renamed.items()]
-        called = f", called {_shown(names)}" if names else ""
-        yield f"  {unit.namespace}: {unit.columns:,} columns{told}{called}"
+        yield f"  {columns_line(unit)}"
+
+
+def columns_line(unit: MappedReport) -> str:
+    text = "; ".join(f"{_shown(names)} ({kind})" for kind, names in unit.as_text.items())
+    told = f", as text: {text}" if text else ""
+    names = [f"{name} for {field}" for field, name in unit.renamed.items()]
+    called = f", called {_shown(names)}" if names else ""
+    return f"{unit.namespace}: {unit.columns:,} columns{told}{called}"
 
 
 def _shown(names: Sequence[str]) -> str:

@@ -289,3 +289,23 @@ def test_what_a_failed_export_left_is_cleaned_up(
     swept = terminal.json("cleanup", "--only", "files", "--older-than", "files=0s")
     assert [each["what"] for each in swept["left"]] == [f"{s3.url}/x"]
     assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["mine.txt"]
+
+
+def test_a_dry_run(terminal: Terminal, shop: Any, tmp_path: Path) -> None:
+    """What would be exported, into which columns; nothing is written, not even a journal."""
+    shop.orders.update_one({"_id": 0}, {"$set": {"a.b": [1], "n": "seven"}})
+    words = ("export", "-d", "shop", "--out", str(tmp_path / "out"), "--dry-run")
+    done = terminal(*words)
+    assert done.returncode == 0, done.stderr
+    for said in (
+        "shop.orders: about 300 documents in 1 chunks",
+        "as text: n (json)",
+        "note: shop.big is a view and is not exported",
+        "nothing was written",
+    ):
+        assert said in done.stdout
+    told = terminal.json(*words, "--chunk-docs", "100")
+    assert (told["schema"], told["format"]) == ("ferrylog.export-plan/1", "parquet")
+    assert {each["namespace"]: each["chunks"] for each in told["units"]}["shop.orders"] > 1
+    assert not (tmp_path / "out").exists()
+    assert not terminal.journal.exists()
