@@ -107,10 +107,12 @@ def _scalar(value: object) -> _Typed:
 
 def _special(value: _Object, depth: int) -> _Typed | None:
     """What an object with one of the reserved names says; None of any other object."""
+    if not value or not value[0][0].startswith("$"):
+        return None
     names = frozenset(name for name, _ in value)
     form = _FORMS.get(names)
-    if form is None:
-        if value and value[0][0] in RESERVED:
+    if form is None or len(names) != len(value):
+        if value[0][0] in RESERVED:
             raise ValueError(f"{{{value[0][0]!r}: ...}} with other names beside it")
         return None
     fields = dict(value)

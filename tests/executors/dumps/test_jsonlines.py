@@ -84,6 +84,7 @@ def test_a_document_without_id_gets_the_same_one_each_time(tmp_path: Path) -> No
         (b'{"a":', "Expecting value, column 6"),
         (b"[1]", "no object"),
         (b'{"_id":{"$oid":"xyz"}}', "fromhex"),
+        (b'{"a":{"$oid":"%b","$oid":"%b"}}' % (b"0" * 24, b"1" * 24), "beside it"),
         (b'{"a":NaN}', "NaN is no JSON"),
         (b'{"a":"\xff"}', "utf-8"),
         (b'{"a":"\\ud800"}', "surrogates"),
