@@ -6,7 +6,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("docs", "tests", "scripts", "statemachine", "journal", "executors", "ferrylog")
 TEXTS = (".py", ".md", ".toml", ".lock", ".json", ".sql", ".yaml", ".yml", "")
-OF_A_MACHINE = re.compile(r"/(?:work|root|Users)/\w|/tmp/\w+/\w|\bfile:///\w")
+OF_A_MACHINE = re.compile(r"/(?:work|root|Users)/\w|/tmp/\w+/\w|\bfile:///(?!(?:a|path)\b)\w")
+"""`/a` and `/path` are nobody's."""
 OF_A_REGISTRY = re.compile(
     r"--(?:extra-)?index-url|--find-links|--trusted-host|pypi\.org|pythonhosted|artifactory"
 )
