@@ -119,8 +119,8 @@ def split_requested(state: State, event: SplitRequested) -> None:
 def chunk_replaced(state: State, event: ChunkReplaced) -> None:
     """An open chunk that was split, or a settled one: with rejected documents, or whose file is
     lost."""
-    chunk = state.flawed.pop(event.chunk, None) or state.filed.pop(event.chunk, None)
-    if chunk is None:
+    flawed, filed = state.flawed.pop(event.chunk, None), state.filed.pop(event.chunk, None)
+    if (chunk := flawed or filed) is None:
         chunk = the_chunk(state, event.chunk, event)
         unit = state.units[chunk.unit]
         if not stands(state, TaskKey(TaskKind.SPLIT, chunk.id), Status.COMPLETED):

@@ -8,10 +8,29 @@ from statemachine.events import ExportSpec, FilePart
 from statemachine.evolve import fold
 from statemachine.snapshot import freeze, thaw
 from statemachine.state import Part, State, digest, is_dump, is_stored, reads_dump, takes_census
-from statemachine.stimuli import Censused, Dumped, ExcludeAsked, Manifested, Planned, Surveyed
+from statemachine.stimuli import (
+    Censused,
+    Dumped,
+    ExcludeAsked,
+    Manifested,
+    Planned,
+    RequeueAsked,
+    Surveyed,
+)
 from statemachine.words import Cause, JobStatus, TaskKey, TaskKind, UnitStatus
 from tests.statemachine.examples import SETTINGS, SPEC
-from tests.statemachine.story import DUMP, DUMPED, MANIFEST, PLAN, SURVEY, UNIT, Story, found
+from tests.statemachine.story import (
+    CHUNK,
+    DUMP,
+    DUMPED,
+    MANIFEST,
+    PLAN,
+    SURVEY,
+    UNIT,
+    Story,
+    began,
+    found,
+)
 
 CENSUS = TaskKey(TaskKind.CENSUS, UNIT)
 COUNTED = Censused('[{"field":"_id"}]', 10)
@@ -66,6 +85,22 @@ def test_a_view_has_no_documents_of_its_own(form: str) -> None:
     story = export(form)
     view = found(view=True)
     assert story.succeed(SURVEY, Surveyed((view,)))[-2:] == ["unit_completed", "manifest_started"]
+
+
+def test_rejected_documents_are_exported_again() -> None:
+    """A34, I24: the files of their chunk are no more part of it when others replace it."""
+    story = export("jsonl")
+    story.succeed(SURVEY, Surveyed((found(),)))
+    story.succeed(PLAN, Planned((), 10, natural=False))
+    story.succeed(DUMP, Dumped("one", 9, 90, 50, 1, "cd", rejected=1))
+    story.succeed(MANIFEST, Manifested("ef", 9, 90))
+    story.tell(RequeueAsked("me", CHUNK, 1), began())
+    again = TaskKey(TaskKind.DUMP, f"{UNIT}#1")
+    assert story.succeed(again, DUMPED)[-1] == "manifest_started"
+    assert list(story.state.filed) == [f"{UNIT}#1"]
+    assert not story.state.flawed
+    [effect] = wanted_effects(story.state)
+    assert [chunk.id for chunk in effect.filed] == [f"{UNIT}#1"]
 
 
 def test_a_census_that_fails_is_tried_again_and_may_be_left_out() -> None:
