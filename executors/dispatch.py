@@ -84,6 +84,7 @@ class MongoExecutor:
         """`folder`: where this job's chunk files lie; made when the first is written. `through`:
         code of the user's own that the documents go through as they are dumped."""
         self._through = through
+        self._pace = pace
         self._chunks = ChunkTasks(ends, spec, folder, pace=pace, sizers=sizers, through=through)
         self._ends = ends
         self._spec = spec
@@ -210,6 +211,7 @@ class MongoExecutor:
             read_preference=effect.read_preference,
             cluster_time=effect.cluster_time,
             through=self._through,
+            pace=self._pace,
         )
 
     def _survey_dump(self, dump: DumpSource, effect: Effect, stop: StopToken) -> Surveyed:

@@ -9,7 +9,7 @@ the measurements of a time series, all documents come here.
 
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
+from itertools import chain, pairwise
 from threading import Lock
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from executors.export.columns import to_text
 from executors.export.places import Places
 from executors.export.refute import Seen, both, seen_through, unfit
 from executors.export.selection import projection_of
+from executors.pace import UNLIMITED, Pace
 from executors.plan import plan
 from executors.protocol import StopToken
 from executors.rawbson import documents, id_of, last_of
@@ -53,6 +54,7 @@ def census(
     read_preference: str = "primary",
     cluster_time: str = "",
     through: Through | None = None,
+    pace: Pace = UNLIMITED,
 ) -> Censused:
     """Columns that every document of the unit fits, as many as there are while it looks.
 
@@ -65,24 +67,35 @@ def census(
     hidden = ("_id",) if projection.without_id else ()
     places = Places(spec.export.types, hidden)
     whole = _range(unit, spec, read_preference, cluster_time)
+    ranges, count = _ranges(client, unit, spec, whole, stop)
     if through is None and seen is not None and not whole.natural:
-        ranges, count = _ranges(client, unit, spec, whole, stop)
         _Sieve(client, places, seen, spec.export.types, stop).look(ranges)
-        return Censused(to_text(places.columns()), count)
-    blocks = read_range(client, whole, stop)
-    if through is not None:
-        blocks = through(blocks, _left_to_the_export, stop)
-    count = 0
-    for block in blocks:
-        count += block.documents
-        _admit(places, block)
+    else:
+        count = 0
+        for block in _made(client, ranges, through, stop, pace):
+            count += block.documents
+            _admit(places, block)
     return Censused(to_text(places.columns()), count)
+
+
+def _made(
+    client: MongoClient[Any],
+    ranges: list[Range],
+    through: Through | None,
+    stop: StopToken,
+    pace: Pace,
+) -> Iterator[Block]:
+    """All documents, as they will be exported."""
+    read = chain.from_iterable(read_range(client, each, stop, pace=pace) for each in ranges)
+    return read if through is None else through(read, _left_to_the_export, stop)
 
 
 def _ranges(
     client: MongoClient[Any], unit: Unit, spec: JobSpec, whole: Range, stop: StopToken
 ) -> tuple[list[Range], int]:
     """The whole in parts, and about how many documents they hold."""
+    if whole.natural:
+        return [whole], 0
     wide = {"chunk_docs": RANGE_DOCUMENTS, "chunk_bytes": RANGE_BYTES}
     planned = plan(
         client,

@@ -1,12 +1,13 @@
 """What a server is asked for: the documents that do not fit the places found so far.
 
-Types and names of fields are `$jsonSchema`, nested ones too. It cannot say names with dots as
-names, but as patterns; and it knows neither bounds of dates nor what a binary is: those are
-conditions of their own, by paths.
+Types and names of fields are `$jsonSchema`, nested ones too. Where it names a field with a schema,
+the server seeks that field in each document; the schema of all fields that it does not name is
+applied to each as it comes. So many fields of one type, and names that are no paths, are asked for
+as those that are not named: a document of hundreds of fields would take a thousand times as long.
+Bounds of dates and what a binary is no schema can say: they are conditions of their own, by paths.
 """
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,6 +26,8 @@ Condition = dict[str, Any]
 
 MAX_FILTER_BYTES: Final = 8 << 20
 """Half of what a command may hold: it has the query too."""
+MANY: Final = 4
+"""Fields of one schema that are asked for together: that takes as long as to seek four."""
 _TYPES: Final[dict[str, tuple[str, ...]]] = {
     "": (),
     "string": ("string",),
@@ -92,24 +95,37 @@ def both(query: bytes | None, asked: Condition) -> bytes:
 
 
 def _top(places: Mapping[str, Place], seen: Seen, types: str) -> Condition:
-    schema = _struct(places, types)
-    if seen.included is not None:
-        del schema["additionalProperties"]
-        unmet: Condition = {name: _of_type(()) for name in seen.included}
-        schema["properties"] = unmet | schema["properties"]
-    schema["properties"] |= {name: {} for name in seen.excluded}
-    return schema
+    if seen.included is None:
+        return _struct(places, types, seen.excluded)
+    known = {name: _schema(each, types) for name, each in places.items()}
+    return {"properties": {name: _of_type(()) for name in seen.included} | known}
 
 
-def _struct(places: Mapping[str, Place], types: str) -> Condition:
-    plain = {name: _schema(each, types) for name, each in places.items() if not is_odd(name)}
-    odd = {_pattern(name): _schema(each, types) for name, each in places.items() if is_odd(name)}
-    patterns = {"patternProperties": odd} if odd else {}
-    return {"properties": plain, **patterns, "additionalProperties": False}
+def _struct(places: Mapping[str, Place], types: str, excluded: Iterable[str] = ()) -> Condition:
+    names = dict.fromkeys((*places, *excluded))
+    schema: Condition = {"properties": _any(names), "additionalProperties": False}
+    unnamed: list[Condition] = []
+    for its, alike in _alike(places, types):
+        apart = alike if len(alike) >= MANY else [*filter(is_odd, alike)]
+        schema["properties"] |= {name: its for name in alike if name not in apart}
+        if apart:
+            others = _any(names.keys() - apart)
+            unnamed.append({"properties": others, "additionalProperties": its})
+    return schema | ({"allOf": unnamed} if unnamed else {})
 
 
-def _pattern(name: str) -> str:
-    return rf"\A{re.escape(name)}\z"
+def _alike(places: Mapping[str, Place], types: str) -> Iterator[tuple[Condition, list[str]]]:
+    """Schemas, each with all fields that have it; but for the one that everything fits."""
+    found: dict[bytes, tuple[Condition, list[str]]] = {}
+    for name, place in places.items():
+        if place.kind != "json":
+            schema = _schema(place, types)
+            found.setdefault(bson.encode(schema), (schema, []))[1].append(name)
+    yield from found.values()
+
+
+def _any(names: Iterable[str]) -> Condition:
+    return {name: {} for name in names}
 
 
 def _schema(place: Place, types: str) -> Condition:

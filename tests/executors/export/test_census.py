@@ -340,8 +340,9 @@ def test_only_what_is_exported_has_columns(
     assert plain(counted(source, export=only(projection))) == found
 
 
-def test_what_own_code_makes_has_columns(source: Client) -> None:
-    """Of every document that it lets through."""
+def test_what_own_code_makes_has_columns(source: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of every document that it lets through, in every range."""
+    monkeypatch.setattr(asking, "RANGE_DOCUMENTS", 100)
     fill(source, [{"_id": n, "a": 1} for n in range(700)] + [{"_id": 700, "a": "s"}])
 
     def through(blocks: Iterator[Block], reject: Reject, stop: StopToken) -> Iterator[Block]:
@@ -436,6 +437,13 @@ def test_ten_thousand_fields_are_too_many(source: Client) -> None:
     assert kinds(source, export=only({"f1": 1, "f9999": 1})) == {"f1": "int32", "f9999": "int32"}
 
 
+def test_one_of_many_fields_that_are_asked_for_together(source: Client) -> None:
+    fill(source, [{"_id": n, **{f"f{each}": each for each in range(2000)}} for n in range(260)])
+    source.shop.c.insert_one({"_id": 1000, "f7": Int64(7)})
+    found = kinds(source)
+    assert (found.pop("f7"), set(found.values())) == ("int64", {"int32"})
+
+
 def test_columns_inside_count_too(source: Client) -> None:
     wide = {f"m{n}": n for n in range(450)}
     fill(source, [{f"f{n}": wide} for n in range(12)])
@@ -475,6 +483,12 @@ WAYS: dict[str, Callable[[Any], Any]] = {
     "arrays": lambda value: [value],
     "both": lambda value: [{"m": value}],
     "odd": lambda value: {"m.m": value},
+    "many": lambda value: {"m": value, "n.n": "", **dict.fromkeys("abcdefgh", 1)},
+}
+
+
+FOUND: dict[str, Callable[[Any], Any]] = {
+    "many": lambda kind: {"m": kind, "n.n": "string", **dict.fromkeys("abcdefgh", "int32")},
 }
 
 
@@ -482,16 +496,16 @@ WAYS: dict[str, Callable[[Any], Any]] = {
 def test_what_lies_deep_is_text(source: Client, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """And servers take the question."""
     monkeypatch.setattr(asking, "REPLY_DOCUMENT_BYTES", 1 << 20)
-    inside = WAYS[way]
+    inside, found = WAYS[way], FOUND.get(way, WAYS[way])
     most = 7 if way == "both" else 15
     fill(source, [{"_id": n, "x": deep(most, inside, WHEN)} for n in range(20)])
     expected: Any = "json" if way == "odd" else "timestamp"
-    assert kinds(source) == {"x": deep(most, inside, expected)}
+    assert kinds(source) == {"x": deep(most, found, expected)}
     source.shop.c.insert_one({"x": deep(most, inside, DatetimeMS(2**62))})
-    assert kinds(source) == {"x": deep(most, inside, "json")}
+    assert kinds(source) == {"x": deep(most, found, "json")}
     source.shop.c.insert_one({"x": deep(60, inside, 1)})
     levels = 7 if way == "both" else 15
-    assert kinds(source) == {"x": deep(levels, inside, "json")}
+    assert kinds(source) == {"x": deep(levels, found, "json")}
 
 
 def test_the_largest_documents(source: Client) -> None:
