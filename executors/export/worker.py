@@ -4,6 +4,7 @@ standard output. It ends when its input does, so with whoever began it.
 It knows no server and no command line: what it imports is what a machine has to hold twice.
 """
 
+import gc
 import os
 import pickle
 import signal
@@ -18,6 +19,9 @@ from executors.export.model import Converted, Recipe
 
 HEAD: Final = struct.Struct("<Q")
 """Bytes that follow."""
+UNLOOKED_AT: Final = 1_000_000
+"""Objects that may be made before cycles are looked for: more than a block has. Documents are trees,
+and looking takes a quarter of the time."""
 
 
 def main() -> None:
@@ -25,6 +29,7 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what a library prints is no answer
     sys.meta_path.insert(0, NoPandas())
+    gc.set_threshold(UNLOOKED_AT)
     with suppress(BrokenPipeError):  # nobody waits for the answer any more
         while (question := receive(sys.stdin.buffer)) is not None:
             send(out, _answer(*question))
