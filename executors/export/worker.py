@@ -20,8 +20,8 @@ from executors.export.model import Converted, Recipe
 HEAD: Final = struct.Struct("<Q")
 """Bytes that follow."""
 UNLOOKED_AT: Final = 1_000_000
-"""Objects that may be made before cycles are looked for: more than a block has. Documents are trees,
-and looking takes a quarter of the time."""
+"""Objects that may be made before cycles are looked for: more than a block has. Documents are
+trees, and looking takes a quarter of the time."""
 
 
 def main() -> None:
