@@ -12,6 +12,7 @@ from executors.storage.errors import WARNINGS
 from ferrylog.cli import environment
 from ferrylog.cli import exporting as x
 from ferrylog.cli import options as o
+from ferrylog.errors import Usage
 from ferrylog.exportcheck import place_findings
 from ferrylog.redact import learn, redact
 from ferrylog.views.model import Report
@@ -35,16 +36,30 @@ class CheckedReport(Report):
 
 
 def check(
+    context: typer.Context,
+    *,
     source: o.Source = None,
     source_uri_file: o.SourceFile = None,
     target: o.Target = None,
     target_uri_file: o.TargetFile = None,
     out: Annotated[
         str | None,
-        typer.Option("--out", "-o", metavar="DIR|URL", help="Where a dump or an export would go."),
+        typer.Option(
+            "--out",
+            "-o",
+            envvar="FERRYLOG_OUT",
+            metavar="DIR|URL",
+            help="Where a dump or an export would go.",
+        ),
     ] = None,
     format: Annotated[
-        x.Format | None, typer.Option("--format", case_sensitive=False, help="Of an export.")
+        x.Format | None,
+        typer.Option(
+            "--format",
+            envvar=["FERRYLOG_FORMAT", "OUTPUT_FORMAT"],
+            case_sensitive=False,
+            help="Of an export.",
+        ),
     ] = None,
     db: o.Database = None,
     collection: o.Collection = None,
@@ -60,11 +75,18 @@ def check(
     """Look before you leap: reachable, replica set, roles, empty target, a store that takes and
     gives back; each with its remedy."""
     o.Common(o.DEFAULT_JOURNAL, json, verbose, quiet)
-    selection = o.selection(db, collection, ns_include, ns_exclude)
-    place = x.target_of(out) if out is not None else ""
     there = environment.source_uri(source, source_uri_file)
-    other = target is not None or target_uri_file is not None
-    here = o.uri("target", target, target_uri_file) if other else None
+    here, place = None, ""
+    wanted: environment.Wanted = (db, collection, ns_include)
+    if target is not None or target_uri_file is not None:
+        here, format = o.uri("target", target, target_uri_file), None
+        if environment.is_flag(context, "out"):
+            raise Usage("--out and --target are two ends of one job", remedy="check one of them")
+    else:
+        wanted = environment.selected(context, *wanted)
+        out = environment.out(context, out)
+        place = x.target_of(out) if out is not None else ""
+    selection = o.selection(*wanted, ns_exclude)
     findings: list[OperatorError] = []
     one = _reach("source", there, findings)
     two = _reach("target", here, findings) if here is not None else None

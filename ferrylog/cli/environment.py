@@ -76,20 +76,29 @@ def worker_memory() -> int | None:
     return None if text is None else size("worker_memory", f"{text}g")
 
 
+Wanted = tuple[str | None, Sequence[str] | None, Sequence[str] | None]
+"""Database, collections and globs."""
+
+
 def selected(
     context: typer.Context,
     database: str | None,
     collections: Sequence[str] | None,
     include: Sequence[str] | None,
-) -> tuple[str | None, Sequence[str] | None, Sequence[str] | None]:
-    """Database, collections and globs that are wanted. What flags say is not widened by names of
+) -> Wanted:
+    """What is wanted. What flags say is not widened by names of
     the environment, nor what those say by the settings file."""
     named, collection = _named(DATABASE), _named(COLLECTION)
-    if any(_is_from(context, name, "COMMANDLINE") for name in ("db", "collection", "ns_include")):
+    if any(is_flag(context, name) for name in ("db", "collection", "ns_include")):
         return database or (named if collections else None), collections, include
     if named is None:
         return database, [collection] if collection else collections, include
     return named, [collection] if collection else None, None
+
+
+def is_flag(context: typer.Context, option: str) -> bool:
+    """Whether the option was typed."""
+    return _is_from(context, option, "COMMANDLINE")
 
 
 def _is_from(context: typer.Context, option: str, *places: str) -> bool:

@@ -203,13 +203,15 @@ def test_named_by_the_environment(terminal: Terminal, shop: Any, tmp_path: Path)
         "MAX_MEMORY_USAGE_GB": "0.5",
         "FERRYLOG_OUT": str(tmp_path / "out"),
     }
+    looked = terminal.json("check")
+    assert (looked["ok"], looked["out"]) == (True, f"file:{tmp_path}/out")
     done = terminal("export")
     assert done.returncode == 0, done.stderr
     report = terminal.json("status")
     assert [unit["namespace"] for unit in report["units"]] == ["shop.customers"]
     assert report["units"][0]["chunks"]["total"] >= 2
     assert report["settings"]["worker_memory"] == 1 << 29
-    assert terminal("check").returncode == 0
+    assert terminal("check").returncode == 1, "an export lies there"
     assert terminal("resume").returncode == 0, "of a job that has ended it says so again"
 
 
