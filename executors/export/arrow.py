@@ -6,13 +6,11 @@ has a type for them. Whoever calls has asked `extra.require` whether pyarrow is 
 
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import pyarrow as pa
 
-from executors.export.columns import Column, to_text
-
-Types = Literal["exchange", "native"]
+from executors.export.columns import Column, Types, to_text
 
 _TEXT: Final = pa.string()
 _SAME: Final[dict[str, Any]] = {

@@ -10,8 +10,7 @@ from bson.binary import UUID_SUBTYPE
 from bson.datetime_ms import DatetimeMS
 from bson.dbref import DBRef
 
-from executors.export.arrow import Types
-from executors.export.columns import KINDS, Kind
+from executors.export.columns import KINDS, Kind, Types
 from executors.export.jsontext import canonical
 
 UNREADABLE: Final = "EEXPORT030"

@@ -20,6 +20,7 @@ from executors.batches import Block, Range, read_range
 from executors.beside import beside
 from executors.boundaries import to_key
 from executors.export.columns import to_text
+from executors.export.partition import partition_of
 from executors.export.places import Places
 from executors.export.refute import Seen, both, seen_through, unfit
 from executors.export.selection import projection_of
@@ -58,8 +59,8 @@ def census(
 ) -> Censused:
     """Columns that every document of the unit fits, as many as there are while it looks.
 
-    Raises `TooManyColumns`, `BadName`, `BadProjection`, what `through` raises, `PyMongoError`,
-    `Stopped`.
+    Raises `TooManyColumns`, `BadName`, `BadProjection`, `NoPartition`, what `through` raises,
+    `PyMongoError`, `Stopped`.
     """
     assert spec.export is not None
     projection = projection_of(spec)
@@ -75,7 +76,9 @@ def census(
         for block in _made(client, ranges, through, stop, pace):
             count += block.documents
             _admit(places, block)
-    return Censused(to_text(places.columns()), count)
+    columns = places.columns()
+    partition_of(spec.export.partition, columns)  # before the first file
+    return Censused(to_text(columns), count)
 
 
 def _made(

@@ -22,6 +22,8 @@ Kind = Literal[
 """What a column holds. `timestamp`: milliseconds, UTC, years 1 to 9999; `binary`: subtype 0;
 `uuid`: subtype 4; `json`: anything, each value as canonical Extended JSON."""
 KINDS: Final = get_args(Kind)
+Types = Literal["exchange", "native"]
+"""Those that every reader knows, or those that keep BSON's own apart."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any, Final
 from executors.export.atoms import Unfit, require_types
 from executors.export.columns import Column, Kind
 from executors.export.errors import NoPartition
+from executors.export.places import NO_FIELD
 
 NULL: Final = "__HIVE_DEFAULT_PARTITION__"
 """The value of a folder whose documents have none."""
@@ -83,8 +84,8 @@ class Partition:
 
 def partition_of(text: str, columns: tuple[Column, ...]) -> Partition | None:
     """`field`, or `field:year`, `field:month`, `field:day` of a date; empty: none. Raises
-    `NoPartition`."""
-    if not text:
+    `NoPartition`, but for a collection that was empty: it has nothing to tell folders by."""
+    if not text or columns == (NO_FIELD,):
         return None
     fields = {each.field: each for each in columns}
     field, _, period = ("", "", "") if text in fields else text.rpartition(":")

@@ -8,12 +8,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from executors.export.columns import Column, Kind
+from executors.export.columns import Column, Kind, Types
 from executors.export.errors import BadName, TooManyColumns
 from executors.export.naming import names_of
 from executors.rawbson import elements, int64
-
-Types = Literal["exchange", "native"]
 
 MAX_COLUMNS: Final = 5_000
 """Of a file: readers keep some kilobytes for each, and writers a buffer."""

@@ -12,9 +12,9 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from executors.export.arrow import ELEMENT, Types, beneath, schema_of
+from executors.export.arrow import ELEMENT, beneath, schema_of
 from executors.export.atoms import CONVERTED, Unfit, census, require_types, require_values
-from executors.export.columns import Column, from_text
+from executors.export.columns import Column, Types, from_text
 from executors.export.counts import Counts
 from executors.export.errors import Miscounted
 from executors.export.model import Converted, Piece, Recipe

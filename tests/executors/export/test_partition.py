@@ -9,12 +9,17 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 
-from executors.export.columns import Column, to_text
+from executors.export.census import census
+from executors.export.columns import Column, from_text, to_text
 from executors.export.errors import NoPartition, TooManyFolders
 from executors.export.model import Recipe
 from executors.export.parquet import MOST_FOLDERS, ParquetFiles
 from executors.export.partition import NULL, partition_of
+from executors.export.places import NO_FIELD
 from executors.export.shred import Shredder
+from statemachine.events import ExportSpec
+from tests.conftest import Pair
+from tests.executors.examples import Looks, spec, unit_of
 from tests.executors.export.documents import V, raw
 
 N = Column("n", "n", "int32")
@@ -152,6 +157,7 @@ def test_what_would_clash_or_leave_nothing() -> None:
         partition_of("when:day", (when, Column("x", "When_Day", "int32")))
     with pytest.raises(NoPartition, match="no other column would be left"):
         partition_of("n", (N,))
+    assert partition_of("n", (NO_FIELD,)) is None  # of an empty collection
     named_so = Column("a:day", "a:day", "string")
     found = partition_of("a:day", (N, named_so))
     assert found is not None
@@ -167,3 +173,16 @@ def test_more_folders_than_a_chunk_may_have(tmp_path: Path) -> None:
     assert told.value.code == "EEXPORT021"
     for each in opened:
         each.discard()
+
+
+@pytest.mark.server
+def test_a_partition_is_refused_before_the_first_file(pair: Pair) -> None:
+    """G3: the census knows which fields there are; an empty collection has nothing to refuse."""
+    source = pair.source_client
+    asked = spec(kind="export", export=ExportSpec(format="parquet", partition="state"))
+    source.shop.c.insert_one({"state": 1.5})
+    with pytest.raises(NoPartition, match="state is double"):
+        census(source, unit_of(source), asked, Looks())
+    source.shop.c.delete_many({})
+    columns = census(source, unit_of(source), asked, Looks()).columns
+    assert partition_of("state", from_text(columns)) is None
