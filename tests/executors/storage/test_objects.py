@@ -16,10 +16,12 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from obstore.exceptions import GenericError
 
 from executors.classify import classify
 from executors.protocol import Stopped
 from executors.storage import urls
+from executors.storage.answers import meant
 from executors.storage.checking import check_store
 from executors.storage.errors import (
     BadEndpoint,
@@ -311,6 +313,14 @@ def test_a_signed_address_is_not_told(
         for asked in (store, nobody):
             (found,) = check_store(asked)
             assert NOT_SECRET not in f"{found}{found.remedy}" and found.__suppress_context__
+
+
+def test_an_address_within_what_the_network_says() -> None:
+    """Versions of the client differ in whether they repeat it there."""
+    said = f"HTTP error: error sending request for url (https://x/y?sig={NOT_SECRET}): refused"
+    error = meant(GenericError(f"Generic Azure error: {said}"), "az://x/y", "z")
+    assert isinstance(error, StoreUnavailable)
+    assert NOT_SECRET not in str(error) and "refused" in str(error)
 
 
 def test_a_store_that_never_answers(
