@@ -8,7 +8,6 @@ import gc
 import os
 import pickle
 import signal
-import struct
 import sys
 from contextlib import suppress
 from importlib.abc import MetaPathFinder
@@ -17,8 +16,6 @@ from typing import IO, Any, Final
 from executors.export.convert import convert
 from executors.export.model import Converted, Recipe
 
-HEAD: Final = struct.Struct("<Q")
-"""Bytes that follow."""
 UNLOOKED_AT: Final = 1_000_000
 """Objects that may be made before cycles are looked for: more than a block has. Documents are
 trees, and looking takes a quarter of the time."""
@@ -61,20 +58,17 @@ def _sendable(error: Exception) -> Exception:
 
 
 def send(pipe: IO[bytes], what: object) -> None:
-    data = pickle.dumps(what, pickle.HIGHEST_PROTOCOL)
-    pipe.write(HEAD.pack(len(data)))
-    pipe.write(data)
+    """Large bytes go from where they lie."""
+    pickle.dump(what, pipe, pickle.HIGHEST_PROTOCOL)
     pipe.flush()
 
 
 def receive(pipe: IO[bytes]) -> Any:
     """`None` where the other side has ended."""
-    head = pipe.read(HEAD.size)
-    if len(head) < HEAD.size:
+    try:
+        return pickle.load(pipe)  # noqa: S301 — of our own process
+    except (EOFError, pickle.UnpicklingError):
         return None
-    (size,) = HEAD.unpack(head)
-    data = pipe.read(size)
-    return pickle.loads(data) if len(data) == size else None  # noqa: S301 — of our own process
 
 
 if __name__ == "__main__":
