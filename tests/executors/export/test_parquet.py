@@ -246,6 +246,15 @@ def test_a_file_in_which_a_value_is_missing_is_never_whole(tmp_path: Path) -> No
         with pytest.raises(Miscounted, match=f"7 values of {path} became"):
             file.close()
         file.discard()
+    more = files(tmp_path / "more")
+    more.add(Piece(piece.data, 1, "", Counts({**piece.counts.present, "tags.element": 0})))
+    with pytest.raises(Miscounted, match="0 values of tags.element became 1"):
+        more.close()
+    fewer = files(tmp_path / "fewer")
+    fewer.add(piece)
+    fewer._documents += 1
+    with pytest.raises(Miscounted, match="2 documents became 1 rows"):
+        fewer.close()
 
 
 def test_a_disk_that_refuses(tmp_path: Path) -> None:
