@@ -7,11 +7,14 @@ import signal
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote_plus
 
 import pytest
 import zstandard
 
+from tests import program
 from tests.conftest import Pair
+from tests.end_to_end.test_bad_input import guarded
 from tests.end_to_end.test_main_job import Terminal, until
 from tests.objectstores import S3
 
@@ -311,3 +314,35 @@ def test_a_dry_run(terminal: Terminal, shop: Any, tmp_path: Path) -> None:
     assert {each["namespace"]: each["chunks"] for each in told["units"]}["shop.orders"] > 1
     assert not (tmp_path / "out").exists()
     assert not terminal.journal.exists()
+
+
+@pytest.mark.deep
+def test_with_read_access_and_both_ways_to_log_in(tmp_path: Path) -> None:
+    """G5, G10: the role `read` is enough; a password is in no file, whichever way it came."""
+    word = "p@ss/hidden word%"
+    with guarded(tmp_path / "server", "guarded") as side:
+        side.client.shop.orders.insert_many([{"_id": n} for n in range(20)])
+        side.client.other.orders.insert_one({})
+        side.client.shop.command(
+            {"createUser": "ann", "pwd": word, "roles": [{"role": "read", "db": "shop"}]}
+        )
+        host = f"mongodb://{side.host}/"
+        whole = f"mongodb://ann:{quote_plus(word)}@{side.host}/?authSource=shop"
+        fields = {"MONGO_URI": host, "MONGO_USERNAME": "ann", "MONGO_PASSWORD": word}
+        ways = ({"MONGO_URI": whole}, fields | {"MONGO_AUTH_SOURCE": "shop"})
+        for number, names in enumerate(ways):
+            env = {**os.environ, **names, "FERRYLOG_JOURNAL": str(tmp_path / f"{number}.db")}
+            words = ("--format", "jsonl", "--out", str(tmp_path / f"out{number}"))
+            for command in ("check", "export"):
+                done = program.ferrylog(command, "-d", "shop", *words, env=env)
+                assert done.returncode == 0, done.stderr + done.stdout
+            assert len(documents(tmp_path / f"out{number}")) == 20
+            denied = program.ferrylog("check", "-d", "other", *words[:2], env=env)
+            assert "ECONN004" in denied.stdout
+        env |= fields | {"MONGO_PASSWORD": "hidden word"}
+        wrong = program.ferrylog("check", env=env)
+        assert "ECONN003" in wrong.stdout
+        assert "hidden" not in wrong.stdout + wrong.stderr
+    kept = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()
+                    and "server" not in path.parts)  # fmt: skip
+    assert b"hidden" not in kept
