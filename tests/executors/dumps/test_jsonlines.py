@@ -64,7 +64,7 @@ def test_what_others_write_is_read(tmp_path: Path) -> None:
         bson.encode({"_id": 1, "n": bson.Int64(5)}),
         bson.encode({"_id": 2, "x": 1.0}),
     ]
-    assert read(b"", tmp_path) == []
+    assert read(b"", tmp_path) == read(b"\xef\xbb\xbf\n", tmp_path) == []
 
 
 def test_a_document_without_id_gets_the_same_one_each_time(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_reading_can_be_stopped(tmp_path: Path) -> None:
 # Exports
 
 
-def exported(folder: Path, **more: Any) -> Dump:
+def exported(folder: Path, added: tuple[Collection, ...] = (), **more: Any) -> Dump:
     """Two files of one collection, none of another."""
     parts = {f"shop.a/part-{n:06}-j-1-1.jsonl.zst": DOCS[n::2] for n in range(2)}
     files = []
@@ -200,6 +200,7 @@ def exported(folder: Path, **more: Any) -> Dump:
     collections = (
         Collection(namespace="shop.b", documents=0, files=(), **alike),
         Collection(namespace="shop.a", documents=len(DOCS), files=tuple(files), **alike),
+        *added,
     )
     manifest = Manifest(**{**facts, **more}, collections=collections)
     (folder / MANIFEST).write_bytes(as_bytes(manifest))
@@ -312,6 +313,17 @@ def test_one_that_ended_without_some_documents_is_taken(tmp_path: Path) -> None:
     exported(tmp_path / "e", complete=False, missing=("shop.a: 1 documents are rejected",))
     (tmp_path / "e" / SUCCESS).unlink()
     assert "1 documents are rejected" in open_dump(tmp_path / "e").notes[-1]
+
+
+def test_names_in_its_manifest_are_those_of_collections(tmp_path: Path) -> None:
+    """A view without documents is none."""
+    alike: dict[str, Any] = {"documents": 0, "bytes": 0, "rejected": 0, "files": ()}
+    view = Collection(namespace="shop.v", type="view", **alike)
+    dump = exported(tmp_path / "e", added=(view,))
+    assert [each.namespace for each in dump.namespaces] == ["shop.a", "shop.b"]
+    wrong = Collection(namespace="shop.$x", type="collection", **alike)
+    with pytest.raises(DamagedDump, match="EDUMP013"):
+        exported(tmp_path / "f", added=(wrong,))
 
 
 def test_parquet_is_for_other_readers(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ EVERYTHING: dict[str, Any] = {
     "negative zero": -0.0,
     "infinite": -math.inf,
     "nan": math.nan,
-    "text": 'ä"\\\n\0\u2028\x85💶%s %',
+    "text": 'ä"\\\n\0\u2028\u2029\x85💶%s %',
     "": "",
     "a.b$%s": None,
     "when": datetime(2024, 2, 3, 4, 5, 6, 789000),  # noqa: DTZ001
