@@ -3,11 +3,14 @@
 from typing import Any
 
 import bson
-from hypothesis import given
+import pytest
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from executors.export.columns import Column
 from executors.export.places import MAX_BENEATH, MAX_MEMBERS, Places
+from executors.export.shred import Shredder
+from tests.executors.export.documents import columns_of, expected, fields_of, raw, shapes
 
 NAMES = st.sampled_from(["a", "b", "c.d"])
 VALUES = st.recursive(
@@ -31,6 +34,7 @@ def _plain(column: Column) -> Any:
     return column.field, column.kind, frozenset(map(_plain, column.members)), element
 
 
+@settings(max_examples=40)
 @given(DOCUMENTS, st.sampled_from(["exchange", "native"]), st.randoms())
 def test_the_order_of_documents_changes_no_type(
     documents: list[bytes], types: Any, chance: Any
@@ -40,6 +44,7 @@ def test_the_order_of_documents_changes_no_type(
     assert columns(documents, types) == columns(shuffled, types)
 
 
+@settings(max_examples=40)
 @given(DOCUMENTS)
 def test_what_was_admitted_fits_from_then_on(documents: list[bytes]) -> None:
     places = Places("exchange")
@@ -48,6 +53,34 @@ def test_what_was_admitted_fits_from_then_on(documents: list[bytes]) -> None:
         assert places.admit(each) == (places.version > before)
         assert not places.admit(each)
     assert not any(map(places.admit, documents))
+
+
+CASES = shapes(4).flatmap(lambda shape: st.lists(fields_of(columns_of(shape)), max_size=6))
+"""Documents that are much alike, with values of every type and the odd one among them."""
+
+
+@settings(max_examples=25, deadline=None)
+@given(CASES, st.sampled_from(["exchange", "native"]))
+def test_what_was_counted_can_be_exported(cases: Any, types: Any) -> None:
+    """Every document: none is rejected that the census has seen, and none becomes another."""
+    every = [[*dict(fields).items()] for fields in cases]
+    places = Places(types)
+    for fields in every:
+        places.admit(raw(fields))
+    found = places.columns()
+    converted = Shredder(found, types).shred(b"".join(map(raw, every)))
+    assert converted.misfits == ()
+    there = sum(piece.documents for piece in converted.pieces)
+    assert there == len(every)
+    for fields in every:
+        expected(fields, found, types)
+
+
+@pytest.mark.deep
+@settings(max_examples=500, deadline=None)
+@given(CASES, st.sampled_from(["exchange", "native"]))
+def test_what_was_counted_can_be_exported_at_length(cases: Any, types: Any) -> None:
+    test_what_was_counted_can_be_exported.hypothesis.inner_test(cases, types)  # type: ignore[attr-defined]
 
 
 def test_hidden_fields_are_none() -> None:
