@@ -1,7 +1,6 @@
 """`ferrylog dump`: a deployment to a folder of chunk files, a mongodump directory, an archive."""
 
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -10,14 +9,14 @@ from ferrylog.cli import limits as limited
 from ferrylog.cli import options as o
 from ferrylog.cli.beginning import same_job, start_or_continue
 from ferrylog.cli.chains import increment_of
-from ferrylog.cli.ends import end_at
+from ferrylog.cli.ends import archive_at, end_at
 from ferrylog.cli.running import a_run, end
 from ferrylog.cli.settings import defaults, run_settings
 from ferrylog.errors import Usage
 from ferrylog.jobs import journal_to_write
 from ferrylog.wiring import deployment
 from statemachine.events import JobSpec
-from statemachine.state import DUMP, is_stored
+from statemachine.state import is_stored
 
 Form = Literal["chunks", "mongodump", "archive"]
 Squeeze = Literal["none", "zstd", "gzip"]
@@ -169,10 +168,7 @@ def _target(out: str | None, archive: str | None, layout: o.Layout) -> str:
         raise Usage("name where the dump goes, once", remedy="--out DIR or --archive FILE")
     if archive is not None and layout is not o.Layout.CHUNKS:
         raise Usage("--layout is for directories; an archive has its own")
-    if out is not None:
-        return end_at(out)
-    assert archive is not None
-    return DUMP + (archive if archive == "-" else str(Path(archive).absolute()))
+    return archive_at(archive) if archive is not None else end_at(out or "")
 
 
 def _compression(form: Form, wanted: o.DumpCompression | None, *, gzip: bool) -> Squeeze:

@@ -15,7 +15,7 @@ from ferrylog.cli import limits as limited
 from ferrylog.cli import options as o
 from ferrylog.cli.beginning import same_job, start_or_continue
 from ferrylog.cli.chains import increments_foretold, links_wanted, must_be_no_chain
-from ferrylog.cli.ends import end_at
+from ferrylog.cli.ends import archive_at, end_at
 from ferrylog.cli.plan import end_plan
 from ferrylog.cli.running import a_run, end, tell_end
 from ferrylog.cli.settings import DEFAULTS, run_settings
@@ -313,9 +313,7 @@ def _source(dump: str | None, from_: str | None, archive: str | None) -> str:
     named = [each for each in (dump, from_, archive) if each is not None]
     if len(named) != 1:
         raise Usage("name the dump, once", remedy="--from DIR, or --archive FILE")
-    if archive is None:
-        return end_at(named[0])
-    return DUMP + (archive if archive == "-" else str(Path(archive).absolute()))
+    return archive_at(archive) if archive is not None else end_at(named[0])
 
 
 def _into(path: str, db: str | None, collections: list[str] | None) -> str:

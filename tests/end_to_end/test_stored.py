@@ -252,6 +252,8 @@ def test_google_by_what_it_shares_with_s3(pair: Pair, gs: str, tmp_path: Path) -
     [
         (("dump", "--incremental"), "without increments"),
         (("dump", "--layout", "mongodump"), "without increments"),
+        (("dump", "--archive"), "an archive is a file or a standard stream"),
+        (("restore", "--archive"), "an archive is a file or a standard stream"),
         (("restore", "--salvage"), "read once"),
         (("restore", "--objcheck"), "read once"),
         (("restore", "--at", "2026-01-01T00:00:00Z"), "increments are not restored"),
@@ -265,7 +267,8 @@ def test_what_a_store_does_not_take_is_refused(
 ) -> None:
     """At once, with what helps, and nothing was written."""
     ferrylog, end = Terminal(tmp_path, pair), "--out" if words[0] == "dump" else "--from"
-    refused = ferrylog(*words, end, f"{s3.url}/there")
+    named = words if words[-1] == "--archive" else (*words, end)
+    refused = ferrylog(*named, f"{s3.url}/there")
     assert refused.returncode == 2
     assert why in refused.stderr and "→" in refused.stderr
     assert names(bucket) == []
