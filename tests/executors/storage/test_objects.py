@@ -1,17 +1,11 @@
 """Object stores that fail: what it means, who can help, that nothing is lost or shown half.
 
-Faults are answers of `xmlstore`, which we wrote, and cuts of the wire in front of moto's server.
+Faults are answers of `xmlstore`, which we wrote; the wire itself: `test_wire.py`.
 """
 
 import os
-import signal
-import subprocess
-import sys
 import threading
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -39,7 +33,6 @@ from executors.storage.objects import AT_ONCE
 from executors.storage.protocol import Found, Store
 from executors.storage.urls import open_store
 from statemachine.words import Cause
-from tests.end_to_end.forwarder import Forwarder
 from tests.executors.storage.xmlstore import Answer, XmlStore
 from tests.objectstores import NOT_SECRET, S3, speak_az_to, speak_gs_to, speak_to
 
@@ -73,12 +66,12 @@ MEANT = [
 @pytest.fixture
 def store(xml: XmlStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Of S3's dialect; requests are repeated without much delay."""
-    _hurry(monkeypatch)
+    hurry(monkeypatch)
     speak_to(xml.endpoint, monkeypatch)
     return open_store("s3://bucket/out", tmp_path)
 
 
-def _hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     short = {"init_backoff": timedelta(milliseconds=5), "max_backoff": timedelta(milliseconds=9)}
     monkeypatch.setitem(urls.RETRIES, "backoff", short)
 
@@ -229,6 +222,11 @@ def test_a_store_that_ignores_conditions_is_told_of(gs: str, tmp_path: Path) -> 
     store = open_store(f"{gs}/out", tmp_path)
     assert [type(each) for each in check_store(store)] == [IgnoresConditions]
     assert list(store.list()) == []
+    data = os.urandom(LARGE)
+    assert put_large(store, data=data).size == LARGE
+    assert store.read("big", LARGE - 3, 9) == data[-3:]
+    store.remove(["big"])
+    assert store.head("big") is None
 
 
 def test_checks_tell_what_is_wrong(store: Store, xml: XmlStore, tmp_path: Path) -> None:
@@ -262,7 +260,7 @@ def test_what_others_put_there(store: Store, xml: XmlStore) -> None:
 
 
 def test_nobody_listens(s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _hurry(monkeypatch)
+    hurry(monkeypatch)
     speak_to("http://127.0.0.1:1", monkeypatch)
     with pytest.raises(StoreUnavailable, match="Connection refused"):
         open_store(s3.url, tmp_path).get("one")
@@ -279,7 +277,7 @@ def test_http_is_not_spoken_unasked(
 
 def test_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, xml: XmlStore) -> None:
     """The machine's own are asked for where the environment has none."""
-    _hurry(monkeypatch)
+    hurry(monkeypatch)
     monkeypatch.setenv("AWS_METADATA_ENDPOINT", xml.endpoint)
     monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
     for status, cause in ((404, Cause.FATAL), (503, Cause.UNAVAILABLE)):
@@ -298,7 +296,7 @@ def test_a_signed_address_is_not_told(
     azure: XmlStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """I24: Azure's signature stands in the address of each request, which errors repeat."""
-    _hurry(monkeypatch)
+    hurry(monkeypatch)
     speak_az_to(azure.endpoint, monkeypatch)
     monkeypatch.delenv("AZURE_STORAGE_KEY")
     monkeypatch.setenv("AZURE_STORAGE_SAS_TOKEN", f"sv=2024-01-01&sig={NOT_SECRET}")
@@ -327,122 +325,10 @@ def test_a_store_that_never_answers(
     s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, xml: XmlStore
 ) -> None:
     """I24: every wait has an end."""
-    _hurry(monkeypatch)
+    hurry(monkeypatch)
     assert urls.CLIENT["timeout"] <= timedelta(minutes=2)  # type: ignore[operator]
     monkeypatch.setitem(urls.CLIENT, "timeout", timedelta(milliseconds=100))
     xml.fault = lambda method, path: time.sleep(1)  # type: ignore[func-returns-value]
     speak_to(xml.endpoint, monkeypatch)
     with pytest.raises(StoreUnavailable):
         open_store("s3://bucket", tmp_path).put("one", b"1")
-
-
-def _uploads(s3: S3) -> int:
-    with urllib.request.urlopen(f"{s3.endpoint}/{s3.bucket}?uploads") as answer:
-        return int(answer.read().count(b"<Upload>"))
-
-
-@contextmanager
-def _cut_at(
-    s3: S3, marker: bytes, monkeypatch: pytest.MonkeyPatch, times: int
-) -> Iterator[Forwarder]:
-    """A wire to moto that is cut that often where the marker passes."""
-    left = [None] * times
-
-    def seen() -> None:
-        left.pop()
-        wire.armed = bool(left)
-
-    with Forwarder(s3.port, marker, seen) as wire:
-        speak_to(f"http://127.0.0.1:{wire.uri.split(':')[2].partition('/')[0]}", monkeypatch)
-        yield wire
-
-
-@pytest.mark.parametrize(
-    "marker",
-    [
-        pytest.param(b"partNumber=2", id="part"),
-        pytest.param(b"uploadId=", id="any", marks=pytest.mark.deep),
-    ],
-)
-def test_a_wire_cut_for_good_in_an_upload(
-    s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marker: bytes
-) -> None:
-    """The issue's bad input: nothing shows, and the next attempt succeeds."""
-    _hurry(monkeypatch)
-    with _cut_at(s3, marker, monkeypatch, 99):
-        store = open_store(f"{s3.url}/out", tmp_path)
-        with pytest.raises(StoreUnavailable) as told:
-            put_large(store)
-        assert told.value.cause is Cause.UNAVAILABLE
-        assert store.head("big") is None and list(store.list()) == []
-        assert not list(tmp_path.rglob("*.tmp"))
-    speak_to(s3.endpoint, monkeypatch)
-    assert put_large(open_store(f"{s3.url}/out", tmp_path)).size == LARGE
-
-
-@pytest.mark.deep
-def test_a_wire_cut_once_in_an_upload(
-    s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _hurry(monkeypatch)
-    data = os.urandom(LARGE)
-    with _cut_at(s3, b"partNumber=2", monkeypatch, 1):
-        store = open_store(f"{s3.url}/out", tmp_path)
-        put_large(store, data=data)
-        into = tmp_path / "into"
-        store.fetch("big", into, NEVER)
-        assert into.read_bytes() == data
-    assert _uploads(s3) == 0
-
-
-KILLED = """
-import sys, threading
-from pathlib import Path
-from executors.storage.urls import open_store
-store = open_store(sys.argv[1], Path(sys.argv[2]))
-draft = store.draft("big")
-draft.write_bytes(bytes(int(sys.argv[3])))
-store.put_file("big", draft, threading.Event())
-"""
-
-
-def test_killed_in_the_middle_of_an_upload(
-    s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """I24: kill -9 when the second part passes. Nothing shows under the name; the upload itself is
-    left to the bucket's rule, as docs/stores.md says; the draft is found and removed."""
-    begun = threading.Event()
-    with Forwarder(s3.port, b"partNumber=2", begun.set) as wire:
-        port = wire.uri.split(":")[2].partition("/")[0]
-        speak_to(f"http://127.0.0.1:{port}", monkeypatch)
-        words = [sys.executable, "-c", KILLED, f"{s3.url}/out", str(tmp_path), str(LARGE)]
-        process = subprocess.Popen(words, cwd=Path(__file__).parents[3])
-        assert begun.wait(30)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    speak_to(s3.endpoint, monkeypatch)
-    store = open_store(f"{s3.url}/out", tmp_path)
-    assert store.head("big") is None and list(store.list()) == []
-    assert _uploads(s3) == 1
-    assert store.remove_drafts() == 1
-    assert put_large(store).size == LARGE
-
-
-MEASURED = """
-import os, resource
-os.truncate(draft, 20 * os.path.getsize(draft))
-store.put_file("big", draft, threading.Event())
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10)
-"""
-
-
-@pytest.mark.deep
-def test_memory_of_a_large_upload(s3: S3, tmp_path: Path) -> None:
-    """G8: a few parts, whatever the size."""
-    script = KILLED.rpartition("store.put_file")[0] + MEASURED
-    words = [sys.executable, "-c", script, f"{s3.url}/out", str(tmp_path), str(AT_ONCE)]
-    ran = subprocess.run(
-        words, cwd=Path(__file__).parents[3], check=False, capture_output=True, text=True
-    )
-    assert ran.returncode == 0, ran.stderr
-    assert int(ran.stdout) < 200, "MiB, of which the program is 60 and what was written first 16"
