@@ -22,7 +22,7 @@ from executors.dumps.restoring import DumpSource
 from executors.ends import Ends
 from executors.errors import OtherCollection
 from executors.export.ending import end_export
-from executors.export.errors import NoConverter
+from executors.export.errors import Miscounted, NoConverter
 from executors.finish import finish
 from executors.folder import inside
 from executors.foresee import foresee
@@ -130,6 +130,8 @@ class MongoExecutor:
             return Failed(*task, Cause.PERMANENT, "ECONFLICT001", str(error))
         except CountsDisagree as error:
             return Failed(*task, Cause.TRANSIENT, "EMONGO001", str(error))
+        except Miscounted as error:  # of some document: the others are exported
+            return Failed(*task, Cause.PERMANENT, error.code, str(error))
         except ValueError as error:  # bytes that are no BSON, a reply of an unknown shape
             return Failed(*task, Cause.PERMANENT, "EBSON001", str(error))
         except Stopped:

@@ -18,6 +18,7 @@ from executors.dumps.manifest import MANIFEST, Facts
 from executors.dumps.named import open_archive
 from executors.dumps.restoring import DumpSource
 from executors.ends import Ends
+from executors.export.errors import Miscounted
 from statemachine.effects import Effect
 from statemachine.events import JobSpec
 from statemachine.state import Chunk, ChunkFile, Unit
@@ -335,6 +336,20 @@ def test_a_disk_that_refuses(pair: Pair, hands: Hands, tmp_path: Path) -> None:
     hands.migrates()
     cause, code = hands.failed(TaskKind.DUMP, chunk.id, unit=unit, chunk=chunk)
     assert (cause, code) == (Cause.TRANSIENT, "EDISK000")
+
+
+def test_a_value_that_was_miscounted_is_its_chunks_failure(
+    hands: Hands, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """G3: a fault of ours that the rest of an export need not wait for."""
+
+    def fails(*_: object) -> None:
+        raise Miscounted("1 values of a became 0")
+
+    monkeypatch.setattr(MongoExecutor, "_do", fails)
+    hands.restores(root)
+    unit = plain_unit()
+    assert hands.failed(TaskKind.PLAN, unit.id, unit=unit) == (Cause.PERMANENT, "EBUG003")
 
 
 # --- releases -------------------------------------------------------------------------------------
