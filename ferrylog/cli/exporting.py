@@ -8,17 +8,16 @@ from typing import Annotated, Final
 import typer
 
 from executors.boundaries import from_json
-from executors.storage.urls import local_folder, normal_url
 from ferrylog.cli import limits as limited
 from ferrylog.cli import options as o
 from ferrylog.cli import transforming as own
+from ferrylog.cli.ends import end_at
 from ferrylog.cli.environment import worker_memory
 from ferrylog.cli.settings import run_settings
 from ferrylog.clock import when
 from ferrylog.errors import Usage
 from statemachine.events import ExportSpec, RunSettings
 from statemachine.limits import MAX_WORKERS
-from statemachine.state import DUMP
 from statemachine.words import BsonText
 
 CHUNK_BYTES: Final = 512 << 20
@@ -271,8 +270,7 @@ def target_of(out: str | None) -> str:
     `BadStoreUrl` for a URL that is none: nothing of it is repeated, it may hold a key."""
     if not out:
         raise Usage("name where the export goes", remedy="--out DIR, or --out s3://bucket/prefix")
-    folder = local_folder(out)
-    return normal_url(out) if folder is None else DUMP + str(folder)
+    return end_at(out)
 
 
 def _projection(text: str | None) -> BsonText:
