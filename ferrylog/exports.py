@@ -11,27 +11,28 @@ from executors.export.place import Export, refuse_taken, root_of, take
 from executors.export.processes import Processes
 from executors.storage.urls import local_folder, open_store
 from ferrylog import __version__, clock
+from ferrylog.engine import Engine
 from statemachine.events import JobSpec, RunSettings
 from statemachine.state import takes_census
 from statemachine.words import JobId
 
 
 def export_to(
-    job: JobId, spec: JobSpec, source: Deployment | None, folder: Path, settings: RunSettings
+    engine: Engine, spec: JobSpec, source: Deployment | None, folder: Path, settings: RunSettings
 ) -> Export | None:
-    """Nothing is asked of the store yet. `folder`: the job's, for what is on its way there. Raises
-    `NoPyarrow`, `BadStoreUrl`, `NoCredentials`."""
+    """Nothing is asked of the store yet. `folder`: the job's, for what is on its way there;
+    `settings`: until the first turn. Raises `NoPyarrow`, `BadStoreUrl`, `NoCredentials`."""
     if spec.export is None:
         return None
     assert source is not None
     if takes_census(spec):
         extra.require()
     return Export(
-        job,
+        engine.job,
         open_store(root_of(spec), folder),
         Processes(settings.dump_workers),
-        partial(_facts, job, spec, source.version),
-        settings.worker_memory,
+        partial(_facts, engine.job, spec, source.version),
+        lambda: (engine.state.settings or settings).worker_memory,
     )
 
 

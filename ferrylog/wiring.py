@@ -213,7 +213,7 @@ class Run:
         self._must_hold_undos(engine.job, engine.state, folder)
         ends = self._ends(engine.job, spec, folder, made=_made(engine.state))
         if spec.kind == "export":
-            export = export_to(engine.job, spec, self.source, folder, settings)
+            export = export_to(engine, spec, self.source, folder, settings)
             ends = replace(ends, export=export)
         writes = spec.kind in (*TAKES_BACK, "export") or ends.dump is not None or spec.incremental
         undoes = going_on(engine.state) or any(isinstance(each, RollbackAsked) for each in first)

@@ -23,8 +23,12 @@ class Export:
     """Its root is the folder of this export."""
     processes: Processes
     facts: Callable[[], Facts]
-    worker_memory: int
-    """Bytes that one chunk may hold on its way."""
+    memory: Callable[[], int]
+    """Bytes that one chunk may hold on its way, as of now."""
+
+    @property
+    def worker_memory(self) -> int:
+        return self.memory()
 
 
 def root_of(spec: JobSpec) -> str:

@@ -46,7 +46,7 @@ class Job:
         self, store: Store, processes: Processes, folder: Path, wanted: JobSpec, job: str = JOB
     ) -> None:
         facts = FACTS.model_copy(update={"job": job})
-        self.to = Export(job, store, processes, lambda: facts, 1 << 30)
+        self.to = Export(job, store, processes, lambda: facts, lambda: 1 << 30)
         self.spec = wanted
         self.folder = folder
         folder.mkdir(exist_ok=True)
