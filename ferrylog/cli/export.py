@@ -26,7 +26,7 @@ from statemachine.events import ExportSpec, JobSpec, RunSettings
 class NothingNew(Report):
     """Instead of a job's status."""
 
-    schema_: Literal["ferrylog.export/1"] = Field("ferrylog.export/1", alias="schema")
+    schema_: Literal["ferrylog.nothing-new/1"] = Field("ferrylog.nothing-new/1", alias="schema")
     source: str
     target: str
     include: tuple[str, ...]
