@@ -3,6 +3,7 @@
 from errno import ENOSPC
 from pathlib import Path
 
+import boto3
 import pytest
 
 from executors.chunkfile import DamagedFile
@@ -11,6 +12,7 @@ from executors.dumps.named import identity_of
 from executors.dumps.restoring import FETCHED, DumpSource
 from executors.pace import Unlimited
 from executors.protocol import StopToken
+from executors.storage.errors import NoBucket
 from executors.storage.urls import open_store
 from statemachine.state import ChunkFile
 from statemachine.stimuli import PlannedFiles
@@ -87,6 +89,19 @@ def test_what_lies_in_the_store_is_not_believed_either(url: str, tmp_path: Path)
     with pytest.raises(DamagedFile, match="is missing"):
         brought(dump, two)
     with pytest.raises(DamagedDump, match="EDUMP063"):
+        source(url, tmp_path / "work").survey(Looks())
+
+
+def test_a_bucket_that_is_gone_is_no_damage(url: str, s3: S3, tmp_path: Path) -> None:
+    """Nobody gives a chunk up for it: the job pauses, and goes on when the bucket is back."""
+    dump = source(url, tmp_path / "work")
+    file = planned(dump).files[0].file
+    bucket = boto3.resource("s3", endpoint_url=s3.endpoint).Bucket(s3.bucket)
+    bucket.objects.all().delete()
+    bucket.delete()
+    with pytest.raises(NoBucket):
+        brought(dump, file)
+    with pytest.raises(NoBucket):
         source(url, tmp_path / "work").survey(Looks())
 
 
