@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-from statemachine.events import JobSpec, RunSettings
+from statemachine.events import ExportSpec, JobSpec, RunSettings
 from tests.statemachine.examples import SETTINGS
 
 RETRIES = ("none", "fixed", "linear", "exponential", "exponential")
@@ -41,6 +41,9 @@ def draw_spec(random: Random, kinds: Sequence[str] = EVERY_KIND) -> JobSpec:
         on_conflict="stop",
         verify=True,
     )
+    if kind == "export":
+        form = random.choice(("parquet", "jsonl"))
+        return spec.model_copy(update={"export": ExportSpec(format=form)})
     if kind == "group":
         return spec.model_copy(update={"undo": True, "continue_on_error": random.random() < 0.3})
     if spec.kind in ("migrate", "restore") and random.random() < 0.5:

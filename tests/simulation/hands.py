@@ -10,6 +10,7 @@ from statemachine.events import Difference, MetadataDifference
 from statemachine.state import ChunkFile
 from statemachine.stimuli import (
     Built,
+    Censused,
     Copied,
     Created,
     Dumped,
@@ -164,6 +165,10 @@ def _find(world: World, effect: Effect) -> Iterator[News]:
     yield success(effect, PlannedFiles(tuple(files), tuple(damage)))
 
 
+def _census(_world: World, effect: Effect) -> Iterator[News]:
+    yield success(effect, Censused("[]", 1))
+
+
 def _dump(world: World, effect: Effect) -> Iterator[News]:
     assert effect.chunk
     chunk, lots = effect.chunk, world.lots
@@ -173,7 +178,10 @@ def _dump(world: World, effect: Effect) -> Iterator[News]:
     if lots.strikes("partial"):  # the temporary file stays behind; nobody looks at it
         yield break_off(world, effect)
         return
-    documents = world.range(chunk.unit, chunk.lower, chunk.upper)
+    every = world.range(chunk.unit, chunk.lower, chunk.upper)
+    refused = world.refused.get(chunk.unit, set()) if world.exports else set()
+    documents = {key: text for key, text in every.items() if key not in refused}
+    bad = tuple(Rejection(Key(str(key)), "EBAD", "simulated") for key in every if key in refused)
     name = f"{chunk.id}-{effect.attempt}"
     assert name not in world.files, "I15: written twice"
     world.files[name] = documents
@@ -182,7 +190,7 @@ def _dump(world: World, effect: Effect) -> Iterator[News]:
     count = len(documents)
     erased = sum(text == GONE for text in documents.values())
     sizes = (count - erased, 2 * DOCUMENT * count, DOCUMENT * count, 1)
-    yield success(effect, Dumped(name, *sizes, "00", erased))
+    yield success(effect, Dumped(name, *sizes, "00", erased, len(bad), bad))
 
 
 def _restore(world: World, effect: Effect) -> Iterator[News]:
@@ -375,6 +383,7 @@ def _release(world: World, effect: Effect) -> Iterator[News]:
 HANDS: dict[TaskKind, Callable[[World, Effect], Iterator[News | None]]] = {
     TaskKind.SURVEY: _survey,
     TaskKind.CREATE: _create,
+    TaskKind.CENSUS: _census,
     TaskKind.PLAN: _plan,
     TaskKind.DUMP: _dump,
     TaskKind.RESTORE: _restore,

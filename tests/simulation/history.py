@@ -10,7 +10,7 @@ from statemachine.events import (
     RunSettings,
     ShardPlanned,
 )
-from statemachine.state import State
+from statemachine.state import State, keeps_files
 from statemachine.words import Key, Pool, TaskKey, TaskKind, UnitId, Verb, unit_of
 from tests.simulation import laws
 from tests.simulation.valves import POOLS, Valve
@@ -87,7 +87,7 @@ class History:
         opened = [unit for unit, standing in self._units.items() if standing == "open"]
         planned = [self._is(TaskKind.PLAN, unit) for unit in opened if unit not in self.world.views]
         tried = [self.last.get(TaskKey(TaskKind.CREATE, unit)) in TRIED for unit in opened]
-        if self.spec.kind == "dump" and kind is TaskKind.MANIFEST:
+        if keeps_files(self.spec) and kind is TaskKind.MANIFEST:
             return self._surveyed and not opened
         if self.spec.kind == "restore" and kind in (TaskKind.CREATE, TaskKind.RESTORE):
             created = kind is TaskKind.CREATE or all(tried)

@@ -21,6 +21,7 @@ from statemachine.events import (
     SettingChanged,
     StopRequested,
 )
+from statemachine.state import keeps_files
 from statemachine.words import Cause, Pool, TaskKey, TaskKind, Verb
 from tests.simulation.groups import is_group
 from tests.simulation.history import AT_WORK, TRIED
@@ -126,7 +127,7 @@ class JobLaws(UndoLaws):
 
     def _nothing_is_left(self) -> None:
         """I29: the manifest names all files of all units; the last touch came last."""
-        if self.spec.kind == "dump":
+        if keeps_files(self.spec):
             assert self._is(TaskKind.MANIFEST, "job"), "I29"
             written = self.attempts[TaskKey(TaskKind.MANIFEST, "job")]
             assert self.world.manifests[written] == self._to_be_named(), "I29: others are named"

@@ -19,7 +19,7 @@ from statemachine.events import (
 from statemachine.evolve import fold
 from statemachine.policy import POOLS
 from statemachine.snapshot import freeze, thaw
-from statemachine.state import State, digest
+from statemachine.state import State, digest, keeps_files
 from statemachine.words import (
     JobStatus,
     Pool,
@@ -189,7 +189,7 @@ def _finished(world: World, state: State, unit: UnitId, records: Sequence[Record
     assert found.status is UnitStatus.COMPLETED, "I29"
     assert found.damaged == world.unreadable.get(unit, 0), "damage in silence"
     _touched(world, state, unit)
-    if state.spec.kind == "dump":
+    if keeps_files(state.spec):
         _dumped(world, state, unit)
         return
     if state.spec.kind in ("migrate", "restore") and world.past is None:
@@ -246,8 +246,9 @@ def _dumped(world: World, state: State, unit: UnitId) -> None:
     files = {**world.files, **world.lost}  # since the manifest was written
     names = [name for chunk, name in manifest.items() if chunk.startswith(f"{unit}#")]
     named = [item for name in names for item in files[name].items()]
-    lost = [chunk for chunk in state.flawed.values() if chunk.unit == unit]
+    lost = [each for each in state.flawed.values() if each.unit == unit and each.dropped]
     gone = {key for each in lost for key in world.range(unit, each.lower, each.upper)}
+    gone |= world.refused.get(unit, set()) if world.exports else set()
     due = [item for item in world.source[unit].items() if item[0] not in gone]
     assert sorted(named) == sorted(due), "I22"
 

@@ -69,6 +69,7 @@ class Simulation:
             world = draw_world(self.random, self.lots)
         draw_rest(self.random, world)
         self.spec = self.spec.model_copy(update={"metadata": world.compared})
+        world.exports = self.spec.kind == "export"
         if self.spec.kind == "verify":
             draw_copy(self.random, world)
         if is_whole(self.spec):

@@ -316,9 +316,11 @@ class TaskLaws(JobLaws):
             case DumpCompleted():
                 chunk = self._chunks[event.entity]
                 documents = self.world.range(chunk.unit, chunk.lower, chunk.upper)
-                assert event.documents + event.erased == len(documents), "I17"
+                read = event.documents + event.erased + event.rejected
+                assert read == len(documents), "I17"
                 found = self.world.files.get(event.file)
-                assert found in (documents, None), "I17"
+                assert found is None or found.items() <= documents.items(), "I17"
+                assert found is None or len(found) == read - event.rejected, "I17"
                 self._files[event.entity] = event.file
             case FinishCompleted():
                 seen = self.world.looked[event.entity, self.attempts[event.task]]

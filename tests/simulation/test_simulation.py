@@ -54,6 +54,13 @@ def test_every_law_holds_at_every_step(half: int, tmp_path: Path) -> None:
     assert {each.name for each in fields(Odds)} <= set(fired)
 
 
+@pytest.mark.parametrize("seeds", [12, pytest.param(400, marks=pytest.mark.deep)])
+def test_exports_name_every_document_once(seeds: int, tmp_path: Path) -> None:
+    """I17, I21, I22, I24, I29: each chunk's files stand in the last manifest, and no others; also
+    of chunks with rejected documents that were exported again."""
+    run(range(seeds), tmp_path, ["export"])
+
+
 @pytest.mark.deep
 @pytest.mark.parametrize("kind", ["group", "migrate", "restore", "chain", "follow"])
 def test_what_was_done_is_taken_back(kind: str, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from statemachine.events import (
     UnitRegistered,
     UnitSkipped,
 )
-from statemachine.state import stages_of
+from statemachine.state import keeps_files, stages_of
 from statemachine.words import TaskKey, TaskKind, UnitId, unit_of
 from tests.simulation.history import History
 from tests.simulation.valves import POOLS
@@ -97,7 +97,7 @@ class UnitLaws(History):
             case ChunkReleased() | ChunkKept():
                 done = [self._is(kind, event.chunk) for kind in stages_of(self.spec)]
                 unit = UnitId(event.chunk.rpartition("#")[0])
-                assert self.spec.kind != "dump", "I44: a file of a dump is gone"
+                assert not keeps_files(self.spec), "I44: a file of a dump is gone"
                 assert unit in self.world.unpacked or not self.world.from_dump, "I44"
                 left = self._units[unit] == "skipped" or event.chunk in self._gone
                 assert all(done) or left, "I23"

@@ -195,6 +195,8 @@ class World:
     """What it found missing, by unit and attempt."""
     manifests: dict[int, dict[str, str]] = field(default_factory=dict)
     """Chunks and the names of their files, by the attempt that wrote it."""
+    exports: bool = False
+    """What a target would refuse, no file can hold."""
     from_dump: bool = False
     """The source is a dump: `source` is what can be read of it."""
     unpacked: set[UnitId] = field(default_factory=set)
