@@ -13,9 +13,11 @@ SUCCESS: Final = "_SUCCESS"
 CLAIM: Final = "_export"
 """There while an export is being made: the job that makes it."""
 OURS: Final = re.compile(
-    r"(?:.*/)?part-\d{6,}-(?P<job>[\w-]+?)-\d+-\d+\.(?:parquet|jsonl(?:\.\w+)?)"
+    r"[^/]+/(?:[^/]+=[^/]*/)?"
+    r"part-\d{6,}-(?P<job>[\w-]+?)-\d+-\d+\.(?:parquet|jsonl(?:\.\w+)?)"
 )
-"""Names of files, and whose."""
+"""Names of files, and whose: in the folder of a collection, or of a partition in it. What lies
+deeper belongs to an export that lies there, and is not touched."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,14 @@ def test_names_tell_whose_they_are() -> None:
     name = attempt_at(chunk, JOB, 2, 3, ".jsonl.zst").name("day=1/")
     assert name == f"shop.%41%20b/day=1/part-000012-{JOB}-2-3.jsonl.zst"
     assert job_of(name) == JOB
-    for foreign in ("a.parquet", "shop.c/part-1.parquet", f"part-000001-{JOB}-1-1.csv", "_SUCCESS"):
+    nested = f"2026-11-22/{name}".replace("day=1/", "")
+    for foreign in (
+        nested,
+        "a.parquet",
+        "shop.c/part-1.parquet",
+        f"part-000001-{JOB}-1-1.csv",
+        "_SUCCESS",
+    ):
         assert job_of(foreign) is None
 
 
