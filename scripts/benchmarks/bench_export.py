@@ -88,7 +88,7 @@ class Exports:
         return self.place.fresh("export")
 
     def run(self, *words: str) -> Figures:
-        return measured_with_all(words, [self.place.source], cwd=self.place.folder)
+        return measured_with_all(words, self.place.servers, cwd=self.place.folder)
 
 
 def contenders(exports: Exports, formats: Sequence[str]) -> list[Contender]:
