@@ -32,7 +32,7 @@ from tests.objectstores import S3
 
 pytestmark = pytest.mark.server
 COUNT = 800
-SMALL = ("--chunk-docs", "100", "--workers", "2")
+SMALL = ("--chunk-docs", "20", "--workers", "2")
 FAILING = ("--setParameter", "enableTestCommands=1")
 SUMS = (COUNT, COUNT * (COUNT - 1) // 2)
 
