@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
-from executors.export.errors import PlaceTaken
+from executors.export.errors import BadManifest
 from executors.export.garbage import Unnamed, unnamed
 from executors.export.manifest import Collection, File, Manifest, as_bytes, standing
-from executors.export.names import CLAIM, MANIFEST, SUCCESS, Attempt
-from executors.export.place import Export, holder
+from executors.export.names import CLAIM, MANIFEST, SUCCESS, Attempt, job_of
+from executors.export.place import Export, must_be_ours
 from executors.export.recipes import recipe_of
 from executors.export.writers import writer_of
 from executors.folder import folder_name
@@ -30,8 +30,7 @@ TOLD: Final = 20
 
 def end_export(to: Export, spec: JobSpec, effect: Effect, stop: StopToken) -> Manifested | Unfiled:
     """Run again, it leaves the same. Raises `PlaceTaken`, what the store raises, `Stopped`."""
-    if (by := holder(to.store)) not in (None, to.job):
-        raise PlaceTaken(to.store.url, f"job {by} exports to there by now")
+    must_be_ours(to.store, to.job)
     there = _there(to, stop)
     if lost := tuple(_lost(effect.filed, there)):
         return Unfiled(lost)
@@ -44,9 +43,14 @@ def end_export(to: Export, spec: JobSpec, effect: Effect, stop: StopToken) -> Ma
     collections = [_collection(unit, filed.get(unit.id, ()), counts) for unit in effect.units]
     collections = [_with_a_file(to, spec, each, effect.units, stop) for each in collections]
     beside = unnamed(there, {file.name for each in collections for file in each.files}, to.job)
-    to.store.remove_drafts()
+    to.store.remove_drafts(_is_of_this_place)
     to.store.remove(beside.dead)
     return _tell(to, spec, _manifest(to, effect, collections, beside), beside)
+
+
+def _is_of_this_place(name: str) -> bool:
+    """Not of an export that goes on in a folder beneath it."""
+    return "/" not in name or job_of(name) is not None
 
 
 def _there(to: Export, stop: StopToken) -> dict[str, int]:
@@ -148,7 +152,7 @@ def _with_a_file(
     name = Attempt(folder_name(unit.id), 0, to.job, 0, 0, recipe.suffix).name()
     draft = to.store.draft(name)
     _, size, sha256 = writer_of(recipe, unit.id, to.worker_memory)(draft).close()
-    to.store.put_file(name, draft, stop)
+    to.store.put_file(name, draft, stop, replace=True)  # another version may have begun
     file = File(name=name, documents=0, bytes=size, sha256=sha256)
     return told.model_copy(update={"files": (file,)})
 
@@ -157,7 +161,7 @@ def _manifest(
     to: Export, effect: Effect, collections: Sequence[Collection], beside: Unnamed
 ) -> Manifest:
     """With the time of the one that stands there, if it is of this job: that was the end."""
-    before, facts = standing(to.store), to.facts()
+    before, facts = _before(to), to.facts()
     missing = tuple(_missing(effect, collections))
     told = {
         "cluster_time": effect.cluster_time,
@@ -173,6 +177,14 @@ def _manifest(
         rejected=sum(each.rejected for each in collections),
         collections=tuple(sorted(collections, key=lambda each: each.namespace)),
     )
+
+
+def _before(to: Export) -> Manifest | None:
+    """One that cannot be read is replaced all the same: the place is ours."""
+    try:
+        return standing(to.store)
+    except BadManifest:
+        return None
 
 
 def _missing(effect: Effect, collections: Iterable[Collection]) -> Iterator[str]:

@@ -53,12 +53,25 @@ def refuse_taken(store: Store, spec: JobSpec) -> None:
 
 def take(store: Store, job: str, *, replace: bool) -> None:
     """Claim the place for a job; nothing in it is finished from now on. Raises `PlaceTaken` for one
-    that another job has claimed, but to `replace` what that made of it."""
+    that another job has claimed, or finished since this one was last at it, but to `replace` what
+    that made of it."""
+    if not replace:
+        must_be_ours(store, job)
     try:
         store.put(CLAIM, job.encode(), replace=replace)
     except ObjectExists:
         raise PlaceTaken(store.url, f"job {holder(store)} exports to there") from None
     store.remove([SUCCESS])
+
+
+def must_be_ours(store: Store, job: str) -> None:
+    """The files of two jobs side by side would be documents twice. Raises `PlaceTaken` where
+    another one has claimed the place, or has finished there after it took the claim away."""
+    by = holder(store)
+    if by not in (None, job):
+        raise PlaceTaken(store.url, f"job {by} exports to there by now")
+    if by is None and (before := standing(store)) is not None and before.job != job:
+        raise PlaceTaken(store.url, f"the export of job {before.job} stands there by now")
 
 
 def holder(store: Store) -> str | None:

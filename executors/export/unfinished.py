@@ -22,5 +22,5 @@ def remove_left(store: Store, job: str) -> None:
     names = [found.name for found in left_by(store, job)]
     if names:
         store.remove(name for name in names if name != CLAIM)
-        store.remove_drafts()
+        store.remove_drafts(lambda name: job_of(name) == job)
         store.remove(name for name in names if name == CLAIM)

@@ -6,7 +6,7 @@ A draft is a hidden file beside its place, so that becoming the object is one li
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -101,11 +101,20 @@ class Local:
         for directory in directories:
             sync_directory(directory)
 
-    def remove_drafts(self) -> int:
-        drafts = [path for path in self._root.rglob(f"{DRAFT}*") if not path.is_dir()]
+    def remove_drafts(self, ours: Callable[[str], bool] | None = None) -> int:
+        drafts = [
+            path
+            for path in self._root.rglob(f"{DRAFT}*")
+            if not path.is_dir() and (ours is None or ours(self._drafted(path)))
+        ]
         for path in drafts:
             path.unlink(missing_ok=True)
         return len(drafts)
+
+    def _drafted(self, draft: Path) -> str:
+        """The name of the object that a draft was to become."""
+        name = draft.name.removeprefix(DRAFT).removesuffix(".tmp")
+        return draft.with_name(name).relative_to(self._root).as_posix()
 
     def _become(self, name: str, draft: Path, *, replace: bool) -> Found:
         with draft.open("rb") as file:

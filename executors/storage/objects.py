@@ -4,7 +4,7 @@ A small object is one conditional request, a large one a multipart upload that s
 completed. Requests are repeated twice at most; more is the journal's affair, and stands in it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
@@ -138,7 +138,11 @@ class Objects:
                     with suppress(NoObject):
                         self._remove([name])
 
-    def remove_drafts(self) -> int:
+    def remove_drafts(
+        self,
+        ours: Callable[[str], bool] | None = None,  # noqa: ARG002 — where others write beside us
+    ) -> int:
+        """Whatever `ours` says: they lie in the job's own folder."""
         removed = 0
         for path in self._drafts.glob("*.tmp"):
             path.unlink(missing_ok=True)

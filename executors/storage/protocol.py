@@ -1,6 +1,6 @@
 """What a place for files promises, be it a disk or an object store."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -76,7 +76,9 @@ class Store(Protocol):
         """What is not there is no error."""
         ...
 
-    def remove_drafts(self) -> int:
+    def remove_drafts(self, ours: Callable[[str], bool] | None = None) -> int:
         """What dead attempts left half done: temporary files, multipart uploads, where the store
-        tells of them; how many. Only while no other process writes beneath the URL."""
+        tells of them; how many. On a disk others may write beneath the same folder: `ours` says
+        whether an object is whoever's that asks, by its name (of a small one, any in its place);
+        `None`: all are."""
         ...

@@ -15,6 +15,7 @@ from executors.export.names import attempt_at, job_of
 from executors.export.place import holder, refuse_taken, take
 from executors.export.processes import Processes
 from executors.export.recipes import recipe_of
+from executors.export.unfinished import remove_left
 from executors.export.writers import writer_of
 from executors.protocol import Stopped
 from executors.storage.local import Local
@@ -74,7 +75,9 @@ def test_what_dead_attempts_left_goes_and_success_comes_last(job: Job, store: Lo
     take(store, JOB, replace=False)
     chunks = [put(job, 0), put(job, 1)]
     dead = put(job, 1, attempt=2)
-    store.draft("shop.c/part-x").write_bytes(b"half")
+    store.draft(str(dead.file and dead.file.name)).write_bytes(b"half")
+    beneath = store.draft(f"2026-11-22/shop.c/part-000001-{OTHER}-1-1.jsonl")
+    beneath.write_bytes(b"of an export that goes on")
     store.put("notes.txt", b"not ours")
     ended = job.end([plain_unit()], chunks)
     assert isinstance(ended, Manifested)
@@ -89,7 +92,7 @@ def test_what_dead_attempts_left_goes_and_success_comes_last(job: Job, store: Lo
     }
     told = read_manifest(store)
     assert (told.complete, told.beside, told.job) == (True, ("notes.txt",), JOB)
-    assert not store.remove_drafts()
+    assert store.remove_drafts() == 1 and not beneath.exists()
 
 
 def test_again_it_leaves_the_same(job: Job, store: Local) -> None:
@@ -182,6 +185,42 @@ def test_a_place_belongs_to_one_job(job: Job, store: Local, tmp_path: Path) -> N
     assert holder(store) is None
     with pytest.raises(ExportStands, match=f"the export of job {OTHER}"):
         refuse_taken(store, job.spec)
+
+
+def test_what_another_job_finished_since_stays(job: Job, store: Local, tmp_path: Path) -> None:
+    """I22: resumed or still running, the one that was replaced adds no file: each document once."""
+    take(store, JOB, replace=False)
+    before = put(job, 0)
+    other = Job(store, job.to.processes, tmp_path / "other", asked(overwrite=True), OTHER)
+    take(store, OTHER, replace=True)
+    other.end([plain_unit()], [put(other, 0)])
+    there = names(store)
+    for again in (lambda: take(store, JOB, replace=False), lambda: job.end([], [before])):
+        with pytest.raises(PlaceTaken, match=OTHER):
+            again()
+        assert names(store) == there
+
+
+def test_a_damaged_manifest_is_replaced(job: Job, store: Local, tmp_path: Path) -> None:
+    """By one that was told to."""
+    store.put("_manifest.json", b"no manifest")
+    new = Job(store, job.to.processes, tmp_path / "new", asked(overwrite=True))
+    take(store, JOB, replace=True)
+    new.end([plain_unit()], [put(new, 0)])
+    assert read_manifest(store).complete
+
+
+def test_what_a_failed_export_left(job: Job, store: Local) -> None:
+    """A10: nothing of the one that exports to the same place by now."""
+    take(store, JOB, replace=False)
+    mine, its = put(job, 0), store.draft(f"shop.c/part-000000-{OTHER}-1-1.jsonl")
+    assert mine.file is not None
+    draft = store.draft(mine.file.name)
+    for each in (its, draft):
+        each.write_bytes(b"half")
+    take(store, OTHER, replace=True)
+    remove_left(store, JOB)
+    assert (its.exists(), draft.exists(), names(store)) == (True, False, {"_export"})
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
