@@ -8,7 +8,15 @@ from pydantic import ValidationError
 from statemachine.decide.found import chunk_found
 from statemachine.decide.increments import CHAIN
 from statemachine.decide.isolation import not_carried
-from statemachine.decide.operations import TAKING_BACK, no_rollback, no_undo, outdated, rollback
+from statemachine.decide.operations import (
+    CHANGES_NOTHING,
+    TAKES_BACK,
+    TAKING_BACK,
+    no_rollback,
+    no_undo,
+    outdated,
+    rollback,
+)
 from statemachine.events import (
     AnyEvent,
     ChunkDropped,
@@ -189,6 +197,8 @@ def _rollback(state: State, wish: RollbackAsked) -> list[AnyEvent]:
 
 
 def _commit(state: State, wish: CommitAsked) -> list[AnyEvent]:
+    if state.spec is None or state.spec.kind not in TAKES_BACK:
+        raise _Refused(CHANGES_NOTHING)
     if state.committed:
         raise _Refused("the job is committed already")
     if not state.terminal:

@@ -162,6 +162,7 @@ TAKING_BACK: Final = (
 )
 TAKES_BACK: Final = ("migrate", "restore", "group")
 """Kinds of jobs that change a target."""
+CHANGES_NOTHING: Final = "the job changes nothing that could be taken back"
 AT_REST: Final = (
     JobStatus.PAUSED,
     JobStatus.STOPPED,
@@ -174,7 +175,7 @@ AT_REST: Final = (
 def no_undo(state: State) -> str:
     """Why nobody can ever take the job back; empty when somebody can, once it rests."""
     if state.spec is None or state.spec.kind not in TAKES_BACK:
-        return "the job changes nothing that could be taken back"
+        return CHANGES_NOTHING
     if state.committed:
         return "the job is committed: what was kept for a rollback is gone"
     if not (state.spec.undo or state.spec.kind == "group"):

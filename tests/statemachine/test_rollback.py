@@ -416,10 +416,11 @@ def test_of_jobs_that_recorded_nothing() -> None:
     old = Story().planned()
     old.tell(PauseAsked("me", "lunch", 1, immediate=True))
     assert refusal(old) == "the job was begun without a record of what it changes"
-    for kind in ("dump", "verify", "plan"):
+    for kind in ("dump", "export", "verify", "plan"):
         other = Story(kind=kind, undo=True)
         other.tell(PauseAsked("me", "lunch", 1, immediate=True))
         assert refusal(other) == "the job changes nothing that could be taken back"
+        assert other.tell(CommitAsked("me", 20)) == ["request_refused"]
 
 
 def test_a_committed_job_stays() -> None:
