@@ -1,14 +1,17 @@
 """Where an export of this process goes."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
 from executors.clients import Deployment
 from executors.export import extra
+from executors.export.errors import PlaceUnusable
 from executors.export.manifest import Facts
 from executors.export.place import Export, refuse_taken, root_of, take
 from executors.export.processes import Processes
+from executors.storage.protocol import Store
 from executors.storage.urls import local_folder, open_store
 from ferrylog import __version__, clock
 from ferrylog.engine import Engine
@@ -37,14 +40,26 @@ def export_to(
 
 
 def refuse_existing_export(spec: JobSpec, folder: Path) -> None:
-    """Before a job begins. Raises as `refuse_taken`."""
-    refuse_taken(open_store(root_of(spec), folder), spec)
+    """Before a job begins. Raises as `refuse_taken`, `PlaceUnusable`."""
+    store = open_store(root_of(spec), folder)
+    with _usable(store):
+        refuse_taken(store, spec)
 
 
 def take_place(export: Export, spec: JobSpec, *, begins: bool) -> None:
-    """The place is this job's from now on. Raises as `take`."""
+    """The place is this job's from now on. Raises as `take`, `PlaceUnusable`."""
     assert spec.export is not None
-    take(export.store, export.job, replace=begins and spec.export.overwrite)
+    with _usable(export.store):
+        take(export.store, export.job, replace=begins and spec.export.overwrite)
+
+
+@contextmanager
+def _usable(store: Store) -> Iterator[None]:
+    """What a disk says of it."""
+    try:
+        yield
+    except OSError as error:
+        raise PlaceUnusable(store.url, error.strerror or str(error)) from None
 
 
 def converting(export: Export | None) -> AbstractContextManager[object]:

@@ -55,6 +55,18 @@ class ExportStands(OperatorError):
         )
 
 
+class PlaceUnusable(OperatorError):
+    """What the disk says of the folder, before anything is exported."""
+
+    code, exit_code = "EEXPORT015", 2
+
+    def __init__(self, url: str, why: str) -> None:
+        super().__init__(
+            f"{url} cannot take an export: {why}",
+            remedy="name another folder with --out; or make it writable, with room for its files",
+        )
+
+
 class BadProjection(OperatorError):
     code, exit_code = "EEXPORT013", 2
 
