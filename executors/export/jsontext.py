@@ -256,7 +256,8 @@ def _grouped(
 def _template(names: tuple[str, ...], reserved: frozenset[str]) -> str:
     if not reserved.isdisjoint(names):
         return _UNSAYABLE + "%s" * len(names)
-    return "{" + ",".join(f"{quoted(name).replace('%', '%%')}:%s" for name in names) + "}"
+    said = [_one_line(quoted(name)).replace("%", "%%") for name in names]
+    return "{" + ",".join(f"{name}:%s" for name in said) + "}"
 
 
 def _strings(values: Sequence[str]) -> list[str]:

@@ -48,6 +48,7 @@ EVERYTHING: dict[str, Any] = {
     "text": 'ä"\\\n\0\u2028\u2029\x85💶%s %',
     "": "",
     "a.b$%s": None,
+    "ends\u2028of\u2029lines\x85": 1,
     "when": datetime(2024, 2, 3, 4, 5, 6, 789000),  # noqa: DTZ001
     "before": datetime(1, 1, 1),  # noqa: DTZ001
     "decimal": Decimal128("-1.50E+10"),
