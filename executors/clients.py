@@ -16,6 +16,7 @@ from pymongo.errors import (
 )
 
 from executors.errors import (
+    NOBODY,
     AuthenticationFailed,
     BadUri,
     NotAReplicaSet,
@@ -192,7 +193,7 @@ def _refuse_weak(options: Any) -> None:
 
 def _refused(role: Role, where: str, user: str, error: OperationFailure) -> Exception:
     if error.code == NOT_AUTHORISED:
-        return NotAuthorised(role, where, "the right to ask anything: does the URI name a user?")
+        return NotAuthorised(role, where, NOBODY)
     if error.code is not None and error.code not in AUTHENTICATION_FAILED:
         return ServerSaid(role, where, f"EMONGO{error.code:03d}", _short(error))
     return AuthenticationFailed(role, where, user, _short(error))

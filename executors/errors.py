@@ -1,5 +1,7 @@
 """What an operator can get wrong about servers and folders; each with its remedy."""
 
+from typing import Final
+
 from statemachine.errors import OperatorError
 
 
@@ -35,6 +37,10 @@ class AuthenticationFailed(OperatorError):
             f"the {role} at {where} did not accept user {user!r}: {why}",
             remedy="check user, password and authSource of the URI",
         )
+
+
+NOBODY: Final = "the right to ask anything: does the URI name a user? A job keeps no credentials"
+"""What somebody lacks who did not log in."""
 
 
 class NotAuthorised(OperatorError):

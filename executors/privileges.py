@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from pymongo.errors import OperationFailure
 
 from executors.clients import Deployment
-from executors.errors import NotAuthorised
+from executors.errors import NOBODY, NotAuthorised
 from executors.increments.position import PLACE
 from executors.increments.stream import watched
 from executors.select import USERS, split
@@ -132,9 +132,10 @@ def refusal(deployment: Deployment, error: OperationFailure) -> OperatorError:
     if "list all databases" in str(error):
         what = "listDatabases: some could be left out in silence; or name those wanted with --db"
         return NotAuthorised(deployment.role, deployment.where, what)
-    return NotAuthorised(
-        deployment.role, deployment.where, str((error.details or {}).get("errmsg", error))[:200]
-    )
+    said = str((error.details or {}).get("errmsg", error))[:200]
+    if "requires authentication" in said:
+        return NotAuthorised(deployment.role, deployment.where, NOBODY)
+    return NotAuthorised(deployment.role, deployment.where, said)
 
 
 def _allowed(

@@ -346,7 +346,7 @@ CONNECTIONS: dict[str, Refusal] = {
     ),
     "no user where one is needed": Refusal(
         start(source=raw("source", "mongodb://{host}/")),
-        *("ECONN004", 1, ("source at mongodb://{source}", "grant")),
+        *("ECONN004", 1, ("source at mongodb://{source}", "name a user?", "grant")),
     ),
     "no role on the source": Refusal(
         start("-d", "shop", source=lambda place: place.source.may_only(("read", "other"))),
