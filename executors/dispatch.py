@@ -22,7 +22,7 @@ from executors.dumps.restoring import DumpSource
 from executors.ends import Ends
 from executors.errors import OtherCollection
 from executors.export.ending import end_export
-from executors.export.errors import Miscounted, NoConverter
+from executors.export.errors import Miscounted, NoConverter, PlaceTaken
 from executors.finish import finish
 from executors.folder import inside
 from executors.foresee import foresee
@@ -122,6 +122,8 @@ class MongoExecutor:
             return Failed(*task, cause, code, why, retry_after_ms=retry_after_ms(error))
         except DamagedDump as error:
             return Failed(*task, Cause.PERMANENT, error.detail, error.told)
+        except PlaceTaken as error:  # for every chunk: nobody looks for the one that spoils it
+            return Failed(*task, Cause.FATAL, error.code, str(error))
         except OperatorError as error:
             moved = self._spec.follow and isinstance(error, OtherCollection)  # renamed just now
             cause = Cause.TRANSIENT if moved or isinstance(error, NoConverter) else Cause.PERMANENT

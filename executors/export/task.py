@@ -11,7 +11,7 @@ from executors.dump import as_called, mean_bytes, must_be_same
 from executors.export.files import Files
 from executors.export.model import Recipe
 from executors.export.names import attempt_at
-from executors.export.place import Export
+from executors.export.place import Export, must_be_ours
 from executors.export.recipes import recipe_of
 from executors.export.writers import writer_of
 from executors.folder import folder_name
@@ -42,7 +42,7 @@ def export_chunk(
     form cannot hold, in the job's work folder.
 
     Raises what `through` and the store raise, `NoConverter`, `PyMongoError`, `OSError`,
-    `OtherCollection`, `Stopped`.
+    `OtherCollection`, `PlaceTaken` where another job has the place by now, `Stopped`.
     """
     unit, chunk = effect.unit, effect.chunk
     assert unit is not None and chunk is not None
@@ -58,6 +58,7 @@ def export_chunk(
             blocks = through(blocks, back.reject, stop)
         count = _convert(blocks, recipe, to, files, back.reject, stop, pace)
         must_be_same(client, read)  # before anything is put: it may be large
+        must_be_ours(to.store, to.job)
         back.sync()
         parts = tuple(files.put(stop))
     return _dumped(chunk, parts, count, back)

@@ -18,7 +18,7 @@ from executors.dumps.manifest import MANIFEST, Facts
 from executors.dumps.named import open_archive
 from executors.dumps.restoring import DumpSource
 from executors.ends import Ends
-from executors.export.errors import Miscounted
+from executors.export.errors import Miscounted, PlaceTaken
 from statemachine.effects import Effect
 from statemachine.events import JobSpec
 from statemachine.state import Chunk, ChunkFile, Unit
@@ -338,18 +338,30 @@ def test_a_disk_that_refuses(pair: Pair, hands: Hands, tmp_path: Path) -> None:
     assert (cause, code) == (Cause.TRANSIENT, "EDISK000")
 
 
-def test_a_value_that_was_miscounted_is_its_chunks_failure(
-    hands: Hands, root: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("error", "called"),
+    [
+        (Miscounted("1 values of a became 0"), (Cause.PERMANENT, "EBUG003")),
+        (PlaceTaken("s3://lake/x", "job 1 exports to there"), (Cause.FATAL, "EEXPORT011")),
+    ],
+)
+def test_what_becomes_of_an_export(
+    error: Exception,
+    called: tuple[Cause, str],
+    hands: Hands,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """G3: a fault of ours that the rest of an export need not wait for."""
+    """G3: a value that was miscounted is a fault of ours that the rest need not wait for; in a
+    place of another job nothing goes on."""
 
     def fails(*_: object) -> None:
-        raise Miscounted("1 values of a became 0")
+        raise error
 
     monkeypatch.setattr(MongoExecutor, "_do", fails)
     hands.restores(root)
     unit = plain_unit()
-    assert hands.failed(TaskKind.PLAN, unit.id, unit=unit) == (Cause.PERMANENT, "EBUG003")
+    assert hands.failed(TaskKind.PLAN, unit.id, unit=unit) == called
 
 
 # --- releases -------------------------------------------------------------------------------------

@@ -15,7 +15,8 @@ from executors.clients import connect
 from executors.errors import OtherCollection
 from executors.export.columns import Column
 from executors.export.columns import to_text as columns_text
-from executors.export.errors import BadProjection
+from executors.export.errors import BadProjection, PlaceTaken
+from executors.export.place import take
 from executors.export.processes import Processes
 from executors.protocol import Stopped
 from executors.rawbson import documents
@@ -210,7 +211,7 @@ def test_one_that_is_stopped_leaves_nothing(source: Client, place: Place) -> Non
     """A9: neither a file nor a draft."""
     unit, stop = unit_of(source), threading.Event()
     job = place.job()
-    real = place.store.put_file
+    real: Any = place.store.put_file
 
     def stopped(*words: Any) -> Any:
         stop.set()
@@ -220,4 +221,15 @@ def test_one_that_is_stopped_leaves_nothing(source: Client, place: Place) -> Non
     with pytest.raises(Stopped):
         job.export(source, unit, chunk_of(unit))
     assert list(place.store.list()) == []
+    assert place.store.remove_drafts() == 0
+
+
+def test_nothing_comes_into_a_place_that_another_job_has(source: Client, place: Place) -> None:
+    """I22: files of two jobs side by side are documents twice for who takes all of them."""
+    unit, job = unit_of(source), place.job()
+    take(place.store, job.to.job, replace=False)
+    take(place.store, "20261122-143001-aaaa", replace=True)
+    with pytest.raises(PlaceTaken, match="20261122-143001-aaaa"):
+        job.export(source, unit, chunk_of(unit))
+    assert [found.name for found in place.store.list()] == ["_export"]
     assert place.store.remove_drafts() == 0
