@@ -25,7 +25,7 @@ class BadName(OperatorError):
 
 
 class NoConverter(OperatorError):
-    """A process that converts died twice with the same block."""
+    """A process that converts died twice with the same block, or gave no answer."""
 
     code = "EEXPORT010"
 

@@ -1,7 +1,8 @@
 """The processes that convert, shared by all chunks of a run; each begun when there is work for it.
 
 A thread here stands for each of them: it hands over a block and waits for what comes back. A
-process may die at any moment, for want of memory: its block is tried once more in a new one.
+process may die at any moment, for want of memory, or be silent: its block is tried once more in a
+new one.
 """
 
 import fcntl
@@ -14,7 +15,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as NotYet
 from contextlib import suppress
 from dataclasses import dataclass
-from threading import Lock, local
+from threading import Lock, Timer, local
 from typing import Any, Final, Self
 
 from executors.batches import Block
@@ -27,6 +28,9 @@ AHEAD: Final = 2
 """Blocks of one chunk that are converted or wait for it, while one more is read."""
 LOOK_S: Final = 0.2
 """Between two looks at the stop token."""
+ANSWER_S: Final = 300.0
+"""What a process gets for a block, of which most take less than a second: one that is silent for so
+long is ended, as if it had died."""
 END_S: Final = 1.0
 """What a process gets to end in whose pipe is closed."""
 PIPE_BYTES: Final = 1 << 20
@@ -141,6 +145,7 @@ class _Process:
     """One process; for one thread, but that any may kill it."""
 
     def __init__(self) -> None:
+        self._silent = ""
         self._child = subprocess.Popen(
             COMMAND,
             stdin=subprocess.PIPE,
@@ -156,8 +161,18 @@ class _Process:
     def ask(self, recipe: Recipe, data: bytes) -> Any:
         """What it answers; `None` when it has died. Raises `OSError` as well then."""
         assert self._child.stdin is not None and self._child.stdout is not None
-        send(self._child.stdin, (recipe, data))
-        return receive(self._child.stdout)
+        patience = Timer(ANSWER_S, self._give_up)
+        patience.daemon = True
+        patience.start()
+        try:
+            send(self._child.stdin, (recipe, data))
+            return receive(self._child.stdout)
+        finally:
+            patience.cancel()
+
+    def _give_up(self) -> None:
+        self._silent = f"gave no answer for {ANSWER_S:.0f} s, and was ended: it "
+        self.kill()
 
     def kill(self) -> None:
         self._child.kill()
@@ -173,4 +188,5 @@ class _Process:
             if pipe is not None:
                 with suppress(OSError):
                     pipe.close()
-        return f"its process ended with {'signal' if code < 0 else 'exit code'} {abs(code)}"
+        how = "signal" if code < 0 else "exit code"
+        return f"its process {self._silent}ended with {how} {abs(code)}"

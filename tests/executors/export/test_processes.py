@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import bson
@@ -100,6 +100,28 @@ def test_no_more_is_read_than_is_wanted(processes: Processes) -> None:
         next(converted)
         assert read <= taken + AHEAD
     converted.close()  # type: ignore[attr-defined]
+
+
+def test_a_process_that_is_silent_is_ended(
+    processes: Processes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its block is tried again in a new one; the others wait no longer."""
+    delays = iter((60, 0.1, 60, 0.1, 0.1))
+
+    def timer(_: float, then: Callable[[], None]) -> threading.Timer:
+        return threading.Timer(next(delays), then)
+
+    monkeypatch.setattr("executors.export.processes.Timer", timer)
+    assert len(text_of(processes, 1)) == 1
+    (silent,) = children()
+    silent.suspend()
+    assert len(text_of(processes, 1)) == 1
+    assert not silent.is_running()
+    children()[0].suspend()
+    monkeypatch.setattr("executors.export.processes.COMMAND", ("/bin/sleep", "60"))
+    with pytest.raises(NoConverter, match=r"gave no answer for 300 s.*signal 9"):
+        text_of(processes, 1)
+    assert next(delays, None) is None
 
 
 def test_whoever_waits_looks_at_the_token(
