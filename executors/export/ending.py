@@ -171,12 +171,17 @@ def _manifest(
         **{**facts.model_dump(), **told},
         complete=not missing,
         missing=missing,
-        beside=beside.foreign[:TOLD],
+        beside=tuple(_as_text(name) for name in beside.foreign[:TOLD]),
         documents=sum(each.documents for each in collections),
         bytes=sum(each.bytes for each in collections),
         rejected=sum(each.rejected for each in collections),
         collections=tuple(sorted(collections, key=lambda each: each.namespace)),
     )
+
+
+def _as_text(name: str) -> str:
+    """Disks take names that are no text."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _before(to: Export) -> Manifest | None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,14 @@ def test_what_another_job_finished_since_stays(job: Job, store: Local, tmp_path:
         with pytest.raises(PlaceTaken, match=OTHER):
             again()
         assert names(store) == there
+
+
+def test_a_name_that_is_no_text(job: Job, store: Local, tmp_path: Path) -> None:
+    """What others laid there is told of, whatever it is called."""
+    take(store, JOB, replace=False)
+    (tmp_path / "out" / os.fsdecode(b"\xff.txt")).touch()
+    job.end([plain_unit()], [put(job, 0)])
+    assert read_manifest(store).beside == ("\\udcff.txt",)
 
 
 def test_a_damaged_manifest_is_replaced(job: Job, store: Local, tmp_path: Path) -> None:
