@@ -92,7 +92,8 @@ def survey(
         if spec.kind == "export" and entry.type == "view":
             notes.append(f"{entry.name} is a view and is not exported")
     since = _now(client) if spec.consistency == "snapshot" else ""
-    users, roles = (0, 0) if spec.users else _left_behind(client, notes)
+    stays = not spec.users and spec.kind != "export"  # whose readers have no users
+    users, roles = _left_behind(client, notes) if stays else (0, 0)
     return Surveyed(tuple(units), since, users, roles, tuple(notes), since=before)
 
 

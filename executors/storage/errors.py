@@ -30,7 +30,10 @@ class BadObjectName(StoreError):
     code = "ESTORE002"
 
     def __init__(self, name: str, why: str) -> None:
-        super().__init__(f"no object may be named {name[:100]!r}: {why}")
+        super().__init__(
+            f"no object may be named {name[:100]!r}: {why}",
+            remedy="names that every store takes are told in docs/stores.md",
+        )
 
 
 class ObjectExists(StoreError):
@@ -47,7 +50,7 @@ class NoObject(StoreError):
     code = "ESTORE004"
 
     def __init__(self, where: str) -> None:
-        super().__init__(f"there is no {where}")
+        super().__init__(f"there is no {where}", remedy="look what removed it, and put it back")
 
 
 class NoBucket(StoreError):
@@ -113,7 +116,11 @@ class StoreUnavailable(StoreError):
     code, cause = "ESTORE010", Cause.UNAVAILABLE
 
     def __init__(self, where: str, why: str) -> None:
-        super().__init__(f"the store did not serve {where}: {why}")
+        super().__init__(
+            f"the store did not serve {where}: {why}",
+            remedy="check network, proxy and endpoint; what is under way waits, and "
+            "`ferrylog resume` goes on",
+        )
 
 
 class StoreRefused(StoreError):
@@ -134,7 +141,10 @@ class TransferBroken(StoreError):
     code, cause = "ESTORE012", Cause.TRANSIENT
 
     def __init__(self, where: str, why: str) -> None:
-        super().__init__(f"the transfer of {where} did not come to its end: {why}")
+        super().__init__(
+            f"the transfer of {where} did not come to its end: {why}",
+            remedy="check the network; `ferrylog resume` begins it anew",
+        )
 
 
 class OtherRegion(StoreError):

@@ -73,7 +73,10 @@ def out(context: typer.Context, given: str | None) -> str | None:
 def worker_memory() -> int | None:
     """Bytes. Raises `Usage`."""
     text = _named(MEMORY)
-    return None if text is None else size("worker_memory", f"{text}g")
+    try:
+        return None if text is None else size("worker_memory", f"{text}g")
+    except Usage:
+        raise Usage(f"{MEMORY} {text!r} is no size", remedy="give GiB, such as 8 or 0.5") from None
 
 
 Wanted = tuple[str | None, Sequence[str] | None, Sequence[str] | None]

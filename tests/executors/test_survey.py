@@ -184,6 +184,8 @@ def test_users_and_roles(pair: Pair) -> None:
         left = found(pair.source_client)
         assert names(left) == {"shop.c"}
         assert (left.users, left.roles) == (1, 1)
+        exported = found(pair.source_client, kind="export")
+        assert (exported.users, exported.roles, exported.notes) == (0, 0, ())
         taken = found(pair.source_client, users=True, include=("shop.*",))
         assert names(taken) == {"shop.c", "admin.system.users", "admin.system.roles"}
         assert (taken.users, taken.roles) == (0, 0)

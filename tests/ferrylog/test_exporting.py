@@ -112,6 +112,11 @@ def test_what_is_nearer_goes_first(given: Given) -> None:
     )
 
 
+def test_a_name_of_the_environment_is_named_when_it_is_wrong(given: Given) -> None:
+    with pytest.raises(Usage, match=r"MAX_MEMORY_USAGE_GB 'lots' is no size"):
+        given(MAX_MEMORY_USAGE_GB="lots")
+
+
 def test_a_selection_is_not_widened_from_afar(given: Given) -> None:
     """G5: flags alone, or the environment alone, or the settings file alone."""
     names = {"MONGO_DB": "shop", "MONGO_COLLECTION": "orders"}
