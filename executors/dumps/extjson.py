@@ -12,6 +12,7 @@ import re
 import struct
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
@@ -99,10 +100,17 @@ def _scalar(value: object) -> _Typed:
         case int() if -(1 << 63) <= value < 1 << 63:
             return 0x12, _INT64.pack(value)
         case int() | float():
-            return 0x01, _DOUBLE.pack(float(value))
+            return 0x01, _DOUBLE.pack(_finite(value))
         case str():
             return 0x02, _string(value)
     raise AssertionError(f"{type(value)} is not of JSON")
+
+
+def _finite(value: float) -> float:
+    with suppress(OverflowError):
+        if math.isfinite(number := float(value)):
+            return number
+    raise ValueError("a number beyond all doubles")
 
 
 def _special(value: _Object, depth: int) -> _Typed | None:

@@ -86,6 +86,8 @@ def test_a_document_without_id_gets_the_same_one_each_time(tmp_path: Path) -> No
         (b'{"_id":{"$oid":"xyz"}}', "fromhex"),
         (b'{"a":{"$oid":"%b","$oid":"%b"}}' % (b"0" * 24, b"1" * 24), "beside it"),
         (b'{"a":NaN}', "NaN is no JSON"),
+        (b'{"a":1%b}' % (b"0" * 309), "a number beyond all doubles"),
+        (b'{"a":-1e309}', "a number beyond all doubles"),
         (b'{"a":"\xff"}', "utf-8"),
         (b'{"a":"\\ud800"}', "surrogates"),
         (b'{"a\\u0000":1}', "NUL"),
