@@ -8,6 +8,7 @@ from pydantic import Field
 
 from executors.boundaries import from_text
 from executors.clients import Deployment
+from executors.dumps.model import NeverStops
 from executors.export import extra
 from executors.export.census import census
 from executors.export.place import refuse_taken, root_of
@@ -76,9 +77,9 @@ def _planned(source: Deployment, found: FoundUnit, spec: JobSpec) -> PlannedExpo
         found.bytes,
     )
     capped = is_capped(from_text(unit.options))
-    cut = plan(source.client, unit, spec, _Never(), capped=capped)
+    cut = plan(source.client, unit, spec, NeverStops(), capped=capped)
     if takes_census(spec) and not transforms(spec):
-        unit.columns = census(source.client, unit, spec, _Never()).columns
+        unit.columns = census(source.client, unit, spec, NeverStops()).columns
     assert spec.export is not None
     return PlannedExport(
         namespace=unit.id,
@@ -104,10 +105,3 @@ def _lines(report: ExportPlanReport) -> Iterator[str]:
             yield f"  {columns_line(unit.columns)}"
     yield from (f"  note: {note}" for note in report.notes)
     yield "nothing was written"
-
-
-class _Never:
-    """Nobody stops it."""
-
-    def is_set(self) -> bool:
-        return False

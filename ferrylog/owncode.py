@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from loguru import logger
 
 from executors.clients import Deployment
+from executors.dumps.model import NeverStops
 from executors.transforms.feasibility import must_be_feasible
 from executors.transforms.heldback import Through
 from ferrylog import clock
@@ -67,13 +68,6 @@ def own_code(
     limits = settings.transform_workers, settings.transform_ms
     pool = Pool(names, *limits, clock.monotonic_s)
     try:
-        yield OwnCode(pool, partial(transformed, pool), pool.check(_Never()))
+        yield OwnCode(pool, partial(transformed, pool), pool.check(NeverStops()))
     finally:
         pool.close()
-
-
-class _Never:
-    """Nobody stops it yet."""
-
-    def is_set(self) -> bool:
-        return False

@@ -5,6 +5,7 @@ from pathlib import Path
 from loguru import logger
 
 from executors.clients import Deployment
+from executors.dumps.model import NeverStops
 from executors.export.place import root_of
 from executors.export.since import export_before, newest
 from executors.storage.protocol import Store
@@ -29,7 +30,7 @@ def bounded(source: Deployment, spec: JobSpec, work: Path, read_preference: str)
         logger.warning("the export before this one, of job {}, is not complete", before.job)
     form = asked.model_copy(update={"above": before.upto if before is not None else ""})
     spec = spec.model_copy(update={"export": form})
-    found = newest(source.client, spec, _Never(), read_preference=read_preference)
+    found = newest(source.client, spec, NeverStops(), read_preference=read_preference)
     if not found.indexed:
         logger.warning(
             "{} has no index that begins with {}: all of it is read to find what is new",
@@ -39,10 +40,3 @@ def bounded(source: Deployment, spec: JobSpec, work: Path, read_preference: str)
     if not found.upto:
         return None
     return spec.model_copy(update={"export": form.model_copy(update={"upto": found.upto})})
-
-
-class _Never:
-    """Nobody stops it yet."""
-
-    def is_set(self) -> bool:
-        return False

@@ -56,11 +56,6 @@ class StoreUrl:
         return f"{self.scheme}://{self.bucket}" + (f"/{self.prefix}" if self.prefix else "")
 
 
-def is_url(text: str) -> bool:
-    """Whether it is a URL, and no path: `dump:1` is one."""
-    return _split(text) is not None
-
-
 def normal_url(text: str) -> str:
     """As `Store.url` of what it names: for the journal and for people. Raises `BadStoreUrl`."""
     parsed = _parsed(text)

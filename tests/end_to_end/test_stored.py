@@ -60,6 +60,17 @@ def must_be_the_same(pair: Pair) -> None:
     assert found[1].documents
 
 
+def test_a_dump_goes_there_and_comes_back(pair: Pair, s3: S3, tmp_path: Path) -> None:
+    """I22: all that the next one looks at, in small."""
+    pair.source_client.shop.orders.insert_many([{"_id": n} for n in range(50)])
+    ferrylog = Terminal(tmp_path, pair)
+    for words in (("dump", "--out", s3.url), ("restore", "--from", s3.url)):
+        done = ferrylog(*words)
+        assert done.returncode == 0, done.stderr
+    must_be_the_same(pair)
+
+
+@pytest.mark.deep
 def test_every_kind_survives_a_store(pair: Pair, s3: S3, bucket: Any, tmp_path: Path) -> None:
     """I17, I22: every document to the byte; nothing but the dump stays, no key is written down."""
     every_kind.load(pair.source_client)

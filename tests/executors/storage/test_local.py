@@ -159,7 +159,7 @@ def small(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk(small: Path) -> None:
-    """The issue's bad input: the operator must act, nothing shows, nothing is in the way."""
+    """The operator must act, nothing shows, nothing is in the way."""
     store = Local(small)
     store.put("fits", bytes(1 << 19))
     with pytest.raises(OSError) as error:  # noqa: PT011 - its number is looked at

@@ -52,7 +52,7 @@ def _cut_at(
 def test_a_wire_cut_for_good_in_an_upload(
     s3: S3, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marker: bytes
 ) -> None:
-    """The issue's bad input: nothing shows, and the next attempt succeeds."""
+    """Nothing shows, and the next attempt succeeds."""
     hurry(monkeypatch)
     with _cut_at(s3, marker, monkeypatch, 99):
         store = open_store(f"{s3.url}/out", tmp_path)
