@@ -148,7 +148,8 @@ def test_one_that_was_there_and_is_gone(store: Store, xml: XmlStore) -> None:
 
 
 def test_a_key_that_expires_in_the_middle(store: Store, xml: XmlStore) -> None:
-    """The third part meets it: nothing of the object shows, the draft is gone, and with a new key the same put succeeds."""
+    """The third part meets it: nothing of the object shows, the draft is gone, and with a
+    new key the same put succeeds."""
     xml.fault = lambda method, path: (
         (400, "ExpiredToken") if method in ("PUT", "POST") and len(xml.asked) > 3 else None
     )
