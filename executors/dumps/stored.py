@@ -110,7 +110,8 @@ def _manifest(store: Store) -> tuple[DumpForm | IncrementForm, str]:
         raise NoDump(
             store.url,
             f"no {MANIFEST} beneath it: no dump of ferrylog's own layout, or one not finished",
-            remedy="a dump of another layout is restored from a disk: copy it there",
+            remedy="an export of JSON lines and a dump of another layout are read from a disk: "
+            "copy it there",
         ) from None
 
 
