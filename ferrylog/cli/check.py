@@ -75,13 +75,15 @@ def check(
     """Look before you leap: reachable, replica set, roles, empty target, a store that takes and
     gives back; each with its remedy."""
     o.Common(o.DEFAULT_JOURNAL, json, verbose, quiet)
+    if environment.is_flag(context, "out"):
+        if any(environment.is_flag(context, end) for end in ("target", "target_uri_file")):
+            raise Usage("--out and --target are two ends of one job", remedy="check one of them")
+        target = target_uri_file = None  # of the environment: what is typed goes first
     here, place = None, ""
     wanted: environment.Wanted = (db, collection, ns_include)
     if target is not None or target_uri_file is not None:
         there = o.uri("source", source, source_uri_file)
         here, format = o.uri("target", target, target_uri_file), None
-        if environment.is_flag(context, "out"):
-            raise Usage("--out and --target are two ends of one job", remedy="check one of them")
     else:
         there = environment.source_uri(source, source_uri_file)
         wanted = environment.selected(context, *wanted)
