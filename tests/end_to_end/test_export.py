@@ -71,12 +71,10 @@ def test_a_database_as_json_lines(terminal: Terminal, shop: Any, tmp_path: Path)
     assert report["export"]["place"] == f"file:{out}"
 
 
-def test_a_look_before_an_export(
-    terminal: Terminal, shop: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_look_before_an_export(terminal: Terminal, shop: Any, tmp_path: Path) -> None:
     """G6: source, rights and store; what is wrong has its remedy, and nothing stays behind. A
     target that only the environment names is of other commands."""
-    monkeypatch.setenv("FERRYLOG_TARGET", "mongodb://127.0.0.1:1/")
+    terminal.environment["FERRYLOG_TARGET"] = "mongodb://127.0.0.1:1/"
     words = ("check", "-d", "shop", "--format", "jsonl", "--out")
     done = terminal(*words, str(tmp_path / "a" / "b"))
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "ready"), done.stdout
