@@ -189,7 +189,8 @@ def test_a_plan_without_conflicts_ends_with_0(terminal: Terminal, pair: Pair) ->
     assert [each["code"] for each in report["conflicts"]] == ["EPLAN008"]
 
 
-@pytest.mark.parametrize("mode", ["coordinated", pytest.param("direct", marks=pytest.mark.deep)])
+@pytest.mark.deep
+@pytest.mark.parametrize("mode", ["coordinated", "direct"])
 def test_the_plan_beside_the_job(terminal: Terminal, troubled: Pair, mode: str) -> None:
     """What was foreseen and came, what was and did not, what nobody foresaw; per unit what was
     estimated and what was carried; and the next plan learns from the job."""

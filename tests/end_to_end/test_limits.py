@@ -52,6 +52,7 @@ def settings_changed(terminal: Terminal) -> list[dict[str, Any]]:
     return terminal.events("--kind", "setting_changed")
 
 
+@pytest.mark.deep
 def test_a_disk_near_its_reserve_pauses_a_dump(
     terminal: Terminal, pair: Pair, tmp_path: Path
 ) -> None:

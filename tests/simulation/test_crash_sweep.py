@@ -272,7 +272,7 @@ def lane(*ordinary: str) -> list[object]:
     ]
 
 
-SLOW = {"direct", "restore", "chain", "follow", "chain, taken back"}
+SLOW = {"taken back", "direct", "restore", "chain", "follow", "chain, taken back"}
 
 
 @pytest.mark.parametrize("case", lane(*(CASES.keys() - SLOW)))

@@ -19,7 +19,7 @@ from tests.simulation.draws import EVERY_KIND
 from tests.simulation.simulate import Simulation
 from tests.simulation.world import Odds
 
-SHORT = 240
+SHORT = 200
 LONG = 5000
 
 
