@@ -10,6 +10,7 @@ from executors.dumps.model import Dumped
 from executors.dumps.stored import lying_in, read_stored, stored_facts
 from executors.errors import OutExists
 from executors.storage.errors import NoObject, ObjectExists
+from executors.storage.names import is_probe
 from executors.storage.protocol import Found, Store
 from statemachine.effects import Effect
 from statemachine.words import ChunkId
@@ -17,7 +18,7 @@ from statemachine.words import ChunkId
 
 def refuse_existing_in(store: Store) -> None:
     """Raise `OutExists` where a new dump would come beside other objects. Raises `StoreError`."""
-    if next(iter(store.list()), None) is not None:
+    if not all(is_probe(found.name) for found in store.list()):
         raise OutExists(store.url, "is not empty: objects lie beneath it")
 
 

@@ -9,6 +9,7 @@ from executors.export.manifest import Facts, standing
 from executors.export.names import CLAIM, SUCCESS, job_of
 from executors.export.processes import Processes
 from executors.storage.errors import NoObject, ObjectExists
+from executors.storage.names import is_probe
 from executors.storage.protocol import Store
 from statemachine.events import JobSpec
 from statemachine.state import DUMP
@@ -43,6 +44,8 @@ def refuse_taken(store: Store, spec: JobSpec) -> None:
     `PlaceTaken` where anything lies that is none of ours; what the store raises."""
     assert spec.export is not None
     for found in store.list():
+        if is_probe(found.name):
+            continue
         if found.name not in OWN and job_of(found.name) is None:
             raise PlaceTaken(store.url, f"{found.name} lies there, which no export made")
         if not spec.export.overwrite:

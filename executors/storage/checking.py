@@ -1,7 +1,6 @@
 """Whether a store does what a job will ask of it, by a probe that is gone afterwards."""
 
 from contextlib import suppress
-from typing import Final
 from uuid import uuid4
 
 from executors.classify import classify
@@ -12,10 +11,8 @@ from executors.storage.errors import (
     StoreError,
     StoreRefused,
 )
-from executors.storage.names import OWN
+from executors.storage.names import PROBE
 from executors.storage.protocol import Store
-
-PROBE: Final = f"{OWN}probe-"
 
 
 def check_store(store: Store) -> list[StoreError]:

@@ -10,6 +10,12 @@ LONGEST_SEGMENT: Final = 200
 """Bytes between two slashes: file systems take 255, and a draft's name is longer."""
 OWN: Final = ".ferrylog-"
 """How the names of drafts and probes begin; no object of a job has such a name."""
+PROBE: Final = f"{OWN}probe-"
+
+
+def is_probe(name: str) -> bool:
+    """Left by a look at a store whose process was killed: nobody's object."""
+    return name.startswith(PROBE)
 
 
 def checked(name: str) -> str:

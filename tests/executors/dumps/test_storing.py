@@ -31,6 +31,7 @@ from executors.errors import OutExists
 from executors.examination import examine_dump, examine_stored
 from executors.protocol import Stopped
 from executors.storage.local import Local
+from executors.storage.names import PROBE
 from statemachine.effects import Effect
 from statemachine.state import Chunk, ChunkFile
 from statemachine.words import THE_JOB, ChunkId, TaskKey, TaskKind, UnitId
@@ -89,6 +90,7 @@ def test_a_dump_that_stands_is_not_claimed(
 def test_nothing_lies_there_yet(tmp_path: Path) -> None:
     """A prefix without objects takes a dump, and holds none."""
     empty = Local(tmp_path / "none")
+    empty.put(f"{PROBE}killed", b"")  # by a look at the store
     refuse_existing_in(empty)
     assert maker_in(empty) is None
     assert not holds_chain(empty)

@@ -20,6 +20,7 @@ from executors.export.unfinished import remove_left
 from executors.export.writers import writer_of
 from executors.protocol import Stopped
 from executors.storage.local import Local
+from executors.storage.names import PROBE
 from statemachine.state import Chunk, ChunkFile, Unit
 from statemachine.stimuli import Manifested, Unfiled
 from statemachine.words import ChunkId
@@ -170,7 +171,9 @@ def test_it_replaces_another_export(job: Job, store: Local, tmp_path: Path) -> N
 
 
 def test_a_place_belongs_to_one_job(job: Job, store: Local, tmp_path: Path) -> None:
-    """I24: by the claim while it is made, by its manifest afterwards."""
+    """I24: by the claim while it is made, by its manifest afterwards; a look at it that was killed
+    takes nothing."""
+    store.put(f"{PROBE}killed", b"")
     refuse_taken(store, job.spec)
     take(store, JOB, replace=False)
     take(store, JOB, replace=False)
