@@ -28,6 +28,7 @@ from executors.dumps.model import Dump
 from executors.increments.model import INCREMENTS
 from executors.protocol import StopToken
 from executors.storage.errors import NoObject
+from executors.storage.names import is_probe
 from executors.storage.protocol import Store
 
 NOWHERE: Final = Path("/nowhere")
@@ -54,8 +55,10 @@ def stored_facts(store: Store) -> Facts:
 
 
 def lying_in(store: Store) -> Iterator[tuple[str, Entry]]:
-    """Every whole object, by its name."""
+    """Every whole object, by its name; not what a look at the store left."""
     for found in store.list():
+        if is_probe(found.name):
+            continue
         yield found.name, Entry(found.name, "file", found.size)
 
 

@@ -16,7 +16,7 @@ from executors.dumps.errors import DamagedDump, NoDump
 from executors.dumps.making import OF_WHAT
 from executors.dumps.manifest import MANIFEST, MAX_BYTES, Facts, read_manifest
 from executors.dumps.model import Dumped, NeverStops
-from executors.dumps.stored import fetch_chunk, holds_chain, read_stored
+from executors.dumps.stored import fetch_chunk, holds_chain, lying_in, read_stored
 from executors.dumps.storing import (
     claim_in,
     claimed_in,
@@ -91,6 +91,7 @@ def test_nothing_lies_there_yet(tmp_path: Path) -> None:
     """A prefix without objects takes a dump, and holds none."""
     empty = Local(tmp_path / "none")
     empty.put(f"{PROBE}killed", b"")  # by a look at the store
+    assert not list(lying_in(empty)), "else a verification calls it an extra file"
     refuse_existing_in(empty)
     assert maker_in(empty) is None
     assert not holds_chain(empty)
